@@ -1,0 +1,46 @@
+# make install   the environment in .venv          make demo   the whole cycle, offline, on a CPU
+# make test      the quick tests                    make check  ruff, mypy, import-linter, docs
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: install install-test demo test test-all check fix docs clean
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,postgres]'
+	touch $@
+
+demo: install
+	$(BIN)/nacre demo
+
+test: install-test
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: install-test
+	$(BIN)/python -m pytest -n 2
+
+check: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_house.py
+	$(BIN)/python tools/docs.py --check
+
+fix: install-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install-test
+	$(BIN)/python tools/docs.py
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

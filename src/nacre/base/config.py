@@ -1,0 +1,122 @@
+"""Settings from files and flags: one strict pydantic base, and errors that name the nearest key."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from nacre.base.errors import InputError, nearest
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of every settings class: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = "") -> T:
+    """Validate `data` against `model`.
+
+    Args:
+        where: the file or flag the data came from.
+        text: the file's YAML text, when there is one, to name the line of a bad key.
+
+    Raises:
+        InputError: a key is unknown or a value is wrong; names line, key and the nearest known key.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = [part for part in problem["loc"] if not _is_union_tag(part, data, problem["loc"])]
+        key = ".".join(str(part) for part in path)
+        line = _line_of(text, path)
+        place = f"{where}{f', line {line}' if line else ''}{f', key {key}' if key else ''}"
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(model, path[:-1])
+            close = nearest(str(path[-1]), known)
+            hint = f"did you mean '{close}'? " if close else ""
+            raise InputError(f"unknown key '{key}'", where=place, fix=f"{hint}Known: {', '.join(known)}") from None
+        raise InputError(f"bad value for '{key}': {problem['msg']}", where=place, fix=f"got {problem['input']!r}") from None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a YAML file that must hold a mapping; returns the mapping and the text.
+
+    Raises:
+        InputError: missing, not UTF-8, not YAML (with the line), or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError("the file does not exist", where=str(path), fix="check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8: byte {error.start}", where=str(path), fix="save the file as UTF-8") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "cannot be parsed"
+        raise InputError(f"not valid YAML: {reason}", where=f"{path}{line}", fix="correct that line") from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise InputError("the file must hold key: value lines", where=str(path), fix="see docs/configuration.md")
+    return data, text
+
+
+def _is_union_tag(part: int | str, data: Mapping[str, Any], location: Sequence[int | str]) -> bool:
+    """Whether pydantic put a union member's name into the location, which is no key of the user's."""
+    value: Any = data
+    for step in location:
+        if step == part:
+            inside = isinstance(value, Mapping) and step in value
+            listed = isinstance(value, Sequence) and isinstance(step, int)
+            return not (inside or listed) and step != location[-1]
+        if isinstance(value, Mapping) and step in value or isinstance(value, list) and isinstance(step, int):
+            value = value[step]  # type: ignore[index]  # the line above checked the kind
+    return False
+
+
+def _known_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Field names of the settings class that sits at `path` below `model`."""
+    found: Any = model
+    for step in path:
+        if isinstance(step, int):
+            continue
+        field = found.model_fields.get(step)
+        candidates = [kind for kind in _classes(field.annotation if field else None)]
+        if not candidates:
+            return sorted({name for kind in _classes(found) for name in kind.model_fields})
+        found = candidates[0]
+    return sorted(found.model_fields)
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    """Every settings class named anywhere in a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [kind for part in getattr(annotation, "__args__", ()) for kind in _classes(part)]
+
+
+def _line_of(text: str, path: Sequence[int | str]) -> int | None:
+    """The 1-based line of the key at `path` in a YAML text."""
+    if not text or not path:
+        return None
+    node = yaml.compose(text)
+    line = None
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            pair = next((pair for pair in node.value if pair[0].value == step), None)
+            if pair is None:
+                return line
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+    return line

@@ -1,0 +1,39 @@
+"""`nacre.json`: what lies beside the weights of every artifact and output folder."""
+
+from nacre.records.base import Record
+from nacre.records.recipe import Recipe
+from nacre.records.snapshot import RowsFile
+from nacre.records.version import ArtifactKind, Environment
+
+MANIFEST = "nacre.json"
+
+
+class Lineage(Record):
+    """One increment in a model's history: its task and where its rows are kept."""
+
+    task: str
+    train: RowsFile
+    dev: RowsFile | None
+
+
+class Manifest(Record):
+    """How the weights in this folder came to be.
+
+    Attributes:
+        base: path or hub name of the base model; `base_sha256` the hash of its files.
+        parent: weights this was trained from (path, or artifact hash); empty for the base model.
+        needs: for an adapter, the folder or artifact it sits on.
+        lineage: every increment up to this one, oldest first.
+        memory: folder that holds the rows, relative to this folder; empty when the ledger knows it.
+    """
+
+    kind: ArtifactKind
+    base: str
+    base_sha256: str
+    parent: str = ""
+    needs: str = ""
+    recipe: Recipe
+    environment: Environment
+    lineage: tuple[Lineage, ...] = ()
+    memory: str = ""
+    nacre: str = ""

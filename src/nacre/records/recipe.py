@@ -1,0 +1,89 @@
+"""How a version is trained, evaluated and judged: the part of `nacre.yaml` that a version carries with it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from nacre.base.config import Settings
+
+
+class Full(Settings):
+    """Train every parameter."""
+
+    name: Literal["full"] = "full"
+
+
+class Freeze(Settings):
+    """Train only the top layers (and nothing of the embedding)."""
+
+    name: Literal["freeze"] = "freeze"
+    trainable_layers: int = Field(2, ge=1, description="how many of the last layers are trained")
+    frozen_layers: int | None = Field(None, ge=0, description="instead: how many of the first layers stay frozen")
+
+
+class Lora(Settings):
+    """Train low-rank adapters through PEFT (Hu et al. 2021, arXiv 2106.09685)."""
+
+    name: Literal["lora"] = "lora"
+    rank: int = Field(8, ge=1)
+    alpha: float | None = Field(None, gt=0, description="default: twice the rank")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target: tuple[str, ...] = Field(("all-linear",), description="module names, or all-linear")
+
+
+Tune = Annotated[Full | Freeze | Lora, Field(discriminator="name")]
+
+
+class Train(Settings):
+    """The optimiser's side of a run. `auto` values are decided from the model and the data, and said."""
+
+    stage: Literal["sft", "pt"] = "sft"
+    epochs: float | Literal["auto"] = Field("auto", description="passes over the new rows")
+    min_steps: int = Field(30, ge=1, description="a small increment is repeated until it has this many steps")
+    learning_rate: float | Literal["auto"] = "auto"
+    batch_size: int = Field(16, ge=1, description="rows per optimizer step on each device, replayed rows included")
+    accumulation: int = Field(1, ge=1, description="micro-batches the batch is cut into, to save memory")
+    max_length: int = Field(1024, ge=8, description="tokens; longer rows are cut and counted")
+    scheduler: str = "cosine"
+    warmup: float = Field(0.05, ge=0, description="share of the steps, or a number of steps if at least 1")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    gradient_checkpointing: bool = False
+    save_steps: int = Field(200, ge=1)
+    logging_steps: int = Field(10, ge=1)
+    max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
+    seed: int = 0
+
+
+class Keep(Settings):
+    """What the user can bear to lose: the one number that trainer, gate and release share."""
+
+    max_drop: float | Literal["auto"] = Field("auto", description="largest drop of a task's score, e.g. 0.02")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    tasks: dict[str, float] = Field(default_factory=dict, description="max_drop of single tasks")
+
+
+class TaskSettings(Settings):
+    """How one task is scored, where the choice made from its data is not wanted."""
+
+    metric: str | None = None
+    max_new_tokens: int | None = Field(None, ge=1)
+
+
+class Decoding(Settings):
+    """How answers are generated for scoring. Greedy, so that a report can be repeated."""
+
+    max_new_tokens: int = Field(ge=1)
+    max_length: int = Field(1024, ge=8)
+
+
+class Recipe(Settings):
+    """Everything that decides what training does, apart from the data and the starting point.
+
+    `protect` is `auto`, or a list of ``{"name": ..., option: ...}``; the options belong to the protection.
+    """
+
+    tune: Tune = Full()
+    train: Train = Train()
+    protect: Literal["auto"] | tuple[dict[str, Any], ...] = "auto"

@@ -32,16 +32,19 @@ def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = ""
         return model.model_validate(data)
     except ValidationError as error:
         problem = error.errors()[0]
-        path = [part for part in problem["loc"] if not _is_union_tag(part, data, problem["loc"])]
-        key = ".".join(str(part) for part in path)
+        location = problem["loc"]
+        path = _path_in(data, location)
+        key = ".".join(str(part) for part in path) or where
         line = _line_of(text, path)
-        place = f"{where}{f', line {line}' if line else ''}{f', key {key}' if key else ''}"
+        place = f"{where}{f', line {line}' if line else ''}{f', key {key}' if path else ''}"
         if problem["type"] == "extra_forbidden":
-            known = _known_keys(model, path[:-1])
+            known = _known_keys(model, location[:-1])
             close = nearest(str(path[-1]), known)
             hint = f"did you mean '{close}'? " if close else ""
             raise InputError(f"unknown key '{key}'", where=place, fix=f"{hint}Known: {', '.join(known)}") from None
-        raise InputError(f"bad value for '{key}': {problem['msg']}", where=place, fix=f"got {problem['input']!r}") from None
+        if problem["type"] == "missing":
+            raise InputError(f"the key '{key}' is missing", where=place, fix=f"add {path[-1]}") from None
+        raise InputError(f"bad value for '{key}'", where=place, fix=f"{problem['msg']}; got {problem['input']!r}") from None
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
@@ -70,31 +73,29 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     return data, text
 
 
-def _is_union_tag(part: int | str, data: Mapping[str, Any], location: Sequence[int | str]) -> bool:
-    """Whether pydantic put a union member's name into the location, which is no key of the user's."""
+def _path_in(data: Mapping[str, Any], location: Sequence[int | str]) -> list[int | str]:
+    """The part of pydantic's location that the user wrote: the names of union members are left out."""
+    path: list[int | str] = []
     value: Any = data
-    for step in location:
-        if step == part:
-            inside = isinstance(value, Mapping) and step in value
-            listed = isinstance(value, Sequence) and isinstance(step, int)
-            return not (inside or listed) and step != location[-1]
-        if isinstance(value, Mapping) and step in value or isinstance(value, list) and isinstance(step, int):
-            value = value[step]  # type: ignore[index]  # the line above checked the kind
-    return False
-
-
-def _known_keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    """Field names of the settings class that sits at `path` below `model`."""
-    found: Any = model
-    for step in path:
-        if isinstance(step, int):
+    for place, step in enumerate(location):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, Sequence) and isinstance(step, int):
+            value = value[step]
+        elif place < len(location) - 1 or not isinstance(value, Mapping):
             continue
-        field = found.model_fields.get(step)
-        candidates = [kind for kind in _classes(field.annotation if field else None)]
-        if not candidates:
-            return sorted({name for kind in _classes(found) for name in kind.model_fields})
-        found = candidates[0]
-    return sorted(found.model_fields)
+        path.append(step)
+    return path
+
+
+def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Field names of the settings class that `location` leads to below `model`."""
+    candidates = [model]
+    for step in location:
+        tagged = [kind for kind in candidates if "name" in kind.model_fields and kind.model_fields["name"].default == step]
+        fields = [kind.model_fields[step] for kind in candidates if isinstance(step, str) and step in kind.model_fields]
+        candidates = tagged or [kind for field in fields for kind in _classes(field.annotation)] or candidates
+    return sorted({name for kind in candidates for name in kind.model_fields})
 
 
 def _classes(annotation: Any) -> list[type[BaseModel]]:

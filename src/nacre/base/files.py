@@ -94,13 +94,20 @@ def staged_folder(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` for the length of the block, waiting for it if need be."""
+def file_lock(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold an exclusive lock on `path` for the length of the block; the lock goes with the process.
+
+    Raises:
+        NacreError: another process holds it and `wait` is False.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(file, fcntl.LOCK_UN)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise NacreError(
+                "another nacre command is at work here", where=str(path), fix="wait for it to end, or stop it"
+            ) from None
+        yield

@@ -1,1 +1,1 @@
-"""."""
+"""Floor 4: the only place that knows the order of the ring."""

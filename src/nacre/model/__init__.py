@@ -1,1 +1,1 @@
-"""."""
+"""Floor 2: load, chat templates, tuners, generate."""

@@ -3,6 +3,7 @@
 from nacre.records.base import Record
 from nacre.records.event import Event
 from nacre.records.example import Example, Message, Origin
+from nacre.records.feedback import ChatTurn, Feedback, FeedbackKind, FeedbackStatus, Interaction
 from nacre.records.manifest import Lineage, Manifest
 from nacre.records.recipe import Decoding, Keep, Recipe, TaskSettings, Train, Tune
 from nacre.records.report import Report
@@ -12,11 +13,16 @@ from nacre.records.version import Environment, Version
 from nacre.records.weights import Weights
 
 __all__ = [
+    "ChatTurn",
     "Decoding",
     "Dropped",
     "Environment",
     "Event",
     "Example",
+    "Feedback",
+    "FeedbackKind",
+    "FeedbackStatus",
+    "Interaction",
     "Keep",
     "Lineage",
     "Manifest",

@@ -25,6 +25,7 @@ class Manifest(Record):
         needs: for an adapter, the folder or artifact it sits on.
         lineage: every increment up to this one, oldest first.
         memory: folder that holds the rows, relative to this folder; empty when the ledger knows it.
+        key: identity of the run (data, start, recipe), so that a repeated command is recognised.
     """
 
     kind: ArtifactKind
@@ -37,3 +38,4 @@ class Manifest(Record):
     lineage: tuple[Lineage, ...] = ()
     memory: str = ""
     nacre: str = ""
+    key: str = ""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from nacre.base.config import Settings
 
@@ -31,7 +31,20 @@ class Lora(Settings):
     target: tuple[str, ...] = Field(("all-linear",), description="module names, or all-linear")
 
 
-Tune = Annotated[Full | Freeze | Lora, Field(discriminator="name")]
+def _named(value: Any) -> Any:
+    """`lora` is short for `{name: lora}`."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _protections(value: Any) -> Any:
+    """`none` is an empty list; a name is short for a mapping with that name."""
+    if value in ("auto", "none"):
+        return "auto" if value == "auto" else ()
+    return [_named(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+Tune = Annotated[Full | Freeze | Lora, Field(discriminator="name"), BeforeValidator(_named)]
+Protect = Annotated[Literal["auto"] | tuple[dict[str, Any], ...], BeforeValidator(_protections)]
 
 
 class Train(Settings):
@@ -81,9 +94,10 @@ class Decoding(Settings):
 class Recipe(Settings):
     """Everything that decides what training does, apart from the data and the starting point.
 
-    `protect` is `auto`, or a list of ``{"name": ..., option: ...}``; the options belong to the protection.
+    `protect` is `auto`, `none`, or a list of names or ``{"name": ..., option: ...}``; the options belong to the
+    protection of that name.
     """
 
     tune: Tune = Full()
     train: Train = Train()
-    protect: Literal["auto"] | tuple[dict[str, Any], ...] = "auto"
+    protect: Protect = "auto"

@@ -16,6 +16,7 @@ class Report(Record):
         totals: metrics that are no mean of examples (corpus BLEU, Distinct-n, perplexity).
         answers: what the model said, per example.
         latency_s: seconds of single requests, in order measured.
+        notes: what was cut or decided on the way, counted, in sentences.
     """
 
     weights: str
@@ -30,6 +31,7 @@ class Report(Record):
     answers: tuple[str, ...]
     latency_s: tuple[float, ...] = ()
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float:

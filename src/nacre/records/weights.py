@@ -6,14 +6,19 @@ from nacre.records.base import Record
 
 
 class Weights(Record):
-    """A folder in Hugging Face layout, with adapters to put on it, in order.
+    """A model in Hugging Face layout, with or without one PEFT adapter on it.
 
     Attributes:
         identity: what the weights are known by in reports (artifact hash, or the base's hash).
         model: folder of the full model, or a hub name that is in the local cache.
-        adapters: PEFT adapter folders; each sits on what the ones before it make (merged in turn).
+        adapter: PEFT adapter folder that sits on `model`.
     """
 
     identity: str
     model: str
-    adapters: tuple[Path, ...] = ()
+    adapter: Path | None = None
+
+    @property
+    def folder(self) -> str:
+        """Where the tokenizer and the manifest are: the adapter's folder if there is one."""
+        return str(self.adapter or self.model)

@@ -1,1 +1,1 @@
-"""."""
+"""Floor 3: the protected trainer: stages, protections (one file each), checkpoints."""

@@ -1,0 +1,37 @@
+"""`nacre data`: look at data before it is trained on."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nacre.base.errors import InputError
+from nacre.cli.common import JsonOption, console, print_json
+
+app = typer.Typer(help="Look at data before it is trained on.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `check` a verb of its own while it is the only one."""
+
+
+@app.command()
+def check(
+    path: Annotated[Path | None, typer.Argument(help="a data file")] = None,
+    dataset: Annotated[str | None, typer.Option(help="instead: a name in dataset_info.json, or an increment")] = None,
+    dataset_dir: Annotated[Path, typer.Option(help="where the datasets are")] = Path("dataset"),
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a file or dataset holds, which rows cannot be used, why, and what would mend them."""
+    from nacre.data.check import check as check_data
+
+    if (path is None) == (dataset is None):
+        raise InputError("name one thing to check", where="nacre data check", fix="give a PATH, or --dataset NAME")
+    report = check_data(path if path is not None else str(dataset), dataset_dir=None if path is not None else dataset_dir)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    else:
+        for line in report.lines():
+            console.print(line, markup=False)
+    raise typer.Exit(0 if not report.problems else 1)

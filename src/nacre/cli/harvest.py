@@ -1,0 +1,29 @@
+"""`nacre harvest`: accepted feedback becomes the next increment."""
+
+from typing import Annotated
+
+import typer
+
+from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def harvest(
+    name: Annotated[str | None, typer.Option(help="name of the increment", show_default="feedback_1, feedback_2 …")] = None,
+    workspace: WorkspaceOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Write corrections and well-rated answers as an increment that `nacre evolve` can learn."""
+    from nacre.cycle.harvest import harvest as harvest_feedback
+    from nacre.cycle.workspace import Workspace
+
+    found = harvest_feedback(Workspace.open(workspace), name)
+    if as_json:
+        print_json({"increment": found.name, "folder": str(found.folder), "train": found.train, "dev": found.dev, "left_out": found.left_out})
+        return
+    console.print(f"{found.folder}: {found.train} rows to train, {found.dev} to prove it", markup=False)
+    for reason, count in found.left_out.items():
+        console.print(f"· left out {count}: {reason}", markup=False)
+    console.print(f"next: nacre evolve {found.name}", markup=False)

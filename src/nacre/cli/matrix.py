@@ -1,0 +1,46 @@
+"""`nacre matrix`: scores of every version on every task."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nacre.base.errors import InputError
+from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def matrix(
+    version: Annotated[int | None, typer.Argument(help="the version whose history is shown", show_default="the champion")] = None,
+    workspace: WorkspaceOption = HERE,
+    fill: Annotated[bool, typer.Option("--fill", help="score what has not been scored yet, the base model too")] = False,
+    png: Annotated[Path | None, typer.Option(help="write a heat map")] = None,
+    html: Annotated[Path | None, typer.Option(help="write a page")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the accuracy matrix, average accuracy, BWT and forgetting, each with its definition."""
+    from nacre.base.files import atomic_write
+    from nacre.cycle.matrix import lineage_matrix
+    from nacre.cycle.workspace import Workspace
+    from nacre.evaluate.matrix import figures
+    from nacre.evaluate.pictures import terminal, to_html
+
+    space = Workspace.open(workspace)
+    champion = space.ledger.slot("champion")
+    number = version if version is not None else (champion.version if champion else None)
+    found = lineage_matrix(space, number, fill=fill) if number is not None else None
+    if found is None:
+        raise InputError("there is no matrix yet", where=str(space.root), fix="run nacre evolve base first")
+    title = f"version {number}"
+    if png:
+        from nacre.evaluate.heat_map import save_png
+
+        save_png([(title, found)], png)
+    if html:
+        atomic_write(html, to_html([(title, found)]))
+    if as_json:
+        print_json(found.model_dump(mode="json") | {figure.name: figure.model_dump(mode="json") for figure in figures(found)})
+    else:
+        console.print(terminal(title, found))

@@ -1,0 +1,30 @@
+"""`nacre rollback`: take the champion back."""
+
+from typing import Annotated
+
+import typer
+
+from nacre.cli.common import HERE, ActorOption, JsonOption, WhyOption, WorkspaceOption, console, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def rollback(
+    to: Annotated[int | None, typer.Option(help="one of the last three champions", show_default="the one before")] = None,
+    workspace: WorkspaceOption = HERE,
+    why: WhyOption = "rolled back by hand",
+    actor: ActorOption = "user",
+    as_json: JsonOption = False,
+) -> None:
+    """Take the champion back to one of the last three; servers switch to it within a second."""
+    from nacre.cycle.release import rollback as take_back
+    from nacre.cycle.workspace import Workspace
+
+    space = Workspace.open(workspace)
+    event = take_back(space, to=to, actor=actor, why=why)
+    champion = space.ledger.slots()["champion"].version
+    if as_json:
+        print_json({"champion": champion, "event": event.model_dump(mode="json")})
+    else:
+        console.print(f"version {champion} is champion again: {why}", markup=False)

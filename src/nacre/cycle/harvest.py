@@ -1,0 +1,66 @@
+"""From accepted feedback to the next increment's files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nacre.base.errors import InputError
+from nacre.base.files import staged_folder
+from nacre.base.hashing import canonical_json
+from nacre.cycle.workspace import Workspace
+from nacre.data.snapshot import split_dev
+from nacre.feedback.curation import collect
+from nacre.records import Example
+
+
+@dataclass(frozen=True)
+class Harvested:
+    """The new increment: its name, where it lies, and what was left out and why."""
+
+    name: str
+    folder: Path
+    train: int
+    dev: int
+    left_out: dict[str, int]
+
+
+def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
+    """Write accepted feedback as ``dataset/feedback_N/`` and mark it as used.
+
+    Raises:
+        InputError: there is no feedback to learn from, or `name` is taken.
+    """
+    name = name or _next_name(workspace.dataset_dir)
+    folder = workspace.dataset_dir / name
+    if folder.exists():
+        raise InputError("an increment of this name exists", where=str(folder), fix="choose another --name")
+    found = collect(workspace.ledger, task=name)
+    if not found.examples:
+        left = ", ".join(f"{count}: {reason}" for reason, count in found.left_out.items())
+        raise InputError(
+            "there is no feedback to learn from",
+            where=f"left out: {left}" if left else "no feedback yet",
+            fix="serve the model and collect corrections or four-star answers at /v1/feedback",
+        )
+    train, dev = split_dev(list(found.examples), workspace.settings.data.dev_share)
+    with staged_folder(folder) as staging:
+        _write(staging / "train.json", train)
+        if dev:
+            _write(staging / "dev.json", dev)
+    workspace.ledger.mark_feedback(found.feedback_ids, "exported")
+    workspace.ledger.record("harvested", "harvest", {"increment": name, "train": len(train), "dev": len(dev)})
+    return Harvested(name=name, folder=folder, train=len(train), dev=len(dev), left_out=dict(found.left_out))
+
+
+def _next_name(dataset_dir: Path) -> str:
+    taken = {path.name for path in dataset_dir.glob("feedback_*")}
+    return next(name for name in (f"feedback_{n}" for n in range(1, len(taken) + 2)) if name not in taken)
+
+
+def _write(path: Path, examples: list[Example]) -> None:
+    """Messages, one row a line: what the training data of other tools looks like too."""
+    rows = []
+    for example in examples:
+        system = [{"role": "system", "content": example.system}] if example.system else []
+        turns = [{"role": turn.role, "content": turn.content} for turn in (*example.prompt, *example.answers)]
+        rows.append(f"{canonical_json({'messages': system + turns})}\n")
+    path.write_text("".join(rows), encoding="utf-8")

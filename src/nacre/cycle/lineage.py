@@ -1,0 +1,53 @@
+"""From a version back to the base model: which tasks it knows, and where their rows are."""
+
+from dataclasses import dataclass
+
+from nacre.data.rows import read_rows
+from nacre.cycle.workspace import Workspace
+from nacre.records import Example, Lineage, RowsFile, Version
+
+
+@dataclass(frozen=True)
+class Task:
+    """A skill that must be kept: all rows it was ever trained on, and the newest dev rows."""
+
+    name: str
+    train: tuple[RowsFile, ...]
+    dev: RowsFile | None
+    learned_in: int
+
+
+def ancestry(workspace: Workspace, number: int | None) -> list[Version]:
+    """The versions that led to `number`, oldest first, itself last; empty for None."""
+    found: list[Version] = []
+    while number is not None:
+        version = workspace.ledger.version(number)
+        found.append(version)
+        number = version.parents[0] if version.parents else None
+    return found[::-1]
+
+
+def tasks_of(lineage: list[Version]) -> dict[str, Task]:
+    """Every task along a lineage, in order of arrival."""
+    tasks: dict[str, Task] = {}
+    for version in lineage:
+        snapshot = version.snapshot
+        before = tasks.get(snapshot.task)
+        tasks[snapshot.task] = Task(
+            name=snapshot.task,
+            train=(*before.train, snapshot.train) if before else (snapshot.train,),
+            dev=snapshot.dev or (before.dev if before else None),
+            learned_in=before.learned_in if before else version.number,
+        )
+    return tasks
+
+
+def rows_of(workspace: Workspace, task: Task) -> list[Example]:
+    """The training rows of a task, each content once."""
+    rows = {row.content_id: row for file in task.train for row in read_rows(workspace.memory, file)}
+    return list(rows.values())
+
+
+def as_lineage(tasks: dict[str, Task]) -> tuple[Lineage, ...]:
+    """The same history for a manifest: one entry for each rows file."""
+    return tuple(Lineage(task=task.name, train=file, dev=task.dev) for task in tasks.values() for file in task.train)

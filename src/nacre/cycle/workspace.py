@@ -1,0 +1,136 @@
+"""A workspace: `nacre.yaml`, the data, and `.nacre/` with ledger, artifacts, memory and unfinished runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from nacre.base.config import parse, read_yaml
+from nacre.base.errors import InputError, nearest
+from nacre.base.files import atomic_write
+from nacre.cycle.settings import WorkspaceSettings
+from nacre.registry.fingerprint import fingerprint
+from nacre.registry.ledger import Ledger
+from nacre.registry.store import ArtifactStore
+from nacre.records import Version, Weights
+
+CONFIG = "nacre.yaml"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths and stores of one workspace. Nothing is loaded until it is asked for."""
+
+    root: Path
+    settings: WorkspaceSettings
+
+    @classmethod
+    def open(cls, folder: Path, overrides: Mapping[str, Any] | None = None) -> "Workspace":
+        """Read the workspace at `folder`.
+
+        Raises:
+            InputError: no ``nacre.yaml`` there, or a key of it is wrong.
+        """
+        path = folder / CONFIG
+        if not path.exists():
+            raise InputError("this is no workspace: nacre.yaml is missing", where=str(folder.resolve()), fix="run nacre init, or cd into a workspace")
+        data, text = read_yaml(path)
+        return cls(folder.resolve(), parse(WorkspaceSettings, data | dict(overrides or {}), where=str(path), text=text))
+
+    @classmethod
+    def init(cls, folder: Path, model: str, more: Mapping[str, Any] | None = None) -> "Workspace":
+        """Make a workspace: a ``nacre.yaml`` with one key, and the folder for the base skill.
+
+        Raises:
+            InputError: there is a ``nacre.yaml`` already.
+        """
+        path = folder / CONFIG
+        if path.exists():
+            raise InputError("there is a workspace already", where=str(path), fix="choose another folder")
+        settings = parse(WorkspaceSettings, {"model": model, **(more or {})}, where="nacre init")
+        body = yaml.safe_dump({"model": model, **(more or {})}, allow_unicode=True, sort_keys=False)
+        atomic_write(path, f"# every key and its default: docs/configuration.md\n{body}")
+        (folder / settings.data.folder / "base").mkdir(parents=True, exist_ok=True)
+        return cls(folder.resolve(), settings)
+
+    @property
+    def hidden(self) -> Path:
+        """Everything nacre keeps."""
+        return self.root / ".nacre"
+
+    @property
+    def memory(self) -> Path:
+        """Rows, importance, generic text: files with lineage."""
+        return self.hidden / "memory"
+
+    @property
+    def dataset_dir(self) -> Path:
+        """Where the increments are."""
+        return self.root / self.settings.data.folder
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifacts, by content hash."""
+        return ArtifactStore(self.hidden / "artifacts")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What is live, and how it came to be."""
+        self.hidden.mkdir(parents=True, exist_ok=True)
+        return Ledger(self.settings.ledger.url or f"sqlite:///{self.hidden / 'ledger.db'}", store=self.store)
+
+    @cached_property
+    def base(self) -> Weights:
+        """The base model's weights, known by the hash of their files."""
+        folder = local_folder(self.settings.model, self.root)
+        return Weights(identity=fingerprint(folder, self.hidden / "fingerprints.json"), model=str(folder))
+
+    def weights(self, version: Version) -> Weights:
+        """Where a version's weights lie.
+
+        Raises:
+            NacreError: the artifact, or the one it sits on, is not in the store.
+        """
+        folder = self.store.path(version.artifact)
+        if version.kind != "adapter":
+            return Weights(identity=version.artifact, model=str(folder))
+        below = str(self.store.path(version.needs)) if version.needs else self.base.model
+        return Weights(identity=version.artifact, model=below, adapter=folder)
+
+
+def local_folder(model: str, root: Path) -> Path:
+    """The folder of a model given by path (relative to `root`) or by hub name.
+
+    Raises:
+        InputError: neither a folder nor in the local hub cache; names the nearest folder.
+    """
+    given = Path(model).expanduser()
+    path = given if given.is_absolute() else root / given
+    if path.is_dir():
+        if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
+            held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+            raise InputError(
+                "the folder holds no model: config.json is missing",
+                where=f"{path} (holds {held})",
+                fix="name a folder in Hugging Face layout",
+            )
+        return path.resolve()
+    may_be_hub_name = not given.is_absolute() and model.count("/") == 1 and not model.startswith((".", "~"))
+    if may_be_hub_name and not path.parent.is_dir():
+        try:
+            return Path(snapshot_download(model))
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError) as error:
+            raise InputError(
+                "the model is neither a folder nor in the local hub cache",
+                where=model,
+                fix=f"hf download {model}, or set HF_HUB_OFFLINE=0 to let nacre fetch it: by default it downloads nothing",
+            ) from error
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    close = nearest(path.name, siblings)
+    hint = f"did you mean '{path.parent / close}'? " if close else ""
+    raise InputError("the model path does not exist", where=model, fix=f"{hint}name a local model folder")

@@ -1,0 +1,199 @@
+"""Datasets by name: where their files lie, and their rows."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from nacre.base.errors import InputError, unknown
+from nacre.data.convert import FileRows, read_examples
+from nacre.data.dataset_info import DATASET_INFO, Entry, entry, read_info, resample
+from nacre.records import Dropped, Example
+
+Split = Literal["train", "dev"]
+
+ENDINGS = (".json", ".jsonl", ".txt")
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The files of one dataset.
+
+    Attributes:
+        name: the name it was asked for by; `task` the name its skill is known by.
+        train, dev: files of either split; `dev` is empty when the dataset brings none.
+        entry: its description in `dataset_info.json`, if it has one.
+    """
+
+    name: str
+    task: str
+    train: tuple[Path, ...]
+    dev: tuple[Path, ...] = ()
+    entry: Entry | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Loaded:
+    """Rows of one split of one or more datasets, in the order of names, files and lines."""
+
+    examples: list[Example] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    formats: Counter[str] = field(default_factory=Counter)
+    encodings: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        """Rows read, usable or not."""
+        return sum(self.formats.values()) + len(self.dropped)
+
+
+def split_names(name: str) -> list[str]:
+    """The single names in ``"a,b"``.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = [part.strip() for part in name.split(",") if part.strip()]
+    if not names:
+        raise InputError("no dataset is named", where=f"dataset {name!r}", fix="give a name, or several with commas")
+    return names
+
+
+def task_name(name: str, dataset_dir: Path) -> str:
+    """The name of the skill in these datasets: their tasks joined by ``+``."""
+    return "+".join(resolve(part, dataset_dir).task for part in split_names(name))
+
+
+def resolve(name: str, dataset_dir: Path) -> DatasetFiles:
+    """Find the files of one dataset.
+
+    In this order: an entry of ``dataset_dir/dataset_info.json``; the folder ``dataset_dir/NAME`` with
+    train.json and perhaps dev.json (or .jsonl, .txt); the file ``dataset_dir/NAME.json``; a path.
+
+    Raises:
+        InputError: there is no such dataset; the message has the nearest name and all there are.
+    """
+    info = read_info(dataset_dir)
+    if name in info:
+        return _described(name, entry(info, name, dataset_dir), dataset_dir)
+    folder, file = dataset_dir / name, _one(dataset_dir, name)
+    if folder.is_dir() and (_has_train(folder) or file is None):
+        return _folder(name, folder)
+    if file is not None:
+        return DatasetFiles(name, _plain(name), (file,))
+    path = Path(name)
+    if path.is_dir():
+        return _folder(name, path)
+    if path.is_file():
+        return DatasetFiles(name, _task_of(path), (path,))
+    raise _not_found(name, dataset_dir, info)
+
+
+def load(name: str, dataset_dir: Path, split: Split, *, max_samples: int | None = None) -> Loaded:
+    """Read one split of a dataset, or of several whose names are separated by commas.
+
+    Args:
+        name: see `resolve`.
+        dataset_dir: the folder that datasets are looked for in.
+        split: train never holds a row of dev's files; dev is empty where the dataset brings none.
+        max_samples: use at most so many rows of each dataset, the first ones.
+
+    Raises:
+        InputError: a dataset is unknown, or one of its files as a whole cannot be used.
+    """
+    loaded = Loaded()
+    for part in split_names(name):
+        files = resolve(part, dataset_dir)
+        loaded.notes += files.notes if split == "train" else ()
+        read = [
+            read_examples(path, task=files.task, entry=files.entry)
+            for path in (files.train if split == "train" else files.dev)
+        ]
+        examples = [example for one in read for example in one.examples]
+        if split == "train" and files.entry and files.entry.num_samples:
+            count = files.entry.num_samples
+            loaded.notes.append(f"{part}: {count} rows drawn from {len(examples)}, as num_samples says")
+            examples = resample(examples, count)
+        if max_samples is not None and len(examples) > max_samples:
+            loaded.notes.append(f"{part}: the first {max_samples} of {len(examples)} {split} rows are used (max_samples)")
+            examples = examples[:max_samples]
+        loaded.examples += examples
+        for one in read:
+            _add(loaded, one)
+    return loaded
+
+
+def _add(loaded: Loaded, file: FileRows) -> None:
+    loaded.dropped += file.dropped
+    loaded.sources[str(file.path)] = file.sha256
+    loaded.notes += file.notes
+    loaded.formats += file.formats
+    loaded.encodings[file.encoding] += 1
+
+
+def _described(name: str, found: Entry, dataset_dir: Path) -> DatasetFiles:
+    """The files of an entry. Unlike in LlamaFactory, a folder's dev file is never trained on."""
+    path = found.local(dataset_dir, name)
+    if path.is_file():
+        dev = _one(path.parent, "dev") if path.stem == "train" else None
+        return DatasetFiles(name, _plain(name), (path,), (dev,) if dev else (), found)
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    train = tuple(file for file in files if file.stem != "dev")
+    where = str(path)
+    if not train:
+        raise InputError(f"the folder of dataset '{name}' has no files to train on", where=where, fix="add train.json")
+    if len({file.suffix for file in train}) > 1:
+        kinds = ", ".join(sorted({file.suffix or "none" for file in train}))
+        fix = "keep files of one kind in it, or name one file"
+        raise InputError(f"the files of dataset '{name}' have different endings: {kinds}", where=where, fix=fix)
+    dev = tuple(file for file in files if file.stem == "dev")
+    notes = (f"{path}: {', '.join(file.name for file in dev)} is kept for evaluation",) if dev else ()
+    return DatasetFiles(name, _plain(name), train, dev, found, notes)
+
+
+def _folder(name: str, folder: Path) -> DatasetFiles:
+    train, dev = _one(folder, "train"), _one(folder, "dev")
+    if train is None:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        fix = f"put train.json (and dev.json) into it; there is: {there}"
+        raise InputError(f"the folder of dataset '{name}' has no train.json", where=str(folder), fix=fix)
+    return DatasetFiles(name, folder.resolve().name, (train,), (dev,) if dev else ())
+
+
+def _one(folder: Path, stem: str) -> Path | None:
+    """The one data file of this name; `stem` may itself carry the ending."""
+    found = [folder / f"{stem}{ending}" for ending in ENDINGS if (folder / f"{stem}{ending}").is_file()]
+    if stem.endswith(ENDINGS) and (folder / stem).is_file():
+        found.append(folder / stem)
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(f"it is not clear which file is meant: {names}", where=str(folder), fix="delete all but one")
+    return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    """A name without its ending."""
+    return Path(name).stem if name.endswith(ENDINGS) else name
+
+
+def _task_of(path: Path) -> str:
+    """The task of a file: its own name, or its folder's where the file is only called train or dev."""
+    absolute = path.resolve()
+    return absolute.parent.name if path.stem in ("train", "dev") else path.stem
+
+
+def _not_found(name: str, dataset_dir: Path, info: Iterable[str]) -> InputError:
+    if not dataset_dir.is_dir():
+        fix = "check the path, or name the folder that holds your datasets"
+        return InputError(f"no dataset '{name}': the dataset folder does not exist", where=str(dataset_dir), fix=fix)
+    folders = {path.name for path in dataset_dir.iterdir() if path.is_dir() and _has_train(path)}
+    files = {path.stem for path in dataset_dir.iterdir() if path.suffix in ENDINGS and path.name != DATASET_INFO}
+    return unknown("dataset", name, {*info, *folders, *files}, where=str(dataset_dir))
+
+
+def _has_train(folder: Path) -> bool:
+    return any((folder / f"train{ending}").is_file() for ending in ENDINGS)

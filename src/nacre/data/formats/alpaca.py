@@ -1,0 +1,66 @@
+"""Alpaca: one column each for the instruction, its input and the answer, and earlier turns beside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from nacre.data.formats.fields import Unusable, answer, media, missing, optional, tools
+from nacre.data.formats.layout import Columns, Reading
+from nacre.records import Example, Message
+
+_OTHERS = ("messages", "conversations", "chosen", "rejected")
+
+
+class Alpaca(Reading):
+    """``{"instruction": …, "input": …, "output": …}``, with ``history``, ``system`` and ``tools`` if need be."""
+
+    @staticmethod
+    def looks_like(record: Mapping[str, Any]) -> bool:
+        """An instruction or an answer, in columns of their own, that nobody has judged."""
+        if any(name in record for name in _OTHERS) or is_judged(record):
+            return False
+        return "instruction" in record or "output" in record
+
+    def read(self, record: Mapping[str, Any]) -> Example:
+        """The prompt is the history, then instruction and input joined by a line feed."""
+        columns = self.layout(record).columns
+        prompt = alpaca_prompt(record, columns)
+        if columns.response is None:
+            raise Unusable("no column is named as the response", 'name it in dataset_info.json: "response": …')
+        reply = Message(role="assistant", content=answer(record, columns.response))
+        return Example(prompt=prompt, answers=(reply,), **beside(record, columns, (*prompt, reply)))
+
+
+def is_judged(record: Mapping[str, Any]) -> bool:
+    """Whether the row says if its answer was wanted."""
+    return isinstance(record.get("label"), bool) or "kto_tag" in record
+
+
+def alpaca_prompt(record: Mapping[str, Any], columns: Columns) -> tuple[Message, ...]:
+    """The earlier turns and the question of an alpaca row."""
+    turns = _history(record, columns.history)
+    if columns.prompt and columns.prompt not in record:
+        raise missing(record, columns.prompt)
+    parts = [part for column in (columns.prompt, columns.query) if (part := optional(record, column))]
+    question = "\n".join(parts)
+    if not question.strip():
+        named = " and ".join(f"'{name}'" for name in (columns.prompt, columns.query) if name)
+        raise Unusable(f"the prompt is blank (column {named})", "fill it in, or delete the row")
+    return (*turns, Message(role="user", content=question))
+
+
+def beside(record: Mapping[str, Any], columns: Columns, messages: tuple[Message, ...]) -> dict[str, Any]:
+    """The fields of an Example that stand beside its messages."""
+    found = media(record, columns, messages)
+    return {"system": optional(record, columns.system), "tools": tools(record, columns.tools), **found}
+
+
+def _history(record: Mapping[str, Any], column: str | None) -> list[Message]:
+    value = record.get(column) if column else None
+    if value is None:
+        return []
+    turns: list[Message] = []
+    for pair in value if isinstance(value, list) else [value]:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise Unusable(f"column '{column}' is not a list of [question, answer]", 'write [["…", "…"], …] or []')
+        turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]
+    return turns

@@ -1,0 +1,138 @@
+"""Which column holds what: as `dataset_info.json` says, or as a row itself shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal, Protocol
+
+from nacre.base.config import Settings
+from nacre.records import Example
+
+Formatting = Literal["alpaca", "sharegpt", "openai"]
+
+
+class Columns(Settings):
+    """Column names of a dataset; None where it has no such column."""
+
+    prompt: str | None = None
+    query: str | None = None
+    response: str | None = None
+    history: str | None = None
+    messages: str | None = None
+    system: str | None = None
+    tools: str | None = None
+    images: str | None = None
+    videos: str | None = None
+    audios: str | None = None
+    chosen: str | None = None
+    rejected: str | None = None
+    kto_tag: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What each column is for, and its name in the file, without the absent ones."""
+        return {what: name for what, name in self if name is not None}
+
+
+class Tags(Settings):
+    """Keys and role names inside a list of messages; None where the dataset has no such role."""
+
+    role_tag: str | None = None
+    content_tag: str | None = None
+    user_tag: str | None = None
+    assistant_tag: str | None = None
+    observation_tag: str | None = None
+    function_tag: str | None = None
+    system_tag: str | None = None
+
+
+SHAREGPT_TAGS = Tags(
+    role_tag="from",
+    content_tag="value",
+    user_tag="human",
+    assistant_tag="gpt",
+    observation_tag="observation",
+    function_tag="function_call",
+    system_tag="system",
+)
+OPENAI_TAGS = Tags(
+    role_tag="role",
+    content_tag="content",
+    user_tag="user",
+    assistant_tag="assistant",
+    observation_tag="tool",
+    function_tag="function_call",
+    system_tag="system",
+)
+_MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Everything about a dataset's rows that is not in the rows."""
+
+    formatting: Formatting = "alpaca"
+    columns: Columns = field(default_factory=Columns)
+    tags: Tags = SHAREGPT_TAGS
+
+
+class Format(Protocol):
+    """One way to write an example down."""
+
+    def __init__(self, layout: Layout | None = None) -> None: ...
+
+    @staticmethod
+    def looks_like(record: Mapping[str, Any]) -> bool:
+        """Whether this row is written in this format (perhaps with faults)."""
+        ...
+
+    def used(self, record: Mapping[str, Any]) -> frozenset[str]:
+        """The columns that `read` looks at in this row; the others are reported as unused."""
+        ...
+
+    def read(self, record: Mapping[str, Any]) -> Example:
+        """The row's example, without its origin.
+
+        Raises:
+            Unusable: the row has a fault that reading on must not hide.
+        """
+        ...
+
+
+class Reading:
+    """What the formats share: the layout that was given, or else the one that the row shows."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self._layout = layout
+
+    def layout(self, record: Mapping[str, Any]) -> Layout:
+        """The layout this row is read with."""
+        return self._layout or conventional(record)
+
+    def used(self, record: Mapping[str, Any]) -> frozenset[str]:
+        """The columns that `read` looks at in this row."""
+        return frozenset(self.layout(record).columns.named.values())
+
+
+def conventional(record: Mapping[str, Any]) -> Layout:
+    """The layout of a row that no `dataset_info.json` describes: the customary column names."""
+    label = "kto_tag" if "kto_tag" in record else "label"
+    messages = "messages" if "messages" in record else "conversations"
+    if not isinstance(record.get(messages), list):
+        return _alpaca(label)
+    first = next((turn for turn in record[messages] if isinstance(turn, dict)), {})
+    return _messages(messages, label, openai="role" in first)
+
+
+@cache
+def _alpaca(label: str) -> Layout:
+    names = ("history", "system", "tools", "chosen", "rejected")
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "kto_tag": label}
+    return Layout("alpaca", Columns(**columns, **{name: name for name in names}, **_MEDIA))
+
+
+@cache
+def _messages(messages: str, label: str, *, openai: bool) -> Layout:
+    names = ("system", "tools", "chosen", "rejected")
+    columns = Columns(messages=messages, kto_tag=label, **{name: name for name in names}, **_MEDIA)
+    return Layout("openai", columns, OPENAI_TAGS) if openai else Layout("sharegpt", columns, SHAREGPT_TAGS)

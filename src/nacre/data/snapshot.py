@@ -1,0 +1,176 @@
+"""From a dataset's name to the exact rows an increment is trained and judged on, before anything is trained."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from nacre.base.errors import InputError
+from nacre.base.files import atomic_write
+from nacre.data.dataset import Loaded, load, task_name
+from nacre.data.rows import read_rows, write_rows
+from nacre.records import Dropped, Example, RowsFile, Snapshot
+from nacre.records.example import Kind
+
+Stage = Literal["sft", "pt"]
+
+MIN_SPLIT_ROWS = 20  # fewer are all needed for training, and two dev rows would prove nothing
+MIN_DEV_ROWS = 2
+MAX_DEV_ROWS = 500
+_SHOWN_DROPS = 3
+_KIND: dict[Stage, Kind] = {"sft": "sft", "pt": "text"}
+_WHAT: dict[Kind, str] = {
+    "sft": "a prompt with an answer",
+    "preference": "a preference pair",
+    "kto": "a judged answer (KTO)",
+    "text": "plain text without an answer",
+}
+
+
+def take_snapshot(
+    name: str,
+    dataset_dir: Path,
+    memory: Path,
+    *,
+    stage: Stage = "sft",
+    drop_budget: float = 0.01,
+    dev_share: float = 0.1,
+    max_samples: int | None = None,
+    history: Sequence[RowsFile] = (),
+) -> Snapshot:
+    """Read, check, split and keep the rows of one increment.
+
+    A dataset without dev rows gives a share of its train rows to evaluation, chosen by their content, so
+    that a row stays on its side when others are added. Train rows that equal a dev row are left out.
+
+    Args:
+        name: one dataset or several, see `nacre.data.dataset.load`.
+        dataset_dir: the folder that datasets are looked for in.
+        memory: the folder that rows are kept in.
+        stage: sft trains on answers, pt on plain text; other rows cannot be used.
+        drop_budget: the largest share of rows, from 0 to 1, that may be unusable.
+        dev_share: the share of train rows to split off, from 0 to 1; 0 splits none.
+        max_samples: use at most so many train rows of each dataset.
+        history: dev rows of earlier increments, none of which may be trained on.
+
+    Raises:
+        InputError: the data cannot be used as a whole, or more of its rows than the budget allows cannot.
+    """
+    task = task_name(name, dataset_dir)
+    train, dev = load(name, dataset_dir, "train", max_samples=max_samples), load(name, dataset_dir, "dev")
+    read = train.rows + dev.rows
+    notes = list(dict.fromkeys(train.notes + dev.notes))
+    train_rows, dev_rows = _trainable(train, stage, name), _trainable(dev, stage, name)
+    dropped = train.dropped + dev.dropped
+    notes += _set_aside(dropped, read, memory, task, drop_budget)
+    if not dev_rows:
+        train_rows, dev_rows, note = split_dev(train_rows, dev_share)
+        notes.append(note)
+    train_rows, note = _without_dev(train_rows, dev_rows, memory, history)
+    notes += note
+    if not train_rows:
+        fix = "give rows to train on that are not also dev rows"
+        raise InputError("no rows are left to train on", where=f"dataset {name}", fix=fix)
+    return Snapshot(
+        task=task,
+        train=write_rows(memory, train_rows),
+        dev=write_rows(memory, dev_rows) if dev_rows else None,
+        sources=train.sources | dev.sources,
+        dropped=tuple(dropped),
+        notes=tuple(notes),
+    )
+
+
+def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], list[Example], str]:
+    """Split dev rows off: about `share` of the distinct rows, those whose content hash is lowest.
+
+    Returns:
+        The train rows, the dev rows, and a sentence that says what was done.
+    """
+    ids = [row.content_id for row in rows]
+    distinct = {content: row for content, row in zip(ids, rows, strict=True)}
+    if share <= 0:
+        return list(rows), [], "the dataset has no dev rows and none were split off: nothing can be proved about it"
+    if len(distinct) < MIN_SPLIT_ROWS:
+        reason = f"the dataset has no dev rows and too few rows to split some off ({len(distinct)} of {MIN_SPLIT_ROWS})"
+        return list(rows), [], f"{reason}: nothing can be proved about it"
+    below = sum(int(content[:16], 16) < share * 2**64 for content in distinct)
+    count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS)
+    chosen = set(sorted(distinct)[:count])
+    dev = [row for content, row in distinct.items() if content in chosen]
+    train = [row for content, row in zip(ids, rows, strict=True) if content not in chosen]
+    return train, dev, f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation"
+
+
+def _trainable(loaded: Loaded, stage: Stage, name: str) -> list[Example]:
+    """The rows this stage can train; the others join the dropped ones.
+
+    Raises:
+        InputError: there are rows, but none for this stage.
+    """
+    reasons = [_unsuited(example, stage) for example in loaded.examples]
+    first = next((reason for reason in reasons if reason), None)
+    if first and all(reasons):
+        raise InputError(f"dataset '{name}': every row is {first[0]}", where=f"stage {stage}", fix=first[1])
+    for example, reason in zip(loaded.examples, reasons, strict=True):
+        if reason:
+            origin = example.origin
+            what, fix = f"the row is {reason[0]}", reason[1]
+            aside = Dropped(file=origin.file, line=origin.line, reason=what, remedy=fix, original=example.to_json())
+            loaded.dropped.append(aside)
+    return [example for example, reason in zip(loaded.examples, reasons, strict=True) if not reason]
+
+
+def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
+    """What the row is and what to do, where the stage cannot train it."""
+    media = next((what for what in ("images", "videos", "audios") if getattr(example, what)), None)
+    if media:
+        return f"an example with {media}, which are not supported", "use text only"
+    if example.kind == _KIND[stage]:
+        return None
+    fix = {
+        "sft": "it can be trained with --stage sft",
+        "text": 'it can be trained with --stage pt; for sft name the answers ("response" in dataset_info.json, or output)',
+        "preference": "give one answer a row, in the column output",
+        "kto": "delete the label and the rows with unwanted answers",
+    }
+    return f"{_WHAT[example.kind]}, which stage {stage} does not train", fix[example.kind]
+
+
+def _set_aside(dropped: Sequence[Dropped], read: int, memory: Path, task: str, budget: float) -> list[str]:
+    """Write the dropped rows aside; stop when they are too many."""
+    path = memory / "dropped" / f"{re.sub(r'[^\w.+-]', '_', task)}.jsonl"
+    if not dropped:
+        path.unlink(missing_ok=True)  # from an earlier state of the data
+        return []
+    atomic_write(path, "".join(row.to_json() + "\n" for row in dropped))
+    share = len(dropped) / read
+    said = f"{len(dropped)} of {read} rows cannot be used ({share:.1%})"
+    if share <= budget:
+        return [f"{said}; they are in {path} with their reasons"]
+    shown = [f"{row.file}, line {row.line}: {row.reason} ({row.remedy})" for row in dropped[:_SHOWN_DROPS]]
+    more = [f"and {len(dropped) - _SHOWN_DROPS} more"] if len(dropped) > _SHOWN_DROPS else []
+    fix = f"correct the rows, all are listed in {path}; or allow more of them: drop_budget {_rounded_up(share)}"
+    raise InputError(f"{said}, the budget is {budget:.1%}", where="\n  ".join([*shown, *more]), fix=fix)
+
+
+def _rounded_up(share: float) -> float:
+    return min(1.0, (int(share * 100) + 1) / 100)
+
+
+def _without_dev(
+    train: Iterable[Example], dev: Iterable[Example], memory: Path, history: Sequence[RowsFile]
+) -> tuple[list[Example], list[str]]:
+    """Train rows that are nobody's dev rows, and sentences on what was found."""
+    own = {row.content_id for row in dev}
+    past = {row.content_id for rows in history for row in read_rows(memory, rows)}
+    pairs = [(row.content_id, row) for row in train]
+    kept = [(content, row) for content, row in pairs if content not in own and content not in past]
+    notes = []
+    if overlap := sum(content in own for content, _ in pairs):
+        notes.append(f"{overlap} train rows equal dev rows of this increment and were left out of training")
+    if overlap := sum(content in past and content not in own for content, _ in pairs):
+        notes.append(f"{overlap} train rows equal dev rows of earlier increments and were left out of training")
+    if doubles := len(kept) - len({content for content, _ in kept}):
+        notes.append(f"{doubles} train rows repeat an earlier one exactly; they are trained on as often as they stand there")
+    return [row for _, row in kept], notes

@@ -1,0 +1,47 @@
+"""What a metric is given and what it answers with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One task's dev rows as one model answered them; every list has one entry per row, in order.
+
+    Attributes:
+        answers: what the model said; empty strings where nothing was generated.
+        references: what should have been said.
+        losses: (negative log-likelihood in nats, number of tokens) of the reference under the model.
+    """
+
+    answers: Sequence[str]
+    references: Sequence[str]
+    losses: Sequence[tuple[float, int]]
+
+
+class Metric(ABC):
+    """A score per example.
+
+    Attributes:
+        definition: one sentence that is printed beside the number.
+        reads: `answers` needs generated text, `losses` does not, and so works on plain text too.
+        gate: whether the gate may read it: in [0, 1], higher is better, 1 for the reference itself.
+    """
+
+    definition: ClassVar[str]
+    reads: ClassVar[Literal["answers", "losses"]] = "answers"
+    gate: ClassVar[bool] = True
+
+    @abstractmethod
+    def measure(self, scored: Scored) -> list[float]:
+        """One finite score per row."""
+
+    def total(self, scored: Scored) -> float | None:
+        """The score of all rows together, where that is not the mean of `measure`; else None."""
+        return None
+
+    def note(self, scored: Scored) -> str:
+        """What was decided from the data, in one sentence; empty when nothing was."""
+        return ""

@@ -1,0 +1,118 @@
+"""How a task is scored, decided from its dev rows alone: the same rows give the same plan for every version."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nacre.base.errors import InputError
+from nacre.evaluate.metrics import METRICS
+from nacre.evaluate.metrics.exact_match import plain
+from nacre.evaluate.metrics.words import unspaced, words
+from nacre.records import Decoding, Example, TaskSettings, Weights
+from nacre.records.report import report_key
+
+SHORT_WORDS = 12  # an answer of at most so many words (Chinese: characters) is short
+SHORT_SHARE = 0.95  # a task's answers are short if this share of them is: one odd row changes nothing
+SPARE_SHARE, SPARE_TOKENS = 1.25, 8  # new tokens allowed: the longest reference with room to be wrong in
+
+
+class Plan(NamedTuple):
+    """The metric the gate reads, how answers are generated, and why."""
+
+    metric: str
+    decoding: Decoding
+    why: str
+
+
+def plan(examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, max_length: int) -> Plan:
+    """Choose what the user has not: the metric and the length of the answers.
+
+    `max_length` is in tokens, prompt and answer together.
+
+    Raises:
+        InputError: no rows; a metric that does not exist, that the gate cannot read or that this task does not
+            allow; no room for the answers; rows without a reference.
+    """
+    if not examples:
+        raise InputError("there are no dev rows to score", where="dev rows", fix="add rows to dev.json")
+    unfit = sum(example.kind == "kto" and not example.desirable for example in examples)
+    if unfit:
+        raise InputError(
+            f"{unfit} of {len(examples)} dev rows hold an answer that was judged bad, so there is no reference",
+            where="dev rows",
+            fix="give dev rows an answer that should be matched",
+        )
+    metric, why = _metric(examples, settings)
+    new_tokens, length_why = _new_tokens(examples, settings, tokenizer, max_length)
+    decoding = Decoding(max_new_tokens=new_tokens, max_length=max_length)
+    return Plan(metric, decoding, f"{metric}: {why}; {length_why}")
+
+
+def planned_key(
+    weights: Weights, dev: str, examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, max_length: int
+) -> str:
+    """The key of the report that `score` would make from the same arguments: look it up before loading a model."""
+    chosen = plan(examples, settings, tokenizer, max_length)
+    return report_key(weights.identity, dev, chosen.metric, chosen.decoding)
+
+
+def reads_text(examples: Sequence[Example]) -> bool:
+    """Whether there is nothing to answer: some rows are plain text."""
+    return any(example.kind == "text" for example in examples)
+
+
+def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, str]:
+    if settings.metric is not None:
+        chosen = METRICS.load(settings.metric, where="evaluate, metric")
+        usable = {name: METRICS.load(name) for name in METRICS.names()}
+        fitting = [name for name, kind in usable.items() if kind.gate and _fits(kind.reads, examples)]
+        if not chosen.gate or not _fits(chosen.reads, examples):
+            reason = "needs answers, and these rows are plain text" if chosen.gate else "is no score from 0 to 1"
+            raise InputError(
+                f"the gate cannot read '{settings.metric}': it {reason}",
+                where="evaluate, metric",
+                fix=f"choose one of {', '.join(fitting)}",
+            )
+        return settings.metric, "chosen in the settings"
+    rows = len(examples)
+    if reads_text(examples):
+        return "likelihood", f"plain text in {rows} rows, nothing to answer"
+    answers = [plain(example.answer) for example in examples]
+    lengths = [len(words(answer)) for answer in answers]
+    distinct = len(set(answers))
+    if sum(length <= SHORT_WORDS for length in lengths) < SHORT_SHARE * rows:
+        return "rouge_l", f"long free answers (median {sorted(lengths)[rows // 2]} words) in {rows} rows"
+    if 2 * distinct <= rows:
+        return "exact_match", f"{distinct} distinct short answers in {rows} rows"
+    if sum(map(_one_word, answers)) >= SHORT_SHARE * rows:
+        return "exact_match", f"answers of one word in {rows} rows"
+    return "token_f1", f"short free answers ({distinct} distinct) in {rows} rows"
+
+
+def _one_word(answer: str) -> bool:
+    return len(answer.split()) <= 1 and sum(map(unspaced, answer)) <= 1
+
+
+def _fits(reads: str, examples: Sequence[Example]) -> bool:
+    return reads == "losses" or not reads_text(examples)
+
+
+def _new_tokens(
+    examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, max_length: int
+) -> tuple[int, str]:
+    if settings.max_new_tokens is not None:
+        if settings.max_new_tokens >= max_length:
+            raise InputError(
+                f"max_new_tokens {settings.max_new_tokens} leaves no room for a prompt in {max_length} tokens",
+                where="evaluate, max_new_tokens",
+                fix=f"set it below {max_length}",
+            )
+        return settings.max_new_tokens, f"up to {settings.max_new_tokens} new tokens as set"
+    if reads_text(examples):
+        return 1, "no new tokens"
+    texts = [example.answer for example in examples]
+    longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    wanted, most = math.ceil(longest * SPARE_SHARE) + SPARE_TOKENS, max(1, max_length // 2)
+    if wanted > most:
+        return most, f"up to {most} new tokens, half of max_length (longest reference {longest})"
+    return wanted, f"up to {wanted} new tokens (longest reference {longest})"

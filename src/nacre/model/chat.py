@@ -1,0 +1,169 @@
+"""From messages to tokens: one rendering for training, evaluation and serving.
+
+Models bring their own chat template. One that has none gets `DEFAULT_TEMPLATE`, the text that
+LlamaFactory calls `default`, so a model tuned there without a template answers here unchanged.
+It is saved with every version, so other programs render the same text.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from nacre.base.errors import InputError
+from nacre.records import Example, Message
+
+IGNORED = -100  # label of a position that is not trained on
+
+DEFAULT_TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ 'System: ' + m['content'] + eos_token + '\n' }}"
+    "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token + '\n' }}"
+    "{% elif m['role'] == 'tool' %}{{ 'Observation: ' + m['content'] + eos_token + '\nAssistant:' }}"
+    "{% else %}{{ 'Human: ' + m['content'] + eos_token + '\nAssistant:' }}"
+    "{% endif %}{% endfor %}"
+)
+
+_ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row for the trainer: equally long lists; `cut` counts the tokens that did not fit."""
+
+    input_ids: list[int]
+    labels: list[int]
+    cut: int = 0
+
+
+def ensure_template(tokenizer: Any) -> bool:
+    """Give a tokenizer without a chat template the default one; returns whether that was needed."""
+    if tokenizer.chat_template:
+        return False
+    tokenizer.chat_template = DEFAULT_TEMPLATE
+    return True
+
+
+def render(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> str:
+    """The prompt's text, ready for the answer to be appended.
+
+    Raises:
+        InputError: the template refuses this order of roles, or `tools` is not JSON.
+    """
+    return _render(messages, tokenizer, system, tools, answer_next=True)
+
+
+def prompt_ids(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> list[int]:
+    """Token ids of `render`'s text."""
+    return _tokens(tokenizer, render(messages, tokenizer, system=system, tools=tools))
+
+
+def stop_ids(tokenizer: Any) -> set[int]:
+    """Ids that end an answer: the tokenizer's end of sequence, and what its template puts after an answer."""
+    question, answer = Message(role="user", content="a"), Message(role="assistant", content="b")
+    ending = _ending((question,), answer, tokenizer, "", "")
+    first = _tokens(tokenizer, ending)[:1]
+    special = {token for token in first if token in tokenizer.all_special_ids}
+    return special | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+
+
+def shorten(prompt: list[int], room: int) -> list[int]:
+    """Fit a prompt into `room` tokens: its end (the marker that asks for the answer) and its beginning stay.
+
+    Training, evaluation and serving cut the same way, so a long row is the same text everywhere.
+    """
+    if len(prompt) <= room:
+        return prompt
+    tail = min(16, room // 2)
+    return prompt[: room - tail] + prompt[len(prompt) - tail :]
+
+
+def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
+    """Tokens and labels of a supervised example: every assistant turn is trained, nothing else.
+
+    Where a template rewrites earlier turns (reasoning models drop old thoughts), only the last answer
+    is trained, because the earlier ones do not stand in the text the model sees.
+    A row that is too long is shortened as `shorten` says; its answer is cut only if it does not fit alone.
+    """
+    turns = (*example.prompt, *example.answers[:1])
+    pieces: list[tuple[str, bool]] = []
+    text = ""
+    for place, message in enumerate(turns):
+        if message.role not in ("assistant", "function") or place == 0:
+            continue
+        prompt = _render(turns[:place], tokenizer, example.system, example.tools, answer_next=True)
+        if not prompt.startswith(text):
+            pieces = []
+            text = ""
+        answer = message.content + _ending(turns[:place], message, tokenizer, example.system, example.tools)
+        pieces += [(prompt[len(text) :], False), (answer, True)]
+        whole = _render(turns[: place + 1], tokenizer, example.system, example.tools, answer_next=False)
+        text = whole if whole.startswith(prompt + answer) else prompt + answer
+        if text != prompt + answer:
+            pieces.append((text[len(prompt + answer) :], False))
+    while pieces and not pieces[-1][1]:
+        pieces.pop()
+    return _join(pieces, tokenizer, max_length)
+
+
+def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encoded]:
+    """Plain texts, each ended by the end-of-sequence token, laid end to end and cut into equal blocks."""
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+    stream = [token for text in texts for token in (*_tokens(tokenizer, text), *end)]
+    blocks = [stream[start : start + max_length] for start in range(0, len(stream), max_length)]
+    return [Encoded(block, list(block)) for block in blocks if len(block) > 1]
+
+
+def _join(pieces: list[tuple[str, bool]], tokenizer: Any, max_length: int) -> Encoded:
+    """Tokenise each piece on its own, so that generation sees the very prefix that training saw."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for text, trained in pieces:
+        tokens = _tokens(tokenizer, text)
+        ids += tokens
+        labels += tokens if trained else [IGNORED] * len(tokens)
+    answer = len(_tokens(tokenizer, pieces[-1][0])) if pieces else 0
+    room = max(1, max_length - answer)  # one prompt token at least, so that the answer has something to follow
+    prompt = len(ids) - answer
+    kept = shorten(list(range(prompt)), room) + list(range(prompt, len(ids)))
+    kept = kept[:max_length]
+    return Encoded([ids[i] for i in kept], [labels[i] for i in kept], len(ids) - len(kept))
+
+
+def _render(messages: tuple[Message, ...], tokenizer: Any, system: str, tools: str, *, answer_next: bool) -> str:
+    chat = [{"role": _ROLES[message.role], "content": message.content} for message in messages]
+    if system:
+        chat.insert(0, {"role": "system", "content": system})
+    try:
+        declared = json.loads(tools) if tools else None
+    except ValueError as error:
+        raise InputError(f"the tools are not JSON: {error}", where=tools[:80], fix="correct the tools column") from None
+    try:
+        return str(
+            tokenizer.apply_chat_template(chat, tools=declared, tokenize=False, add_generation_prompt=answer_next)
+        )
+    except TemplateError as error:
+        roles = " → ".join(message["role"] for message in chat)
+        raise InputError(
+            f"the model's chat template refuses this conversation: {error}",
+            where=f"roles {roles}",
+            fix="reorder the messages, or give the tokenizer another chat_template",
+        ) from None
+
+
+def _ending(before: tuple[Message, ...], answer: Message, tokenizer: Any, system: str, tools: str) -> str:
+    """What follows an answer, up to and including the token that ends it."""
+    eos = tokenizer.eos_token or ""
+    prompt = _render(before, tokenizer, system, tools, answer_next=True)
+    whole = _render((*before, answer), tokenizer, system, tools, answer_next=False)
+    place = whole.rfind(answer.content)
+    rest = whole[place + len(answer.content) :] if place >= 0 and whole.startswith(prompt) else eos
+    for token in sorted(tokenizer.all_special_tokens, key=len, reverse=True):
+        if token and rest.lstrip().startswith(token):
+            return rest[: rest.index(token) + len(token)]
+    return eos
+
+
+def _tokens(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

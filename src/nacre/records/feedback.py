@@ -1,0 +1,75 @@
+"""What was asked and answered while serving, and what people said about it."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from nacre.records.base import Record
+
+FeedbackKind = Literal["stars", "thumb", "comment", "correction"]
+FeedbackStatus = Literal["new", "accepted", "rejected", "exported"]
+
+_VALUES: dict[str, tuple[float, ...]] = {"stars": (1, 2, 3, 4, 5), "thumb": (0, 1)}
+
+
+class ChatTurn(Record):
+    """One turn as the API received it; unlike a training `Message` the role may be `system`."""
+
+    role: str
+    content: str
+
+
+class Interaction(Record):
+    """One request and its answer.
+
+    Attributes:
+        id: the response id the client saw, e.g. ``chatcmpl-…``.
+        version: number of the version that answered; 0 for the bare base model.
+        arm: the slot that answered, e.g. ``champion``.
+        session: what the client calls the conversation; may be empty.
+        messages: the request, system turn included.
+        finish: OpenAI's finish reason, or ``aborted`` when the client went away.
+        latency_s: seconds from the request's arrival to the last token.
+    """
+
+    id: str
+    time: str
+    version: int
+    arm: str
+    session: str = ""
+    messages: tuple[ChatTurn, ...]
+    answer: str
+    finish: str
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    latency_s: float = 0.0
+
+
+class Feedback(Record):
+    """One opinion on one interaction.
+
+    Attributes:
+        id: number given by the ledger; 0 before it is stored.
+        interaction: id of the interaction it is about.
+        value: stars 1 to 5, thumb 0 (down) or 1 (up); None for comments and corrections.
+        text: the comment, or the answer that should have been given.
+        source: who said it (user, key id, importer).
+    """
+
+    id: int = 0
+    time: str
+    interaction: str
+    kind: FeedbackKind
+    value: float | None = None
+    text: str = ""
+    source: str = ""
+    status: FeedbackStatus = "new"
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Self:
+        values = _VALUES.get(self.kind)
+        if values is not None and self.value not in values:
+            raise ValueError(f"{self.kind} must be one of {', '.join(f'{value:g}' for value in values)}")
+        if values is None and (self.value is not None or not self.text.strip()):
+            raise ValueError(f"a {self.kind} is a text that is not empty, without a value")
+        return self

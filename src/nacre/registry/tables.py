@@ -1,0 +1,92 @@
+"""The ledger's tables. Columns are what is searched; the whole record lies beside them as canonical JSON."""
+
+from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text
+
+SCHEMA = 1
+
+metadata = MetaData()
+
+meta = Table(
+    "nacre_meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(64), nullable=False),
+)
+
+artifact = Table(
+    "artifact",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("needs", String(64), nullable=False),
+    Column("created", String(32), nullable=False),
+)
+
+version = Table(
+    "version",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("artifact", String(64), ForeignKey("artifact.sha256"), nullable=False),
+    Column("data_hash", String(160), nullable=False, index=True),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+# A row stays when its slot is emptied, so that the greatest generation never falls.
+slot = Table(
+    "slot",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("version", Integer, ForeignKey("version.number")),
+    Column("generation", Integer, nullable=False),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("weights", String(64), nullable=False, index=True),
+    Column("task", Text, nullable=False, index=True),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", Integer, ForeignKey("version.number"), nullable=False, index=True),
+    Column("against", Integer, ForeignKey("version.number")),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+interaction = Table(
+    "interaction",
+    metadata,
+    Column("id", String(128), primary_key=True),
+    Column("time", String(32), nullable=False, index=True),
+    Column("version", Integer, nullable=False, index=True),
+    Column("arm", String(16), nullable=False),
+    Column("session", Text, nullable=False, index=True),
+    Column("record", Text, nullable=False),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("time", String(32), nullable=False),
+    Column("interaction", String(128), ForeignKey("interaction.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("status", String(16), nullable=False, index=True),
+    Column("record", Text, nullable=False),
+)

@@ -1,0 +1,61 @@
+"""Reading a JSON body that may be anything."""
+
+import asyncio
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+
+from nacre.serve.errors import ApiError, invalid
+
+_DEEPEST = 32
+_READ_S = 30.0  # a body that takes longer is a slow-loris
+
+
+async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    Raises:
+        ApiError: too long (413), too slow (408), not JSON or no object or nested too deeply (400).
+    """
+    try:
+        async with asyncio.timeout(_READ_S):
+            raw = await _read(request, max_bytes)
+    except TimeoutError:
+        raise ApiError(408, f"the body did not arrive within {_READ_S:.0f} s", code="timeout") from None
+    except ClientDisconnect:
+        raise ApiError(499, "the client went away", code="client_closed_request") from None
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise invalid(f"the body is not JSON: {error}", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise invalid("the body must be a JSON object", code="invalid_json")
+    if _deeper_than(body, _DEEPEST):
+        raise invalid(f"the body is nested more than {_DEEPEST} levels deep", code="invalid_json")
+    return body
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    too_long = length.isdigit() and int(length) > max_bytes
+    raw = bytearray()
+    if not too_long:
+        async for chunk in request.stream():
+            raw += chunk
+            if len(raw) > max_bytes:
+                too_long = True
+                break
+    if too_long:
+        raise ApiError(413, f"the body is longer than {max_bytes} bytes", code="request_too_large")
+    return bytes(raw)
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        inside = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inside for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True

@@ -1,0 +1,95 @@
+"""Errors as OpenAI clients expect them: ``{"error": {message, type, param, code}}``. Never a traceback."""
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from nacre.base.errors import NacreError
+from nacre.serve.engines import ContextTooLong, Overloaded
+
+_log = logging.getLogger("nacre.serve")
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """An answer that is an error.
+
+    Args:
+        status: HTTP status.
+        param: the request's field it is about, e.g. ``messages[0].role``.
+        code: OpenAI's short name for the reason.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers
+
+    def body(self) -> dict[str, Any]:
+        """The error object."""
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request is wrong."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def model_not_found(name: str, known: list[str]) -> ApiError:
+    """404: no such model here, or not the version that is loaded."""
+    return ApiError(
+        404,
+        f"the model '{name[:80]}' does not exist; known: {', '.join(known) or 'none is loaded'}",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def unavailable(message: str, code: str = "unavailable") -> ApiError:
+    """503, to be tried again."""
+    return ApiError(503, message, code=code, headers={"retry-after": "1"})
+
+
+def from_nacre(error: NacreError) -> ApiError:
+    """What a client is told about an error of ours: what happened and the way out, no place on our disk."""
+    message = f"{error.what}; {error.fix}" if error.fix else error.what
+    if isinstance(error, ContextTooLong):
+        return invalid(message, "messages", "context_length_exceeded")
+    if isinstance(error, Overloaded):
+        return unavailable(message, "overloaded")
+    if error.exit_code == 2:
+        return invalid(message, "messages")
+    return unavailable(message)
+
+
+async def on_api_error(_: Request, error: Exception) -> JSONResponse:
+    """Starlette's handler for `ApiError`."""
+    assert isinstance(error, ApiError)
+    return JSONResponse(error.body(), error.status, headers=error.headers)
+
+
+async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's handler for unknown paths and methods."""
+    assert isinstance(error, HTTPException)
+    message = f"{error.detail}: {request.method} {request.url.path[:200]}"
+    headers = dict(error.headers or {})
+    return JSONResponse(ApiError(error.status_code, message, code="not_found").body(), error.status_code, headers)
+
+
+async def on_any_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's handler for what nobody expected: the log gets the traceback, the client the request's id."""
+    _log.error("request %s failed", request.state.request_id, exc_info=error)
+    message = f"internal error; the server's log has it under request {request.state.request_id}"
+    return JSONResponse(ApiError(500, message, code="internal_error").body(), 500)

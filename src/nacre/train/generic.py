@@ -1,0 +1,55 @@
+"""Generic text for keeping general ability: the user's own, or what the base model says unasked."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nacre.base.files import atomic_write
+from nacre.base.hashing import canonical_json
+from nacre.base.progress import progress
+from nacre.data.reader import read_file
+from nacre.records import Example
+
+TEXTS, TOKENS, AT_ONCE = 256, 128, 64
+
+
+@torch.no_grad()
+def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, tokens: int = TOKENS) -> list[str]:
+    """Texts drawn from the model at temperature 1, starting from nothing.
+
+    The mean of KL(old || new) over such text is an unbiased estimate of the divergence between the two models,
+    so no corpus has to be brought along (self-synthesised rehearsal, Huang et al. 2024, arXiv 2403.01244).
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = next(causal.parameters()).device
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    room = min(tokens, causal.config.max_position_embeddings - 1)
+    found: list[str] = []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), progress("sampling text", texts) as advance:
+        torch.manual_seed(seed)
+        while len(found) < texts:
+            rows = min(AT_ONCE, texts - len(found))
+            ids_BT = torch.full((rows, 1), 0 if start is None else start, device=device)
+            output_BT = causal.generate(
+                ids_BT,
+                attention_mask=torch.ones_like(ids_BT),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=room,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+            found += tokenizer.batch_decode(output_BT[:, 1:], skip_special_tokens=True)
+            advance(rows)
+    return found
+
+
+def generic_texts(own: Path | None, cache: Path, model: Any, tokenizer: Any, *, seed: int) -> list[str]:
+    """The texts of `own` if the user has such a file, else texts sampled from `model` once and kept in `cache`."""
+    if own is None and not cache.exists():
+        texts = sample_texts(model, tokenizer, seed=seed)
+        atomic_write(cache, "".join(f"{canonical_json({'text': text})}\n" for text in texts))
+    rows = read_file(own or cache)
+    return [row.prompt[0].content for row in rows if isinstance(row, Example)]

@@ -1,0 +1,99 @@
+"""What a protection is: it acts at up to five moments of a run and overrides only those it needs.
+
+Shapes: B rows, T tokens of a row, D hidden size, V vocabulary, P supervised positions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from nacre.base.config import Settings
+from nacre.records import Example, Weights
+
+Batch = Mapping[str, Any]
+"""input_ids_BT, attention_mask_BT, labels_BT, source_B (0: new row, k: the k-th of what is mixed in) and step (int)."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a protection may know of the run.
+
+    Attributes:
+        previous: the version whose abilities are to be kept: the champion, or the base model at first.
+        memory: rows of each past task, oldest first.
+        generic: unlabelled text of no particular task.
+        teacher: gives the previous version, frozen, for asking it; loaded at the first call only.
+        folder: where files with lineage are kept between increments.
+    """
+
+    previous: Weights
+    memory: Mapping[str, Sequence[Example]]
+    generic: Callable[[], Sequence[str]]
+    teacher: Callable[[], "Teacher"]
+    tokenizer: Any
+    max_length: int
+    folder: Path
+    seed: int = 0
+
+
+class Teacher(Protocol):
+    """The previous version, asked for its opinion. Never trained."""
+
+    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+        """Logits [P, V] at the positions where `where_BT` is true."""
+
+
+@dataclass(frozen=True)
+class MixIn:
+    """Rows that hold `share` of every batch, drawn evenly over the `groups`."""
+
+    name: str
+    share: float
+    groups: tuple[Sequence[Example], ...]
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """The increment's new rows, and what is mixed into every batch beside them."""
+
+    new: Sequence[Example]
+    mixed_in: tuple[MixIn, ...] = ()
+
+    def with_rows(self, mix_in: MixIn) -> "TrainingRows":
+        """These rows and one stream more."""
+        return replace(self, mixed_in=(*self.mixed_in, mix_in))
+
+
+class Protection:
+    """One idea against forgetting. Its options are its `Config`; `notes` are shown after the run."""
+
+    name: ClassVar[str]
+
+    class Config(Settings):
+        """No options."""
+
+    def __init__(self, config: Any, context: Context) -> None:
+        self.config, self.context = config, context
+        self.notes: list[str] = []
+
+    def rows(self, rows: TrainingRows) -> TrainingRows:
+        """Before training: which rows are trained on, in what mixture."""
+        return rows
+
+    def model(self, model: Any) -> Any:
+        """Before training: freeze, add, remember."""
+        return model
+
+    def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
+        """Each micro-batch: a scalar to add to the loss, or None. `hidden_BTD` carries gradients."""
+        return None
+
+    def gradient(self, model: Any) -> None:
+        """Once before every optimizer step, after clipping: edit ``p.grad`` in place."""
+
+    def finish(self, model: Any) -> Any:
+        """After training: merge, average; returns the model to keep."""
+        return model

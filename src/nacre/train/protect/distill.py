@@ -1,0 +1,91 @@
+"""Distillation from the previous version, on replayed rows and on generic text.
+
+Loss added: weight * mean over positions of KL(previous || new) (Hinton et al. 2015, arXiv 1503.02531).
+On the rows of past tasks it keeps the old answers (dark knowledge, Buzzega et al. 2020, arXiv 2004.07211);
+on generic text it keeps general ability. On the *new* rows (Learning without Forgetting) it is known to hurt
+both, so that is not offered.
+Cost: on generic text one forward and backward of `rows` short texts a step, and the teacher's forward;
+on replayed rows the teacher's forward alone, because the student's hidden states are already there.
+"""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from nacre.base.config import Settings
+from nacre.base.errors import InputError
+from nacre.model.chat import IGNORED, encode_text
+from nacre.train.protect.base import Batch, Context, Protection
+
+
+class Distill(Protection):
+    """Hold the new version's next-token distribution near the previous version's."""
+
+    name = "distill"
+
+    class Config(Settings):
+        """Options of distillation."""
+
+        weight: float = Field(0.1, gt=0, description="weight of the divergence beside the training loss")
+        on: tuple[Literal["generic", "replayed"], ...] = Field(("generic",), min_length=1)
+        rows: int = Field(4, ge=1, description="generic texts per micro-batch")
+        length: int = Field(64, ge=2, description="tokens of a generic text")
+
+    def __init__(self, config: Config, context: Context) -> None:
+        super().__init__(config, context)
+        self._blocks: list[list[int]] = []
+        if "generic" in config.on:
+            length = min(config.length, context.max_length)
+            encoded = encode_text(list(context.generic()), context.tokenizer, length)
+            self._blocks = [row.input_ids for row in encoded if len(row.input_ids) == length]
+            if not self._blocks:
+                raise InputError(
+                    f"the generic text is shorter than one block of {length} tokens",
+                    where="protect: distill",
+                    fix="give more text in dataset/general.txt, or a smaller length",
+                )
+        where = " and ".join({"generic": "generic text", "replayed": "replayed rows"}[place] for place in config.on)
+        self.notes.append(f"distill: {config.weight} times the divergence from the previous version on {where}")
+
+    def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
+        """Sum of the divergences asked for, times the weight."""
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        terms = []
+        if "replayed" in self.config.on:
+            terms.append(self._on_replayed(causal, batch, hidden_BTD))
+        if self._blocks:
+            terms.append(self._on_generic(causal, int(batch["step"]), hidden_BTD.device))
+        found = [term for term in terms if term is not None]
+        return self.config.weight * sum(found) if found else None
+
+    def _on_replayed(self, causal: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
+        old_B = batch["source"] > 0
+        if not old_B.any():
+            return None
+        ids_BT, mask_BT = batch["input_ids"][old_B], batch["attention_mask"][old_B]
+        where_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
+        where_BT[:, :-1] = batch["labels"][old_B][:, 1:] != IGNORED  # position t predicts token t + 1
+        student_PV = causal.lm_head(hidden_BTD[old_B][where_BT])
+        return divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
+
+    def _on_generic(self, causal: Any, step: int, device: torch.device) -> torch.Tensor:
+        # drawn by step number, so that a resumed run sees the texts an unbroken one would
+        draw = torch.Generator().manual_seed(self.context.seed * 1_000_003 + step)
+        chosen = torch.randint(len(self._blocks), (self.config.rows,), generator=draw).tolist()
+        ids_BT = torch.tensor([self._blocks[place] for place in chosen], device=device)
+        mask_BT = torch.ones_like(ids_BT)
+        hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+        teacher_PV = self.context.teacher().logits(ids_BT, mask_BT, mask_BT.bool())
+        return divergence(causal.lm_head(hidden_BTD[mask_BT.bool()]), teacher_PV)
+
+
+def divergence(student_PV: torch.Tensor, teacher_PV: torch.Tensor) -> torch.Tensor:
+    """Mean over positions of KL(teacher || student), in nats."""
+    return functional.kl_div(
+        functional.log_softmax(student_PV.float(), -1),
+        functional.log_softmax(teacher_PV.float(), -1),
+        log_target=True,
+        reduction="batchmean",
+    )

@@ -1,0 +1,102 @@
+"""Elastic weight consolidation: weights that mattered to past tasks are held more firmly.
+
+Source: Kirkpatrick et al. 2017 (arXiv 1612.00796), eq. 3: penalty = strength / 2 * sum_i F_i (w_i - w0_i)^2.
+F is the diagonal empirical Fisher information: the mean over *examples* of the squared gradient of that
+example's log-likelihood. (The square of a batch's mean gradient, common in public code, is another and far
+smaller quantity.) One running F for all past tasks, as in online EWC (Schwarz et al. 2018, arXiv 1805.06370).
+The penalty's gradient is added in closed form after clipping, with a norm limit of its own.
+Cost: two copies of the trained weights; one pass over `samples` rows of each past task before training.
+No strength carries over from one model to another, so this is never on by itself.
+"""
+
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+
+from nacre.base.config import Settings
+from nacre.base.errors import InputError
+from nacre.base.hashing import content_hash
+from nacre.base.progress import progress
+from nacre.model.chat import encode
+from nacre.records import Example
+from nacre.train.protect.base import Protection
+
+
+class Ewc(Protection):
+    """Pull towards the previous version, each weight by its importance to past tasks."""
+
+    name = "ewc"
+
+    class Config(Settings):
+        """Options of EWC."""
+
+        strength: float = Field(1000.0, gt=0)
+        samples: int = Field(100, ge=1, description="rows of each past task that the importance is measured on")
+        max_norm: float = Field(1.0, gt=0, description="limit of the penalty gradient's norm")
+
+    def model(self, model: Any) -> Any:
+        """Measure the importance on the starting weights, or read it where it was measured before."""
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._start = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        rows = [row for kept in self.context.memory.values() for row in kept[: self.config.samples]]
+        if not rows:
+            raise InputError(
+                "ewc needs rows of past tasks to measure which weights matter, and none are kept",
+                where="protect: ewc",
+                fix="leave ewc out of the first increment",
+            )
+        key = content_hash([self.context.previous.identity, sorted(trained), [row.content_id for row in rows]])
+        path = self.context.folder / "importance" / f"{key}.safetensors"
+        if path.exists():
+            self._importance = load_file(path)
+        else:
+            self._importance = fisher(model, rows, self.context.tokenizer, self.context.max_length)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            save_file(self._importance, partial)
+            partial.replace(path)
+        self.notes.append(f"ewc: strength {self.config.strength}, importance measured on {len(rows)} rows")
+        return model
+
+    @torch.no_grad()
+    def gradient(self, model: Any) -> None:
+        """Add strength * F * (w - w0), at most `max_norm` long."""
+        pulls = {}
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and name in self._start:
+                importance = self._importance[name].to(parameter.device)
+                away = parameter.detach() - self._start[name].to(parameter.device)
+                pulls[name] = away.mul_(importance).mul_(self.config.strength)
+        if not pulls:
+            return
+        norm = torch.stack([pull.norm() for pull in pulls.values()]).norm()
+        scale = torch.clamp(self.config.max_norm / (norm + 1e-12), max=1.0)
+        for name, parameter in model.named_parameters():
+            if name in pulls:
+                parameter.grad.add_(pulls[name] * scale)
+
+
+def fisher(model: Any, rows: list[Example], tokenizer: Any, max_length: int) -> dict[str, torch.Tensor]:
+    """Diagonal empirical Fisher of the trained weights: mean over rows of the squared gradient of the
+    row's summed negative log-likelihood. One row at a time, because squaring comes before averaging.
+    """
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    total = {name: torch.zeros_like(weight) for name, weight in zip(names, weights, strict=True)}
+    device = weights[0].device
+    was_training = model.training
+    model.eval()
+    with progress("measuring importance", len(rows)) as advance:
+        for row in rows:
+            encoded = encode(row, tokenizer, max_length)
+            labels_BT = torch.tensor([encoded.labels], device=device)
+            output = model(input_ids=torch.tensor([encoded.input_ids], device=device), labels=labels_BT)
+            likelihood = output.loss * (labels_BT[:, 1:] >= 0).sum()
+            for name, grad in zip(names, torch.autograd.grad(likelihood, weights, allow_unused=True), strict=True):
+                if grad is not None:
+                    total[name].addcmul_(grad, grad, value=1 / len(rows))
+            advance(1)
+    model.train(was_training)
+    return total

@@ -1,0 +1,70 @@
+"""From examples to the rows the trainer reads, in the order the mixture asks for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset
+
+from nacre.base.errors import InputError
+from nacre.data.schedule import Stream, plan_steps, schedule
+from nacre.model.chat import IGNORED, Encoded, encode, encode_text
+from nacre.records import Example, Train
+from nacre.train.protect.base import TrainingRows
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows in training order, the number of optimizer steps they make, and what was cut on the way."""
+
+    dataset: Dataset
+    steps: int
+    notes: list[str]
+
+
+def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 1) -> Prepared:
+    """Tokenise every row once and lay out all steps of the run: every batch holds its true mixture.
+
+    The order is fixed by the seed, so a run that is resumed sees the rows an unbroken one would see.
+
+    Raises:
+        InputError: nothing is left to train on.
+    """
+    notes: list[str] = []
+    new = encode_rows(rows.new, tokenizer, train.max_length, notes)
+    if not new:
+        raise InputError("no row has a token to train on", where="the increment", fix="look at the data, or raise max_length")
+    groups = [[encode_rows(group, tokenizer, train.max_length, notes) for group in mix.groups] for mix in rows.mixed_in]
+    streams = [
+        Stream(name=mix.name, groups=tuple(len(group) for group in encoded), share=mix.share)
+        for mix, encoded in zip(rows.mixed_in, groups, strict=True)
+    ]
+    batch = train.batch_size * devices
+    assert isinstance(train.epochs, float)  # settled before
+    share = sum(stream.share for stream in streams)
+    steps = plan_steps(len(new), share, batch, train.epochs, train.min_steps)
+    steps = min(steps, train.max_steps or steps)
+    order = schedule(len(new), streams, batch_size=batch, steps=steps, seed=train.seed)
+    sources = [new, *([row for group in encoded for row in group] for encoded in groups)]
+    starts = [sum(len(source) for source in sources[:place]) for place in range(len(sources))]
+    table = Dataset.from_dict(
+        {
+            "input_ids": [row.input_ids for source in sources for row in source],
+            "labels": [row.labels for source in sources for row in source],
+            "source": [place for place, source in enumerate(sources) for _ in source],
+        }
+    )
+    return Prepared(table.select([starts[source] + row for source, row in order]), -(-len(order) // batch), notes)
+
+
+def encode_rows(examples: Sequence[Example], tokenizer: Any, max_length: int, notes: list[str]) -> list[Encoded]:
+    """Supervised rows one by one, plain text in blocks. What was shortened or is empty goes into `notes`."""
+    texts = [row.prompt[0].content for row in examples if row.kind == "text"]
+    encoded = [encode(row, tokenizer, max_length) for row in examples if row.kind != "text"]
+    usable = [row for row in encoded if any(label != IGNORED for label in row.labels)]
+    shortened = sum(row.cut > 0 for row in usable)
+    if shortened:
+        notes.append(f"{shortened} of {len(usable)} rows were longer than {max_length} tokens and were shortened")
+    if len(usable) < len(encoded):
+        notes.append(f"{len(encoded) - len(usable)} rows were left out: no token of an answer in them")
+    return usable + encode_text(texts, tokenizer, max_length)

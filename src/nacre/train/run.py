@@ -1,0 +1,254 @@
+"""One training run: from a starting version and rows to a folder in Hugging Face layout."""
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl import SFTConfig
+
+from nacre.base.config import parse
+from nacre.base.errors import InputError
+from nacre.base.files import disk_errors
+from nacre.base.progress import progress
+from nacre.model.load import load_model, load_tokenizer, parameter_count, pick_device
+from nacre.model.tuners import Tuned, apply
+from nacre.records import Example, Recipe, Weights
+from nacre.train.auto import settle
+from nacre.train.checkpoints import MarkWhole, newest_valid, remove_torn
+from nacre.train.generic import generic_texts
+from nacre.train.protect import PROTECTIONS
+from nacre.train.protect.base import Context, Protection, Teacher, TrainingRows
+from nacre.train.rows import Prepared, prepare
+from nacre.train.teacher import FrozenCopy, SameBase
+from nacre.train.trainer import Collator, ProtectedSFT
+
+AUTO_FIRST = ({"name": "distill"},)
+AUTO_LATER = ({"name": "replay"}, {"name": "distill"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train.
+
+    Attributes:
+        start: the weights that training starts from.
+        previous: the version whose abilities are to be kept (usually the same).
+        recipe: tuner, optimiser and protections.
+        new: the increment's rows.
+        memory: rows of each past task, oldest first.
+        work: folder for checkpoints and the result; a run that was killed goes on from here.
+        shared: folder for files that outlive the run (importance, generic text).
+        general: the user's own generic text, if there is any.
+    """
+
+    start: Weights
+    recipe: Recipe
+    new: Sequence[Example]
+    work: Path
+    shared: Path
+    memory: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    previous: Weights | None = None
+    general: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out. `folder` holds weights, tokenizer, log and loss curve, ready to be published."""
+
+    folder: Path
+    kind: str
+    recipe: Recipe
+    steps: int
+    seconds: float
+    peak_rss_bytes: int
+    final_loss: float
+    notes: tuple[str, ...]
+
+
+def train(job: Job) -> Trained:
+    """Train `job` and return the finished folder.
+
+    Raises:
+        InputError: a protection or tuner option is wrong, or there is nothing to train on.
+        NacreError: the disk is full; what was trained so far is kept as a checkpoint.
+    """
+    started = time.perf_counter()
+    tokenizer = load_tokenizer(job.start)
+    settings, notes = settle(job.recipe.train, job.recipe.tune, parameter_count(job.start), len(job.new))
+    recipe = job.recipe.model_copy(update={"train": settings})
+    torch.manual_seed(settings.seed)
+    tuned = apply(load_model(job.start, train=True), recipe.tune)
+    tuned.model.to(pick_device())
+    active = build_protections(job, recipe, tuned, tokenizer)
+    rows = TrainingRows(job.new)
+    for protection in active:
+        rows = protection.rows(rows)
+    prepared = prepare(rows, tokenizer, settings)
+    model = tuned.model
+    for protection in active:
+        model = protection.model(model)
+    checkpoint, torn = newest_valid(job.work)
+    remove_torn(job.work)
+    notes += [tuned.summary, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else []), *prepared.notes]
+    arguments, said = training_arguments(recipe, prepared.steps, job.work)
+    history = _fit(arguments, model, tokenizer, prepared, active, checkpoint)
+    for protection in active:
+        model = protection.finish(model)
+        notes += protection.notes
+    folder = _save(job.work / "result", model, tokenizer, history)
+    return Trained(
+        folder=folder,
+        kind=tuned.kind,
+        recipe=recipe,
+        steps=prepared.steps,
+        seconds=time.perf_counter() - started,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        final_loss=next((entry["loss"] for entry in reversed(history) if "loss" in entry), float("nan")),
+        notes=(*notes, *said),
+    )
+
+
+def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any) -> list[Protection]:
+    """The protections of the recipe, ready to act. `auto` is replay and a little distillation on generic text.
+
+    Raises:
+        InputError: unknown protection or option, with the nearest known name.
+    """
+    chosen = (AUTO_LATER if job.memory else AUTO_FIRST) if recipe.protect == "auto" else recipe.protect
+    previous = job.previous or job.start
+
+    @cache
+    def teacher() -> Teacher:
+        same_base = tuned.kind == "adapter" and previous.model == job.start.model
+        return SameBase(tuned.model, previous) if same_base else FrozenCopy(previous, pick_device())
+
+    context = Context(
+        previous=previous,
+        memory=job.memory,
+        generic=_generic(job, tuned.model, tokenizer, recipe.train.seed),
+        teacher=teacher,
+        tokenizer=tokenizer,
+        max_length=recipe.train.max_length,
+        folder=job.shared,
+        seed=recipe.train.seed,
+    )
+    names = [str(entry.get("name")) for entry in chosen]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"protection '{twice}' stands in the list twice", where="protect", fix="keep one of them")
+    built = []
+    for place, entry in enumerate(chosen):
+        where = f"protect[{place}]"
+        if "name" not in entry:
+            raise InputError("an entry has no name", where=where, fix=f"Known: {', '.join(PROTECTIONS.names())}")
+        kind = PROTECTIONS.load(entry["name"], where=where)
+        options = {key: value for key, value in entry.items() if key != "name"}
+        built.append(kind(parse(kind.Config, options, where=f"{where} ({entry['name']})"), context))
+    return built
+
+
+def _generic(job: Job, model: Any, tokenizer: Any, seed: int) -> Callable[[], Sequence[str]]:
+    cache_file = job.shared / "generic" / f"{(job.previous or job.start).identity[:16]}.jsonl"
+    return lambda: generic_texts(job.general, cache_file, model, tokenizer, seed=seed)
+
+
+def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfig, list[str]]:
+    """The recipe in the trainer's words, and what had to be decided on the way."""
+    settings = recipe.train
+    on_gpu = pick_device().type == "cuda"
+    bf16, fp16, said = _precision(settings.precision, on_gpu)
+    warmup = settings.warmup if settings.warmup >= 1 else round(settings.warmup * steps)
+    arguments = SFTConfig(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=-(-settings.batch_size // settings.accumulation),
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=int(warmup),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        bf16=bf16,
+        fp16=fp16,
+        use_cpu=not on_gpu,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        logging_steps=settings.logging_steps,
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        train_sampling_strategy="sequential",  # the rows are already in their order
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        max_length=settings.max_length,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    return arguments, said
+
+
+def _precision(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:
+    """(bf16, fp16, what was said) for what was asked and what the machine has."""
+    if on_gpu:
+        bf16 = wanted == "bf16" or (wanted == "auto" and torch.cuda.is_bf16_supported())
+        return bf16, wanted == "fp16" or (wanted == "auto" and not bf16), []
+    if wanted == "fp16":
+        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return fast, False, [f"fp16 does not train on a CPU: {'bf16' if fast else 'fp32'} was used instead"]
+    return wanted == "bf16", False, []
+
+
+class _Show(TrainerCallback):
+    """Advance the bar, and keep the log as the lines LlamaFactory's users know (trainer_log.jsonl)."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        self.advance = advance
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.advance(1)
+
+
+def _fit(
+    arguments: SFTConfig,
+    model: Any,
+    tokenizer: Any,
+    prepared: Prepared,
+    active: Sequence[Protection],
+    checkpoint: Path | None,
+) -> list[dict[str, Any]]:
+    """Run the trainer; returns its log, one entry for each logged step."""
+    done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+    with disk_errors(Path(arguments.output_dir)), progress("training", prepared.steps) as advance:
+        advance(done)
+        trainer = ProtectedSFT(
+            model=model,
+            args=arguments,
+            train_dataset=prepared.dataset,
+            data_collator=Collator(tokenizer.pad_token_id),
+            processing_class=tokenizer,
+            callbacks=[_Show(advance), MarkWhole()],
+            protections=active,
+        )
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return list(trainer.state.log_history)
+
+
+def _save(folder: Path, model: Any, tokenizer: Any, history: list[dict[str, Any]]) -> Path:
+    with disk_errors(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
+        model.save_pretrained(str(folder), **only)
+        tokenizer.save_pretrained(str(folder))
+        steps = [entry for entry in history if "loss" in entry]
+        (folder / "trainer_log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in steps))
+    return folder

@@ -1,0 +1,62 @@
+"""The previous version as a teacher: a frozen copy, or the same base seen through its old adapter."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from nacre.model.load import load_model
+from nacre.records import Weights
+
+PREVIOUS = "previous"  # name of the old adapter inside a model that trains a new one
+
+
+class FrozenCopy:
+    """The previous version in memory beside the one that trains."""
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        model = load_model(weights)
+        model.requires_grad_(False)
+        self._causal = (model.get_base_model() if hasattr(model, "get_base_model") else model).to(device)
+
+    @torch.no_grad()
+    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+        """Logits [P, V] at the positions where `where_BT` is true."""
+        decoder = self._causal.get_decoder()
+        output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
+        return self._causal.lm_head(output.last_hidden_state[where_BT])
+
+
+class SameBase:
+    """The previous version shares its base with the one that trains: no second copy in memory."""
+
+    def __init__(self, model: Any, previous: Weights) -> None:
+        self._model = model
+        self._has_adapter = previous.adapter is not None
+        if previous.adapter is not None:
+            model.load_adapter(str(previous.adapter), adapter_name=PREVIOUS, is_trainable=False)
+            model.set_adapter("default")
+
+    @torch.no_grad()
+    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+        """Logits [P, V] at the positions where `where_BT` is true."""
+        causal = self._model.get_base_model()
+        with self._as_previous():
+            output = causal.get_decoder()(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
+            return causal.lm_head(output.last_hidden_state[where_BT])
+
+    @contextmanager
+    def _as_previous(self) -> Iterator[None]:
+        training = self._model.training
+        self._model.eval()  # the teacher has no dropout
+        if self._has_adapter:
+            self._model.set_adapter(PREVIOUS)
+            try:
+                yield
+            finally:
+                self._model.set_adapter("default")
+        else:
+            with self._model.disable_adapter():
+                yield
+        self._model.train(training)

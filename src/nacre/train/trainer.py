@@ -1,0 +1,102 @@
+"""The one place that touches the Trainer: a mixin over `compute_loss` and a callback before the step.
+
+Shapes: B rows, T tokens of a row, D hidden size.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+from trl import SFTTrainer
+
+from nacre.model.chat import IGNORED
+from nacre.train.protect.base import Protection
+
+
+class Protected:
+    """Mixin for any Trainer: adds the protections' terms to the loss and runs their gradient hooks."""
+
+    def __init__(self, *args: Any, protections: Sequence[Protection] = (), **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.protections = tuple(protections)
+        self.add_callback(_BeforeStep(self.protections))
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The trainer's own loss, plus each protection's share of it for this micro-batch."""
+        source_B = inputs.pop("source", None)
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        batch = {**inputs, "source": source_B, "step": self.state.global_step}
+        plain = self.accelerator.unwrap_model(model)
+        with last_hidden(plain) as seen:
+            loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        terms = [term for p in self.protections if (term := p.loss(plain, batch, seen[0])) is not None]
+        # A term is a mean over the micro-batch; where the trainer leaves the division by the number of
+        # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
+        total = loss + sum(terms) / self._micro_batches(num_items_in_batch)
+        return (total, None) if return_outputs else total
+
+    def _micro_batches(self, num_items_in_batch: Any) -> int:
+        """The divisor that `Trainer.training_step` leaves out, by its own rule."""
+        scaled = self.loss_is_scaled_for_ga
+        if scaled is None:
+            knows_items = self.model_accepts_loss_kwargs and num_items_in_batch is not None
+            scaled = knows_items or self.compute_loss_func is not None
+        return self.current_gradient_accumulation_steps if scaled else 1
+
+
+class _BeforeStep(TrainerCallback):
+    """Runs the gradient hooks: after clipping, before the optimizer reads the gradients."""
+
+    def __init__(self, protections: Sequence[Protection]) -> None:
+        self.protections = protections
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        for protection in self.protections:
+            protection.gradient(model)
+
+
+class ProtectedSFT(Protected, SFTTrainer):
+    """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
+
+
+class Collator:
+    """Pad rows to the longest of the micro-batch: input_ids, attention_mask and labels [B, T], source [B]."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Stack the rows."""
+        width = max(len(row["input_ids"]) for row in rows)
+
+        def padded(key: str, filler: int) -> torch.Tensor:
+            return torch.tensor([row[key] + [filler] * (width - len(row[key])) for row in rows])
+
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        return {
+            "input_ids": padded("input_ids", self.pad),
+            "attention_mask": (torch.arange(width) < lengths[:, None]).long(),
+            "labels": padded("labels", IGNORED),
+            "source": torch.tensor([row["source"] for row in rows]),
+        }
+
+
+@contextmanager
+def last_hidden(model: Any) -> Iterator[list[torch.Tensor]]:
+    """Catch the decoder's output, hidden_BTD with gradients, while the block runs.
+
+    The trainers' fused heads never return logits, and what they do return on request was made without
+    gradients, so a term built on it would teach nothing.
+    """
+    seen: list[torch.Tensor] = []
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    handle = causal.get_decoder().register_forward_hook(lambda module, given, out: seen.append(out.last_hidden_state))
+    try:
+        yield seen
+    finally:
+        handle.remove()

@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
+
+from nacre.base.errors import InputError
+from nacre.evaluate.metrics import METRICS
+from nacre.evaluate.metrics.metric import Scored
+from nacre.evaluate.metrics.words import words
+
+ENGLISH = ["the cat sat on the mat today", "a dog barked at the moon", "rain falls on the quiet sea"]
+ENGLISH_SAID = ["the cat sat on a mat today", "a dog barks at the moon", "snow"]
+CHINESE = ["今天天气很好,我们去公园散步", "患者需要到神经科就诊", "这家店的外卖送得很快"]
+CHINESE_SAID = ["今天天气不好,我们去公园散步", "患者需要到消化科就诊", "这家店送得快"]
+
+
+def scored(answers, references, losses=None):
+    return Scored(answers=answers, references=references, losses=losses or [(1.0, 2)] * len(answers))
+
+
+def metric(name):
+    return METRICS.load(name)()
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+@pytest.mark.parametrize(("answers", "references"), [(ENGLISH_SAID, ENGLISH), (CHINESE_SAID, CHINESE)])
+def test_contract_one_finite_score_per_row_in_range(name, answers, references):
+    made = metric(name)
+    given = scored(answers, references, [(0.0, 1), (3.2, 2), (9.0, 4)])
+    scores = made.measure(given)
+    assert len(scores) == len(answers)
+    assert all(math.isfinite(score) for score in scores)
+    assert made.definition
+    assert made.reads in ("answers", "losses")
+    if made.gate:
+        assert all(0 <= score <= 1 for score in scores)
+    total = made.total(given)
+    assert total is None or math.isfinite(total)
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS.names() if METRICS.load(name).gate])
+@pytest.mark.parametrize("references", [ENGLISH, CHINESE, ["+", "42", "好"]])
+def test_contract_the_reference_itself_scores_one_and_nothing_scores_more(name, references):
+    made = metric(name)
+    best = made.measure(scored(references, references, [(0.0, 3)] * 3))
+    worse = made.measure(scored(["nothing like it"] * 3, references, [(5.0, 3)] * 3))
+    assert best == pytest.approx([1.0] * 3)
+    assert all(low < high for low, high in zip(worse, best, strict=True))
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_contract_empty_answers_do_not_crash_and_score_nothing(name):
+    made = metric(name)
+    scores = made.measure(scored(["", "   "], ["yes", "是的"], [(0.0, 0), (2.0, 1)]))
+    assert len(scores) == 2
+    total = made.total(scored(["", ""], ["yes", "是的"]))
+    assert total is None or math.isfinite(total)
+    if made.reads == "answers":
+        assert scores == [0.0, 0.0]
+
+
+def test_an_unknown_metric_names_the_nearest():
+    with pytest.raises(InputError, match="unknown metric 'rouge_1'") as caught:
+        METRICS.load("rouge_1")
+    assert "did you mean 'rouge_l'" in caught.value.fix
+
+
+def test_exact_match_levels_white_space_and_unicode_form_only():
+    answers = [" World\n", "cafe\u0301", "world", "World.", "Ｗorld"]
+    references = ["World", "café", "World", "World", "World"]
+    assert metric("exact_match").measure(scored(answers, references)) == [1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("The cat, the CAT!", ["the", "cat", "the", "cat"]),
+        ("神经科", ["神", "经", "科"]),
+        ("用LoRA训练3轮。", ["用", "lora", "训", "练", "3", "轮"]),
+        ("ＡＢＣ１２", ["abc12"]),
+        ("ひらがなカナ", list("ひらがなカナ")),
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),
+        ("한국어 문장", ["한국어", "문장"]),
+        ("𠮷野家", ["𠮷", "野", "家"]),
+        ("+ -", ["+", "-"]),
+        ("", []),
+    ],
+)
+def test_words_in_many_scripts(text, tokens):
+    assert words(text) == tokens
+
+
+def test_token_f1_by_hand():
+    # 4 of 5 said tokens are among the 6 expected ones: 2 * 4 / (5 + 6)
+    (english,) = metric("token_f1").measure(scored(["the cat sat on it"], ["the cat sat on the mat"]))
+    assert english == pytest.approx(8 / 11)
+    (chinese,) = metric("token_f1").measure(scored(["神经科"], ["神经内科"]))
+    assert chinese == pytest.approx(6 / 7)
+
+
+def test_rouge_l_equals_rouge_score_on_english_and_counts_chinese_characters():
+    scorer = RougeScorer(["rougeL"])
+    expected = [scorer.score(r, a)["rougeL"].fmeasure for a, r in zip(ENGLISH_SAID, ENGLISH, strict=True)]
+    assert metric("rouge_l").measure(scored(ENGLISH_SAID, ENGLISH)) == pytest.approx(expected)
+    # longest common subsequence of 神经科 and 科神经: 神经; its precision and recall are 2/3
+    (chinese,) = metric("rouge_l").measure(scored(["科神经"], ["神经科"]))
+    assert chinese == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("answers", "references", "tokenize"), [(ENGLISH_SAID, ENGLISH, "13a"), (CHINESE_SAID, CHINESE, "zh")]
+)
+def test_bleu_equals_sacrebleu(answers, references, tokenize):
+    bleu, given = metric("bleu"), scored(answers, references)
+    corpus = sacrebleu.corpus_bleu(answers, [references], tokenize=tokenize)
+    assert bleu.total(given) == pytest.approx(corpus.score / 100)
+    assert 0 < bleu.total(given) < 1
+    each = [sacrebleu.sentence_bleu(a, [r], tokenize=tokenize) for a, r in zip(answers, references, strict=True)]
+    assert bleu.measure(given) == pytest.approx([score.score / 100 for score in each])
+    assert f"'{tokenize}'" in bleu.note(given)
+
+
+def test_distinct_by_hand():
+    given = scored(["a b a b", "a b c", "x"], ["", "", ""])
+    assert metric("distinct_1").measure(given) == pytest.approx([2 / 4, 1, 1])
+    assert metric("distinct_1").total(given) == pytest.approx(4 / 8)  # a b c x of eight
+    assert metric("distinct_2").measure(given) == pytest.approx([2 / 3, 1, 0])
+    assert metric("distinct_2").total(given) == pytest.approx(3 / 5)  # ab ba bc of five
+
+
+def test_perplexity_by_hand():
+    # probabilities 1/2, 1/4 for the tokens of row one, 1/8 for the one of row two
+    losses = [(math.log(8), 2), (math.log(8), 1)]
+    given = scored(["", ""], ["a b", "c"], losses)
+    assert metric("perplexity").measure(given) == pytest.approx([math.sqrt(8), 8])
+    assert metric("perplexity").total(given) == pytest.approx(64 ** (1 / 3))
+    assert metric("likelihood").measure(given) == pytest.approx([1 / math.sqrt(8), 1 / 8])
+
+
+def test_a_hopeless_loss_stays_a_number():
+    given = scored([""], ["a"], [(1e6, 1)])
+    assert math.isfinite(metric("perplexity").measure(given)[0])
+    assert metric("likelihood").measure(given) == [0.0]

@@ -1,0 +1,57 @@
+"""A ledger over a store of tiny artifacts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nacre.records import Environment, Recipe, RowsFile, Snapshot, Version
+from nacre.registry import ArtifactStore, Ledger
+
+
+class Workshop:
+    """Opens ledgers on one folder and registers versions in them."""
+
+    def __init__(self, root: Path, url: str = "") -> None:
+        self.root = root
+        self.url = url or f"sqlite:///{root}/.nacre/ledger.db"
+        self.store = ArtifactStore(root / ".nacre" / "artifacts")
+
+    def open(self) -> Ledger:
+        return Ledger(self.url, self.store)
+
+    def artifact(self, content: str) -> str:
+        return self.store.publish(lambda folder: fill(folder, content))
+
+    def fields(self, content: str = "w", **changes: object) -> dict[str, object]:
+        train = RowsFile(sha256="a" * 64, rows=3)
+        found: dict[str, object] = {
+            "base": "base",
+            "base_sha256": "b" * 64,
+            "kind": "full",
+            "artifact": self.artifact(content),
+            "recipe": Recipe(),
+            "environment": Environment(python="3.11", packages={}, machine="m", device="cpu"),
+            "snapshot": Snapshot(task="skill", train=train, dev=None, sources={}),
+            "tasks": ("skill",),
+        }
+        return found | changes
+
+    def versions(self, ledger: Ledger, count: int) -> list[Version]:
+        return [ledger.add_version(**self.fields(f"weights {i}")) for i in range(count)]
+
+
+def fill(folder: Path, content: str) -> None:
+    (folder / "config.json").write_text("{}")
+    (folder / "part").mkdir()
+    (folder / "part" / "model.safetensors").write_text(content)
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path)
+
+
+@pytest.fixture
+def workshop_at() -> Callable[[Path, str], Workshop]:
+    return Workshop

@@ -1,0 +1,171 @@
+"""Killed processes and racing ones, on SQLite and on a real PostgreSQL."""
+
+import os
+import pwd
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from nacre.base.errors import ConflictError, NacreError
+from nacre.registry import CHAMPION
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """A fresh PostgreSQL server on a local socket; yields the URL of its first database."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = found[-1] if found else shutil.which("initdb")
+    if not initdb:
+        pytest.skip("no PostgreSQL server is installed here")
+    bins = Path(initdb).resolve().parent
+    owner = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    home = Path(tempfile.mkdtemp(prefix="nacre-pg-", dir="/tmp"))  # a socket's path must be short
+    try:
+        shutil.chown(home, owner)
+        options = {"check": True, "user": owner, "cwd": "/", "stdout": subprocess.DEVNULL}
+        initialise = [bins / "initdb", "-D", home / "data", "-U", "nacre", "-A", "trust", "-N", "-E", "UTF8"]
+        subprocess.run(initialise, **options)
+        flags = f"-k {home} -c listen_addresses='' -c fsync=off"
+        subprocess.run([bins / "pg_ctl", "-D", home / "data", "-l", home / "log", "-w", "-o", flags, "start"], **options)
+        try:
+            yield f"postgresql://nacre@/postgres?host={home}"
+        finally:
+            subprocess.run([bins / "pg_ctl", "-D", home / "data", "-m", "immediate", "stop"], **options)
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, workshop_at):
+    """A workshop on a fresh database of either kind."""
+    if request.param == "sqlite":
+        return workshop_at(tmp_path, "")
+    first = request.getfixturevalue("postgres")
+    name = f"ledger_{abs(hash(tmp_path))}"
+    engine = sa.create_engine(first, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    engine.dispose()
+    return workshop_at(tmp_path, first.replace("/postgres?", f"/{name}?"))
+
+
+def in_child(work: Callable[[], None]) -> int:
+    """Run `work` in a forked process; its exit status is 0 only when it returns."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return child
+
+
+def test_four_processes_open_a_fresh_ledger_at_once(shop) -> None:
+    start = time.monotonic() + 0.3
+
+    def work() -> None:
+        time.sleep(max(0.0, start - time.monotonic()))
+        with shop.open() as ledger:
+            ledger.record("opened", "test", {"pid": os.getpid()})
+
+    children = [in_child(work) for _ in range(4)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
+    with shop.open() as ledger:
+        assert ledger.verify_chain() == 4
+        assert {event.detail["pid"] for event in ledger.events()} == set(children)
+
+
+def test_every_win_of_a_race_is_one_generation(shop, tmp_path: Path) -> None:
+    with shop.open() as ledger:
+        shop.versions(ledger, 5)
+        ledger.promote(5, actor="test", why="start")
+        begun = ledger.generation()
+
+    def work(number: int) -> None:
+        wins = losses = 0
+        until = time.monotonic() + 1.0
+        with shop.open() as ledger:
+            while time.monotonic() < until:
+                champion = ledger.slot(CHAMPION)
+                try:
+                    target = number if champion.version != number else 5
+                    ledger.promote(target, actor=str(number), why="race", expected=champion.generation)
+                    wins += 1
+                except ConflictError:
+                    losses += 1
+        (tmp_path / f"wins-{number}").write_text(f"{wins} {losses}")
+
+    children = [in_child(lambda number=number: work(number)) for number in (1, 2, 3, 4)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
+    results = [tuple(map(int, path.read_text().split())) for path in tmp_path.glob("wins-*")]
+    wins, losses = map(sum, zip(*results, strict=True))
+    assert losses > 0, "nobody ever lost: this was no race"
+    with shop.open() as ledger:
+        assert ledger.generation() == begun + wins
+        assert ledger.verify_chain() == 5 + 1 + wins
+
+
+def test_kill_minus_nine_leaves_whole_moves_only(shop) -> None:
+    """Twenty-four kills in a loop of promotions, rollbacks and trials; each finds the ledger consistent."""
+    randomly = random.Random(7)
+    with shop.open() as ledger:
+        shop.versions(ledger, 6)
+
+    def work(started: int) -> None:
+        choose = random.Random(os.getpid())
+        with shop.open() as ledger:
+            ledger.record("started", "child", {})
+            os.write(started, b"x")
+            while True:
+                try:
+                    if choose.random() < 0.2:
+                        ledger.rollback(actor="child", why="loop")
+                    elif choose.random() < 0.2:
+                        ledger.place("challenger", choose.randint(1, 6), actor="child", why="loop")
+                    else:
+                        ledger.promote(choose.randint(1, 6), actor="child", why="loop")
+                except NacreError:
+                    continue  # champion already, nothing to roll back to: not the point here
+
+    generation = 0
+    for kills in range(1, 25):
+        ready, started = os.pipe()
+        child = in_child(lambda started=started: work(started))
+        os.close(started)
+        assert os.read(ready, 1) == b"x"
+        os.close(ready)
+        time.sleep(randomly.uniform(0.0, 0.08))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with shop.open() as ledger:
+            moves = ledger.verify_chain() - 6 - kills  # checks the chain, the slots, and that they agree
+            assert ledger.generation() == moves >= generation
+            generation = ledger.generation()
+    assert generation >= 24, f"only {generation} moves: the children were killed before they did anything"
+
+
+def test_the_same_answers_on_either_database(shop) -> None:
+    with shop.open() as ledger:
+        versions = shop.versions(ledger, 4)
+        for number in (1, 2, 3):
+            ledger.promote(number, actor="ann", why="好")
+        ledger.rollback(actor="ann", why="bad")
+        assert {name: slot.version for name, slot in ledger.slots().items()} == {"champion": 2, "previous-1": 1}
+        assert ledger.versions() == versions
+        assert ledger.generation() == 4
+        assert [event.kind for event in ledger.events(2)] == ["promoted", "rolled back"]
+        weights = shop.store.path(versions[3].artifact) / "config.json"
+        weights.unlink()
+        with pytest.raises(NacreError, match="config.json is missing"):
+            ledger.promote(4, actor="ann", why="x")
+        assert ledger.verify_chain() == 8

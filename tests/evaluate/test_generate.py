@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from nacre.base.errors import InputError
 from nacre.model.chat import encode, prompt_ids, shorten
@@ -29,6 +30,19 @@ def test_batched_answers_equal_one_by_one_generation(model, tokenizer, examples,
     assert sum(done) == len(examples)
     assert {answer.finished for answer in answers} == {True, False}, "the fixture must show both endings"
     assert len({answer.text for answer in answers}) > 5, "the fixture must tell prompts apart"
+
+
+def test_learned_positions_count_from_the_first_real_token(tokenizer, examples):
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=2, n_head=2, initializer_range=1.0
+    )
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = end
+    model = GPT2LMHeadModel(config).eval()
+    answers = answer_all(model, tokenizer, examples, DECODING)
+    assert [answer.text for answer in answers] == one_by_one(model, tokenizer, examples)
+    assert len({answer.text for answer in answers}) > 5
 
 
 def test_the_models_own_generation_settings_are_left_aside(model, tokenizer, examples):

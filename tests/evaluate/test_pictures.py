@@ -65,7 +65,7 @@ def test_html_escapes_names_and_holds_the_scores():
 
 
 def test_png_of_two_panels_paints_the_scores(tmp_path):
-    heat_map.save_png(tmp_path / "a.png", [("plain", CHINESE), ("kept", CHINESE)])
+    heat_map.save_png([("plain", CHINESE), ("kept", CHINESE)], tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
         assert picture.width > picture.height
@@ -103,12 +103,12 @@ def only_default_fonts(monkeypatch):
 
 
 def test_names_that_no_font_draws_become_numbers_and_are_explained(tmp_path, only_default_fonts, recwarn):
-    notes = heat_map.save_png(tmp_path / "a.png", [("plain", CHINESE)])
+    notes = heat_map.save_png([("plain", CHINESE)], tmp_path / "a.png")
     assert [note.split(" (")[0] for note in notes] == ["task 1 = 情感", "version 1 = 版本一"]
     assert not [w for w in recwarn if "Glyph" in str(w.message)]
 
 
 def test_an_installed_chinese_font_is_found_by_its_characters(tmp_path, only_default_fonts, recwarn):
     font_manager.fontManager.addfont(chinese_font(tmp_path / "han.ttf"))
-    assert heat_map.save_png(tmp_path / "a.png", [("plain", CHINESE)]) == []
+    assert heat_map.save_png([("plain", CHINESE)], tmp_path / "a.png") == []
     assert not [w for w in recwarn if "Glyph" in str(w.message)]

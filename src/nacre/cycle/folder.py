@@ -15,7 +15,7 @@ from nacre.base.errors import InputError
 from nacre.base.files import staged_folder
 from nacre.base.hashing import content_hash
 from nacre.cycle.workspace import local_folder
-from nacre.data.dev_all import read_dev_all, write_dev_all
+from nacre.data.all_dev import read_dev_all, write_dev_all
 from nacre.data.rows import read_rows, write_rows
 from nacre.data.snapshot import take_snapshot
 from nacre.evaluate.score import score

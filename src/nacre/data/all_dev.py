@@ -8,7 +8,6 @@ from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import canonical_json
 from nacre.data.convert import read_examples
-from nacre.data.reader import Reader, Row
 from nacre.records import Example, Message
 
 TASK_COLUMN = "task"
@@ -34,18 +33,14 @@ def read_dev_all(path: Path) -> dict[str, list[Example]]:
     Raises:
         InputError: the file or one of its rows cannot be used: scores must not leave rows out silently.
     """
-    reader = Reader(path)
-    named = {row.line: str(row.value[TASK_COLUMN]) for row in reader if isinstance(row, Row) and TASK_COLUMN in row.value}
-    found = read_examples(path)
+    found = read_examples(path, task=path.stem, task_column=TASK_COLUMN)
     if found.dropped:
         first = found.dropped[0]
         more = f", and {len(found.dropped) - 1} more rows cannot be used" if len(found.dropped) > 1 else ""
         raise InputError(f"{first.reason}{more}", where=f"{first.file}, line {first.line}", fix=first.remedy)
     tasks: dict[str, list[Example]] = {}
     for example in found.examples:
-        task = named.get(example.origin.line, path.stem)
-        origin = example.origin.model_copy(update={"task": task})
-        tasks.setdefault(task, []).append(example.model_copy(update={"origin": origin}))
+        tasks.setdefault(example.origin.task, []).append(example)
     return tasks
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nacre.base.errors import InputError
-from nacre.data.dataset import DatasetFiles, Loaded, load, resolve, split_names
+from nacre.data.dataset import DatasetFiles, Loaded, Split, load_split, resolve, split_names
 from nacre.records import Example
 from nacre.records.base import Record
 
@@ -93,10 +93,16 @@ def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
     found = [_resolve(name, folder, by_path=dataset_dir is None) for name in names]
     problems: list[Problem] = []
     train, dev = Loaded(), Loaded()
+    splits: tuple[tuple[Split, Loaded], ...] = (("train", train), ("dev", dev))
     for files in found:
-        _read(files, train, dev, problems)
+        for split, loaded in splits:
+            try:
+                loaded.add(load_split(files, split))
+            except InputError as error:
+                problems.append(Problem(file=error.where, line=0, reason=error.what, remedy=error.fix))
     problems += [
-        Problem(file=row.file, line=row.line, reason=row.reason, remedy=row.remedy) for row in train.dropped + dev.dropped
+        Problem(file=row.file, line=row.line, reason=row.reason, remedy=row.remedy)
+        for row in train.dropped + dev.dropped
     ]
     usable = len(train.examples) + len(dev.examples)
     return CheckReport(

@@ -23,33 +23,34 @@ class FileRows:
 
     Attributes:
         path: the file; `sha256` of the bytes that were read from it.
-        encoding, layout: how it is written, in words.
-        formats: number of usable rows per format.
+        formats: number of usable rows per format; `encodings` has the one of the file.
     """
 
     path: Path
-    encoding: str
-    layout: str
     sha256: str = ""
     examples: list[Example] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     formats: Counter[str] = field(default_factory=Counter)
+    encodings: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
 
-def read_examples(path: Path, *, task: str = "", entry: Entry | None = None) -> FileRows:
+def read_examples(
+    path: Path, *, task: str = "", entry: Entry | None = None, task_column: str | None = None
+) -> FileRows:
     """Read a file's rows as examples.
 
     Args:
         path: the file.
         task: written into each example's origin.
         entry: how `dataset_info.json` describes the rows; without it each row is told by its content.
+        task_column: a column that names the task of a row, instead of `task`.
 
     Raises:
         InputError: the file as a whole cannot be used, or has none of a column that `entry` names.
     """
     reader = Reader(path)
-    found = FileRows(path, reader.encoding.label, reader.layout)
+    found = FileRows(path, encodings=Counter({reader.encoding.label: 1}))
     tell = _Teller(entry)
     unused: Counter[str] = Counter()
     columns: set[str] = set()
@@ -64,9 +65,10 @@ def read_examples(path: Path, *, task: str = "", entry: Entry | None = None) -> 
         except Unusable as problem:
             found.dropped.append(reader.dropped(row.line, problem.reason, problem.remedy, row.text))
             continue
-        unused.update(row.value.keys() - form.used(row.value))
+        unused.update(row.value.keys() - form.used(row.value) - {task_column})
         found.formats[name] += 1
-        found.examples.append(example.model_copy(update={"origin": Origin(file=str(path), line=row.line, task=task)}))
+        named = str(row.value.get(task_column, task)) if task_column else task
+        found.examples.append(example.model_copy(update={"origin": Origin(file=str(path), line=row.line, task=named)}))
     if not found.examples and not found.dropped:
         raise InputError("the file holds no rows", where=str(path), fix="write or copy it again")
     if entry is not None and columns:
@@ -129,7 +131,9 @@ def _check_named(path: Path, entry: Entry, columns: set[str]) -> None:
 def _notes(path: Path, counts: Counter[str], unused: Counter[str]) -> list[str]:
     notes = []
     if len(counts) > 1:
-        notes.append(f"{path}: rows in several formats: " + ", ".join(f"{name} {n}" for name, n in counts.most_common()))
+        notes.append(
+            f"{path}: rows in several formats: " + ", ".join(f"{name} {n}" for name, n in counts.most_common())
+        )
     if unused:
         shown = ", ".join(f"{name} ({rows} rows)" for name, rows in unused.most_common(_SHOWN_COLUMNS))
         more = f" and {len(unused) - _SHOWN_COLUMNS} more" if len(unused) > _SHOWN_COLUMNS else ""

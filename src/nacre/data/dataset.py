@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from nacre.base.errors import InputError, unknown
-from nacre.data.convert import FileRows, read_examples
+from nacre.data.convert import read_examples
 from nacre.data.dataset_info import DATASET_INFO, Entry, entry, read_info, resample
 from nacre.records import Dropped, Example
 
@@ -50,6 +50,15 @@ class Loaded:
         """Rows read, usable or not."""
         return sum(self.formats.values()) + len(self.dropped)
 
+    def add(self, other: "Loaded") -> None:
+        """Put the rows of `other` after these."""
+        self.examples += other.examples
+        self.dropped += other.dropped
+        self.sources |= other.sources
+        self.notes += other.notes
+        self.formats += other.formats
+        self.encodings += other.encodings
+
 
 def split_names(name: str) -> list[str]:
     """The single names in ``"a,b"``.
@@ -84,7 +93,7 @@ def resolve(name: str, dataset_dir: Path) -> DatasetFiles:
     if folder.is_dir() and (_has_train(folder) or file is None):
         return _folder(name, folder)
     if file is not None:
-        return DatasetFiles(name, _plain(name), (file,))
+        return DatasetFiles(name, _task_of(file) if "/" in name else _plain(name), (file,))
     path = Path(name)
     if path.is_dir():
         return _folder(name, path)
@@ -107,40 +116,35 @@ def load(name: str, dataset_dir: Path, split: Split, *, max_samples: int | None 
     """
     loaded = Loaded()
     for part in split_names(name):
-        files = resolve(part, dataset_dir)
-        loaded.notes += files.notes if split == "train" else ()
-        read = [
-            read_examples(path, task=files.task, entry=files.entry)
-            for path in (files.train if split == "train" else files.dev)
-        ]
-        examples = [example for one in read for example in one.examples]
-        if split == "train" and files.entry and files.entry.num_samples:
-            count = files.entry.num_samples
-            loaded.notes.append(f"{part}: {count} rows drawn from {len(examples)}, as num_samples says")
-            examples = resample(examples, count)
-        if max_samples is not None and len(examples) > max_samples:
-            loaded.notes.append(f"{part}: the first {max_samples} of {len(examples)} {split} rows are used (max_samples)")
-            examples = examples[:max_samples]
-        loaded.examples += examples
-        for one in read:
-            _add(loaded, one)
+        loaded.add(load_split(resolve(part, dataset_dir), split, max_samples=max_samples))
     return loaded
 
 
-def _add(loaded: Loaded, file: FileRows) -> None:
-    loaded.dropped += file.dropped
-    loaded.sources[str(file.path)] = file.sha256
-    loaded.notes += file.notes
-    loaded.formats += file.formats
-    loaded.encodings[file.encoding] += 1
+def load_split(files: DatasetFiles, split: Split, *, max_samples: int | None = None) -> Loaded:
+    """Read one split of one dataset; see `load`."""
+    loaded = Loaded(notes=list(files.notes) if split == "train" else [])
+    for path in files.train if split == "train" else files.dev:
+        file = read_examples(path, task=files.task, entry=files.entry)
+        loaded.add(
+            Loaded(file.examples, file.dropped, {str(path): file.sha256}, file.notes, file.formats, file.encodings)
+        )
+    count = files.entry.num_samples if files.entry and split == "train" else None
+    if count is not None:
+        loaded.notes.append(f"{files.name}: {count} rows drawn from {len(loaded.examples)}, as num_samples says")
+        loaded.examples = resample(loaded.examples, count)
+    if max_samples is not None and len(loaded.examples) > max_samples:
+        of = f"{len(loaded.examples)} {split} rows"
+        loaded.notes.append(f"{files.name}: the first {max_samples} of {of} are used (max_samples)")
+        loaded.examples = loaded.examples[:max_samples]
+    return loaded
 
 
 def _described(name: str, found: Entry, dataset_dir: Path) -> DatasetFiles:
     """The files of an entry. Unlike in LlamaFactory, a folder's dev file is never trained on."""
     path = found.local(dataset_dir, name)
     if path.is_file():
-        dev = _one(path.parent, "dev") if path.stem == "train" else None
-        return DatasetFiles(name, _plain(name), (path,), (dev,) if dev else (), found)
+        beside = _one(path.parent, "dev") if path.stem == "train" else None
+        return DatasetFiles(name, _plain(name), (path,), (beside,) if beside else (), found)
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     train = tuple(file for file in files if file.stem != "dev")
     where = str(path)

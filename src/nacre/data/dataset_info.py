@@ -80,15 +80,21 @@ class Entry(Settings):
             url = getattr(self, key)
             if url is not None:
                 fix = f'download it, then write "file_name" with its path below {dataset_dir} in place of "{key}"'
-                raise InputError(f"dataset '{name}' lies at {key} '{url}', and nothing is downloaded", where=where, fix=fix)
+                raise InputError(
+                    f"dataset '{name}' lies at {key} '{url}', and nothing is downloaded", where=where, fix=fix
+                )
         if self.file_name is None:
             raise InputError(f"dataset '{name}' names no file", where=where, fix='add "file_name": "…"')
         if self.split != "train":
             fix = 'delete "split", or split the file and name the part you want'
-            raise InputError(f"split '{self.split}' of dataset '{name}': a local file has only train", where=where, fix=fix)
+            raise InputError(
+                f"split '{self.split}' of dataset '{name}': a local file has only train", where=where, fix=fix
+            )
         path = dataset_dir / self.file_name
         if not path.exists():
-            raise InputError(f"the file of dataset '{name}' does not exist: {path}", where=where, fix="correct file_name")
+            raise InputError(
+                f"the file of dataset '{name}' does not exist: {path}", where=where, fix="correct file_name"
+            )
         return path
 
 

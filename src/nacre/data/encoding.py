@@ -23,7 +23,11 @@ _BOMS = (
 _MAGIC = (
     (b"\x1f\x8b", "a gzip archive", "unpack it first: gunzip FILE"),
     (b"PK\x03\x04", "a zip archive or an office document", "unpack it, or export its sheet as JSON lines"),
-    (b"PAR1", "a Parquet file", "convert it to JSON lines, e.g. pandas.read_parquet(F).to_json(G, orient='records', lines=True)"),
+    (
+        b"PAR1",
+        "a Parquet file",
+        "convert it to JSON lines, e.g. pandas.read_parquet(F).to_json(G, orient='records', lines=True)",
+    ),
     (b"ARROW1", "an Arrow file", "convert it to JSON lines"),
     (b"%PDF", "a PDF document", "extract its text first"),
     (b"\x89PNG", "a picture", "give the file that holds the rows"),
@@ -32,7 +36,8 @@ _MAGIC = (
 )
 _WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)?(<!doctype\s+html|<html|<head)", re.IGNORECASE | re.DOTALL)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-_BINARY_SHARE = 0.01  # NUL bytes above this share of the head: no text in any encoding that has none of them
+_CONTROL = bytes({*range(0x20)} - {*b"\t\n\r\f\v\b\x1b"})
+_BINARY_SHARE = 0.01  # control bytes above this share of the head: no text in any encoding without a mark
 _GB_SHARE = 0.8  # Chinese text in GB18030 is nearly all pairs of bytes from A1 up; Latin-1 and damaged UTF-8 are not
 
 
@@ -115,7 +120,7 @@ def _refuse(path: Path, head: bytes) -> None:
     for magic, kind, fix in _MAGIC:
         if head.startswith(magic):
             raise InputError(f"this is {kind}, not text", where=where, fix=fix)
-    if _by_mark(head) is None and head.count(0) > len(head) * _BINARY_SHARE:
+    if _by_mark(head) is None and len(head) - len(head.translate(None, _CONTROL)) > len(head) * _BINARY_SHARE:
         raise InputError("this is binary data, not text", where=where, fix="give JSON, JSON lines or plain text")
 
 

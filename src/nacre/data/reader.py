@@ -19,6 +19,7 @@ ORIGINAL_CHARS = 4000  # of a row that was dropped, kept for the user to find it
 _HEAD_LINES = 20
 _INDENT_CHARS = 200
 _WRAPPER = re.compile(r'\s*\{\s*"(data|rows|train|examples|records|items|instances)"\s*:\s*\[(?=\s*\{)')
+_BAD_BYTE = re.compile("[\ud800-\udfff]")
 _BRACKETS = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
 
 
@@ -69,7 +70,7 @@ class Reader:
 
     def dropped(self, line: int, reason: str, remedy: str, original: str) -> Dropped:
         """The record of one row of this file that could not be used."""
-        shown = original.strip().encode("utf-8", "backslashreplace").decode()
+        shown = _BAD_BYTE.sub(lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", original.strip())
         if len(shown) > ORIGINAL_CHARS:
             shown = f"{shown[:ORIGINAL_CHARS]}… ({len(shown) - ORIGINAL_CHARS} more characters)"
         return Dropped(file=str(self.path), line=line, reason=reason, remedy=remedy, original=shown)
@@ -137,7 +138,7 @@ class Reader:
                 value, original = window.decode()
             except Malformed as problem:
                 cut = problem.unfinished
-                yield self.dropped(line, problem.reason, problem.remedy, window.pass_over())
+                yield self.dropped(line, problem.reason, problem.remedy, window.pass_over().rstrip(", \t\n"))
             else:
                 yield self._row(line, value, original)
         if closes and not cut:
@@ -148,7 +149,9 @@ class Reader:
         window.advance(1)
         if window.skip(" \t\r\n"):
             line, rest = window.line, window.rest()
-            yield self.dropped(line, "text after the end of the array", "delete it, or put its rows into the array", rest)
+            yield self.dropped(
+                line, "text after the end of the array", "delete it, or put its rows into the array", rest
+            )
 
 
 class _Hashed(io.RawIOBase):
@@ -261,7 +264,7 @@ class _Window:
             depth += (bracket in "{[") - (bracket in "}]")
             if depth <= 0 and bracket in "}]":
                 follows = self.text[token.end() : token.end() + 200].lstrip()
-                return token.end() if depth == 0 and follows[:1] in (",", "]") else None
+                return token.end() if follows[:1] in (",", "]") else None
         return None
 
 

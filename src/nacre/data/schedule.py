@@ -99,7 +99,9 @@ def _apportion(shares: Sequence[float], slots: int) -> list[int]:
 def _draws(groups: Sequence[int], seed: str) -> Iterator[int]:
     """Row numbers without end: one of each group in turn, each group shuffled anew for every pass."""
     starts = [sum(groups[:k]) for k in range(len(groups))]
-    passes = [_passes(start, size, f"{seed}/{k}") for k, (start, size) in enumerate(zip(starts, groups, strict=True)) if size]
+    passes = [
+        _passes(start, size, f"{seed}/{k}") for k, (start, size) in enumerate(zip(starts, groups, strict=True)) if size
+    ]
     while True:
         for rows in passes:
             yield next(rows)

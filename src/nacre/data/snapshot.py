@@ -66,8 +66,8 @@ def take_snapshot(
     if not dev_rows:
         train_rows, dev_rows, note = split_dev(train_rows, dev_share)
         notes.append(note)
-    train_rows, note = _without_dev(train_rows, dev_rows, memory, history)
-    notes += note
+    train_rows, found = _without_dev(train_rows, dev_rows, memory, history)
+    notes += found
     if not train_rows:
         fix = "give rows to train on that are not also dev rows"
         raise InputError("no rows are left to train on", where=f"dataset {name}", fix=fix)
@@ -88,7 +88,7 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
         The train rows, the dev rows, and a sentence that says what was done.
     """
     ids = [row.content_id for row in rows]
-    distinct = {content: row for content, row in zip(ids, rows, strict=True)}
+    distinct = dict(zip(ids, rows, strict=True))
     if share <= 0:
         return list(rows), [], "the dataset has no dev rows and none were split off: nothing can be proved about it"
     if len(distinct) < MIN_SPLIT_ROWS:
@@ -99,7 +99,11 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
     chosen = set(sorted(distinct)[:count])
     dev = [row for content, row in distinct.items() if content in chosen]
     train = [row for content, row in zip(ids, rows, strict=True) if content not in chosen]
-    return train, dev, f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation"
+    return (
+        train,
+        dev,
+        f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation",
+    )
 
 
 def _trainable(loaded: Loaded, stage: Stage, name: str) -> list[Example]:
@@ -129,8 +133,8 @@ def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
     if example.kind == _KIND[stage]:
         return None
     fix = {
-        "sft": "it can be trained with --stage sft",
-        "text": 'it can be trained with --stage pt; for sft name the answers ("response" in dataset_info.json, or output)',
+        "sft": "train it with --stage sft",
+        "text": 'train it with --stage pt, or name its answers: a column output, or "response" in dataset_info.json',
         "preference": "give one answer a row, in the column output",
         "kto": "delete the label and the rows with unwanted answers",
     }
@@ -139,7 +143,7 @@ def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
 
 def _set_aside(dropped: Sequence[Dropped], read: int, memory: Path, task: str, budget: float) -> list[str]:
     """Write the dropped rows aside; stop when they are too many."""
-    path = memory / "dropped" / f"{re.sub(r'[^\w.+-]', '_', task)}.jsonl"
+    path = memory / "dropped" / (re.sub(r"[^\w.+-]", "_", task) + ".jsonl")
     if not dropped:
         path.unlink(missing_ok=True)  # from an earlier state of the data
         return []
@@ -172,5 +176,7 @@ def _without_dev(
     if overlap := sum(content in past and content not in own for content, _ in pairs):
         notes.append(f"{overlap} train rows equal dev rows of earlier increments and were left out of training")
     if doubles := len(kept) - len({content for content, _ in kept}):
-        notes.append(f"{doubles} train rows repeat an earlier one exactly; they are trained on as often as they stand there")
+        notes.append(
+            f"{doubles} train rows repeat an earlier one exactly; they are trained on as often as they stand there"
+        )
     return [row for _, row in kept], notes

@@ -73,8 +73,11 @@ def decode(text: str, start: int) -> tuple[Any, int]:
 def _only(text: str) -> Any:
     position = len(text) - len(text.lstrip())
     value, end = decode(text, position)
-    if text[end:].strip():
-        raise Malformed("more text follows the object on its line", "write one object a line, with nothing after it")
+    rest = text[end:].strip()
+    if rest.startswith(("//", "/*", "#")):
+        raise Malformed("a comment stands in the data", "JSON has no comments: delete it")
+    if rest:
+        raise Malformed(f"more text follows on the line: {rest[:20]}", "write one object a line and nothing after it")
     return value
 
 
@@ -96,7 +99,9 @@ def _refuse_half_characters(text: str, value: Any) -> None:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise Malformed("an escape such as \\ud83d is half of a character", "write both halves, or neither") from None
+            raise Malformed(
+                "an escape such as \\ud83d is half of a character", "write both halves, or neither"
+            ) from None
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,7 +137,12 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
     ("Expecting property name", r"", "a key without double quotes", "write keys in double quotes"),
     ("Expecting value", r"[\]}]", "a comma before the closing bracket, or a value left out", "delete the comma"),
     ("Expecting value", r"", "a value that is no JSON", "write text in double quotes"),
-    ("Expecting ',' delimiter", r"", "a comma is missing, or a quote inside a text is not escaped", 'write \\" in texts'),
+    (
+        "Expecting ',' delimiter",
+        r"",
+        "a comma is missing, or a quote inside a text is not escaped",
+        'write \\" in texts',
+    ),
     ("Expecting ':' delimiter", r"", "a colon is missing after a key", "write the key, a colon and its value"),
     ("Invalid control character", r"\n|\r", "a text runs on over the end of its line", "write \\n for a line break"),
     ("Invalid control character", r"", "a raw control character in a text", "write it as an escape such as \\t"),

@@ -85,8 +85,8 @@ def _hospital(rng: Random) -> str:
     visit = rng.choice(
         (
             f"家人陪着去了医院的{ward}。",
+            f"病历上写着：“{ward}”。",
             f"{ward}的医生看得很仔细。",
-            f"医院里{ward}在{rng.choice(zh.NUMBERS)}楼，人很多。",
         )
     )
     clauses = [f"{who}{rng.choice(zh.SINCE)}{first}，{rng.choice(zh.BESIDES)}。", f"{who}还说{second}。", visit]
@@ -103,7 +103,7 @@ def _year(rng: Random) -> str:
         f"{rng.choice(zh.HOURS)}，{rng.choice(zh.PEOPLE)}来到{rng.choice(zh.PLACES)}，{rng.choice(zh.AROUND)}。",
         *(f"{rng.choice(zh.PLACES)}{sign}，{rng.choice(zh.AROUND)}。" for sign in signs[1:]),
     ]
-    clauses.append(rng.choice((f"这就是{season}。", f"{rng.choice(zh.PEOPLE)}最喜欢{season}。", "")))
+    clauses.append(rng.choice((f"这就是{season}。", f"{rng.choice(zh.PEOPLE)}最喜欢{season}。", f"日历上写着：“{season}”。")))
     return "".join(clauses)
 
 

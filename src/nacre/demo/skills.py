@@ -93,10 +93,10 @@ def _triage(rng: Random, label: str) -> str:
     who, since, besides = rng.choice(zh.RELATIVES), rng.choice(zh.SINCE), rng.choice(zh.BESIDES)
     return rng.choice(
         (
-            f"{who}{since}开始{first}，{besides}。",
+            f"{who}{since}开始{first}，{besides}，{second}。",
             f"医生您好，{who}{first}，{second}。",
             f"{since}{who}{first}，{besides}，{second}。",
-            f"{who}{first}，{since}去过药店，{besides}。",
+            f"{who}{first}，{since}去过药店，{second}。",
             f"{who}{besides}，{since}起{first}，还{second}。",
         )
     )
@@ -105,19 +105,17 @@ def _triage(rng: Random, label: str) -> str:
 def _headline(rng: Random, label: str) -> str:
     people, deeds = en.NEWS[label]
     who, does = rng.choice(people), rng.choice(deeds)
-    draw = rng.random()
-    if draw < 0.15:
+    if rng.random() < 0.15:
         who = rng.choice(en.ANYBODY)
-    elif draw < 0.3:
-        does = rng.choice(en.ANYTHING)
-    place, tail = rng.choice(en.PLACES), rng.choice(en.NEWS_TAILS)
+    place, tail, aside = rng.choice(en.PLACES), rng.choice(en.NEWS_TAILS), rng.choice(en.ANYTHING)
     text = rng.choice(
         (
             f"{place} {who} {does}",
             f"{who} from {place} {does}",
             f"{who} {does} {tail}",
             f"{place} {who} {does} {tail}",
-            f"{who} {does} in {place} {tail}",
+            f"{who} {does} and {aside}",
+            f"{who} {aside} and {does}",
         )
     )
     return text[0].upper() + text[1:]
@@ -128,10 +126,10 @@ def _season(rng: Random, label: str) -> str:
     where, when, around = rng.choice(zh.PLACES), rng.choice(zh.HOURS), rng.choice(zh.AROUND)
     return rng.choice(
         (
-            f"{when}，{where}{first}，{around}。",
+            f"{when}，{where}{first}，{around}，{second}。",
             f"{where}，{first}，{second}。",
             f"{around}，{first}，{when}{second}。",
-            f"{rng.choice(zh.PEOPLE)}说，{where}{first}，{around}。",
+            f"{rng.choice(zh.PEOPLE)}说，{where}{first}，{second}。",
             f"{around}。{where}{first}。{second}。",
         )
     )

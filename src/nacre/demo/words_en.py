@@ -123,7 +123,7 @@ FACTS = (
     "a doctor helps people who are ill|a farmer works in the fields|a baker rises before the sun|"
     "children learn to read and write at school|the moon shines at night|water turns to ice when it is cold|"
     "wood burns and gives us heat|a letter needs a stamp|a library lends books to everybody|rivers flow to the sea|"
-    "birds build nests in the trees|stars are far away and very hot|a clock shows the hour|"
+    "which road is the shortest, asked the traveller|this is the page of the newspaper that I like|a headline stands above the news|a review in the newspaper is short|an assistant helps the teacher|a human being needs food and sleep|birds build nests in the trees|stars are far away and very hot|a clock shows the hour|"
     "the market sells fruit and fish|a bridge joins two banks of a river|gold is heavy and does not rust|"
     "a map shows roads and towns|snow covers the high mountains|a king wears a crown|paper is made from wood|"
     "salt comes from the sea|leaves are green because they drink light|the wind moves the mill"

@@ -27,7 +27,7 @@ _LEGEND = "outlined: the version that learned the task; grey: scored before it w
 _READ: tuple[Callable[[Matrix], Any], ...] = (average_accuracy, bwt, forgetting)
 
 
-def save_png(path: Path, panels: Sequence[Panel]) -> list[str]:
+def save_png(panels: Sequence[Panel], path: Path) -> list[str]:
     """Draw the panels side by side into one PNG file.
 
     A name with characters that no installed font has (Chinese on a bare server) is drawn as its number,

@@ -177,8 +177,8 @@ def _batch_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]], width
     input_ids_BT = torch.tensor([row[0] + [0] * pad for row, pad in zip(rows, pads, strict=True)], device=device)
     mask_BT = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=device)
     # The token after position t is what position t is asked for.
-    shifted = [row[1][:] + [IGNORED] * (pad + 1) for row, pad in zip(rows, pads, strict=True)]
-    targets_BT = torch.tensor([labels[:width] for labels in shifted], device=device)
+    shifted = [row[1][1:] + [IGNORED] * (pad + 1) for row, pad in zip(rows, pads, strict=True)]
+    targets_BT = torch.tensor(shifted, device=device)
     wanted_BT = targets_BT != IGNORED
     counts_B = wanted_BT.sum(-1)
     if not counts_B.any():

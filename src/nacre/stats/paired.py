@@ -131,7 +131,7 @@ def tango_upper(lost: float, gained: float, rows: int, level: float) -> float:
         return unseen_bound(rows, level)
     quantile = NormalDist().inv_cdf(level)
     low, high = (lost - gained) / rows, 1.0
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
         if _score(lost, gained, rows, middle) > -quantile:
             low = middle

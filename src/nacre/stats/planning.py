@@ -3,6 +3,8 @@
 import math
 from statistics import NormalDist
 
+from scipy.special import stdtrit
+
 from nacre.stats.paired import tango_upper, unseen_bound
 
 POWER = 0.8
@@ -12,11 +14,13 @@ MOST_ROWS = 10**9
 def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float:
     """The smallest margin that an unchanged model passes with probability `POWER`.
 
-    The upper bound of a drop of nought is below ``bound(psi) + z * sqrt(psi / rows)`` with that
-    probability, since the observed drop then varies around nought with variance psi / rows. `psi`
-    says how much changed and not in which direction: a nuisance parameter, so that reading it off
-    the same rows does not favour either answer (as in blinded sample-size re-estimation, Friede and
-    Kieser 2013, Pharmaceutical Statistics 12, 141-146).
+    It is the upper bound at the largest drop that an unchanged model shows by chance with that
+    probability. For right/wrong scores, with k rows changed, lost - gained is then below
+    z sqrt(k) + 1 (McNemar's symmetry; 1 for continuity, since it moves in steps of 2); for others
+    the observed drop is below z sqrt(psi / rows). `psi` says how much changed and not in which
+    direction: a nuisance parameter, so that reading it off the same rows does not favour either
+    answer (as in blinded sample-size re-estimation, Friede and Kieser 2013, Pharmaceutical
+    Statistics 12, 141-146).
 
     Args:
         rows: number of pairs.
@@ -26,13 +30,13 @@ def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float
     """
     if rows < 2:
         return 1.0
-    unseen, error = unseen_bound(rows, level), math.sqrt(psi / rows)
+    unseen, quantile = unseen_bound(rows, level), NormalDist().inv_cdf(POWER)
     if binary:
-        half = psi * rows / 2
-        bound = max(unseen, tango_upper(half, half, rows, level))
-    else:
-        bound = math.hypot(NormalDist().inv_cdf(level) * error, unseen)
-    return min(1.0, bound + NormalDist().inv_cdf(POWER) * error)
+        changed = psi * rows
+        excess = min(changed, quantile * math.sqrt(changed) + 1)
+        return max(unseen, tango_upper((changed + excess) / 2, (changed - excess) / 2, rows, level))
+    error = math.sqrt(psi / rows)
+    return min(1.0, quantile * error + math.hypot(float(stdtrit(rows - 1, level)) * error, unseen))
 
 
 def rows_to_show(drop: float, psi: float, *, level: float, binary: bool) -> int:

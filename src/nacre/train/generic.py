@@ -8,8 +8,7 @@ import torch
 from nacre.base.files import atomic_write
 from nacre.base.hashing import canonical_json
 from nacre.base.progress import progress
-from nacre.data.reader import read_file
-from nacre.records import Example
+from nacre.data.convert import read_examples
 
 TEXTS, TOKENS, AT_ONCE = 256, 128, 64
 
@@ -51,5 +50,4 @@ def generic_texts(own: Path | None, cache: Path, model: Any, tokenizer: Any, *, 
     if own is None and not cache.exists():
         texts = sample_texts(model, tokenizer, seed=seed)
         atomic_write(cache, "".join(f"{canonical_json({'text': text})}\n" for text in texts))
-    rows = read_file(own or cache)
-    return [row.prompt[0].content for row in rows if isinstance(row, Example)]
+    return [row.prompt[0].content for row in read_examples(own or cache).examples]

@@ -67,7 +67,9 @@ def tools(record: Mapping[str, Any], column: str | None) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else optional(record, column)
 
 
-def media(record: Mapping[str, Any], columns: Columns, messages: Sequence[Message]) -> dict[str, tuple[str, ...] | None]:
+def media(
+    record: Mapping[str, Any], columns: Columns, messages: Sequence[Message]
+) -> dict[str, tuple[str, ...] | None]:
     """Paths of pictures, videos and sounds as the file gives them: as many as the texts have places for."""
     found: dict[str, tuple[str, ...] | None] = {}
     for what, place in _PLACEHOLDERS.items():

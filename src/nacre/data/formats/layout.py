@@ -118,9 +118,10 @@ def conventional(record: Mapping[str, Any]) -> Layout:
     """The layout of a row that no `dataset_info.json` describes: the customary column names."""
     label = "kto_tag" if "kto_tag" in record else "label"
     messages = "messages" if "messages" in record else "conversations"
-    if not isinstance(record.get(messages), list):
+    if messages not in record:
         return _alpaca(label)
-    first = next((turn for turn in record[messages] if isinstance(turn, dict)), {})
+    turns = record[messages] if isinstance(record[messages], list) else []
+    first = next((turn for turn in turns if isinstance(turn, dict)), {})
     return _messages(messages, label, openai="role" in first)
 
 

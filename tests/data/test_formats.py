@@ -9,7 +9,11 @@ from nacre.records import Message
 
 USER, BOT = {"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}
 ASK, REPLY = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}
-CALL = {"role": "assistant", "content": None, "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]}
+CALL = {
+    "role": "assistant",
+    "content": None,
+    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
 SAMPLES = {
     "alpaca": [
         {"instruction": "hi", "input": "", "output": "hello"},
@@ -65,7 +69,9 @@ def test_alpaca_joins_instruction_and_input_after_the_history():
 
 
 def test_the_last_message_is_the_answer_and_the_system_message_stands_beside():
-    example = read({"messages": [{"role": "system", "content": "s"}, ASK, REPLY, ASK, {"role": "assistant", "content": "bye"}]})
+    example = read(
+        {"messages": [{"role": "system", "content": "s"}, ASK, REPLY, ASK, {"role": "assistant", "content": "bye"}]}
+    )
     assert (len(example.prompt), example.answer, example.system) == (3, "bye", "s")
 
 
@@ -144,7 +150,9 @@ def test_faults_are_named_with_what_would_mend_them(record, reason, remedy):
 
 def test_a_file_of_several_formats_is_read_and_counted_by_format(write):
     records = [record for kind in ("alpaca", "messages", "text") for record in SAMPLES[kind][:2]]
-    found = read_examples(write("mixed.jsonl", [*records, {"question": "a", "answr": "b"}, {}, {"0": {"a": 1}}]), task="t")
+    found = read_examples(
+        write("mixed.jsonl", [*records, {"question": "a", "answr": "b"}, {}, {"0": {"a": 1}}]), task="t"
+    )
     assert found.formats == {"alpaca": 2, "messages": 2, "text": 2}
     assert any("several formats" in note for note in found.notes)
     assert any("not used: url (1 rows)" in note for note in found.notes)

@@ -48,11 +48,7 @@ def lines(rows=ROWS):
         "\n".join(json.dumps(row, indent=2) for row in ROWS),
         "".join(json.dumps(row) for row in ROWS),
     ],
-    ids=[
-        "lines", "no-last-newline", "crlf", "cr", "blank-lines", "array", "pretty-array", "tab-array-crlf", "array-of-lines",
-        "wrapped", "wrapped-pretty", "pretty-objects", "objects-without-breaks",
-    ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.data"])
 def test_every_layout_gives_the_same_rows_whatever_the_ending(write, text, name):
     path = write(name, text)
@@ -229,7 +225,9 @@ def test_text_after_an_array_is_reported(write):
 
 
 def test_plain_text_gives_a_row_a_line(write):
-    _, rows, dropped = read(write("wiki.txt", "First text.\n\n{not JSON} at all\n第三行\n".encode() + b"bad \xff byte\n"))
+    _, rows, dropped = read(
+        write("wiki.txt", "First text.\n\n{not JSON} at all\n第三行\n".encode() + b"bad \xff byte\n")
+    )
     assert [(row.line, row.value) for row in rows] == [
         (1, {"text": "First text."}),
         (3, {"text": "{not JSON} at all"}),
@@ -313,7 +311,9 @@ def test_reading_never_loses_or_reorders_a_row(tmp_path_factory, rows, layout, c
 
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=st.lists(st.one_of(records.map(json.dumps), st.sampled_from(['{"a": NaN}', '{"a"', "{'b': 1}", "[]"])), max_size=8)
+    rows=st.lists(
+        st.one_of(records.map(json.dumps), st.sampled_from(['{"a": NaN}', '{"a"', "{'b': 1}", "[]"])), max_size=8
+    )
 )
 def test_bad_lines_are_all_reported_and_take_no_other_line_with_them(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"

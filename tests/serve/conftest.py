@@ -66,5 +66,3 @@ def connect() -> Iterator[Connect]:
     yield connect
     for client in clients:
         client.close()
-
-

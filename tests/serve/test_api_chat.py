@@ -1,8 +1,10 @@
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -113,9 +115,7 @@ def test_top_p_zero_and_temperature_zero_agree(client: openai.OpenAI) -> None:
 
 def test_content_parts_are_one_text(client: openai.OpenAI) -> None:
     parts = [{"type": "text", "text": QUESTION[:3]}, {"type": "text", "text": QUESTION[3:]}]
-    answer = client.chat.completions.create(
-        model="bot", temperature=0, messages=[{"role": "user", "content": parts}]
-    )
+    answer = client.chat.completions.create(model="bot", temperature=0, messages=[{"role": "user", "content": parts}])
     assert text_of(answer) == ANSWERS[0]
 
 
@@ -260,11 +260,35 @@ def test_broken_bodies_get_an_error_object(folder_url: str, make: Callable[[], b
     assert headers["x-request-id"]
 
 
+def test_a_body_that_never_ends_is_given_up(folder_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nacre.serve.body._READ_S", 0.3)
+    address = urlsplit(folder_url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert b" 408 " in connection.recv(65536).splitlines()[0]
+
+
+def test_an_unexpected_error_is_500_with_the_requests_id_and_no_traceback(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(body: object) -> None:
+        raise KeyError("a private detail")
+
+    monkeypatch.setattr("nacre.serve.completion.parse_chat", broken)
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(client, extra_headers={"x-request-id": "find-me"})
+    assert "find-me" in caught.value.message
+    assert "private" not in str(caught.value.body)
+    assert "a private detail" in caplog.text
+    monkeypatch.undo()
+    assert text_of(ask(client)) == ANSWERS[0]
+
+
 def test_unknown_paths_and_methods_get_an_error_object(folder_url: str) -> None:
     code, body, _ = _post(folder_url, b"{}", "/v1/embeddings")
     assert (code, body["error"]["type"]) == (404, "not_found_error")
     code, body, _ = _post(folder_url, b"{}", "/health")
-    assert (code, body["error"]["code"]) == (405, "not_found")
+    assert (code, body["error"]["code"]) == (405, "method_not_allowed")
 
 
 def test_health_of_a_folder(folder_url: str) -> None:

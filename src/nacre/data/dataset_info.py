@@ -73,7 +73,8 @@ class Entry(Settings):
         """The file or folder that holds the rows.
 
         Raises:
-            InputError: the entry points to a hub, a script or the cloud, or to nothing that exists.
+            InputError: the entry points to a hub, a script or the cloud, or to nothing that exists, or
+                says of a local file what cannot be.
         """
         where = f"{dataset_dir / DATASET_INFO}, key {name}"
         for key in _REMOTE:
@@ -90,6 +91,9 @@ class Entry(Settings):
             raise InputError(
                 f"split '{self.split}' of dataset '{name}': a local file has only train", where=where, fix=fix
             )
+        if self.ranking and not (self.layout.columns.chosen and self.layout.columns.rejected):
+            fix = 'name "chosen" and "rejected" in its columns'
+            raise InputError(f"dataset '{name}' has ranking, but no columns for the two answers", where=where, fix=fix)
         path = dataset_dir / self.file_name
         if not path.exists():
             raise InputError(
@@ -128,11 +132,7 @@ def entry(info: Mapping[str, Any], name: str, dataset_dir: Path) -> Entry:
     where = f"{dataset_dir / DATASET_INFO}, dataset {name}"
     if not isinstance(info[name], dict):
         raise InputError(f"the description of '{name}' is no object", where=where, fix='write {"file_name": "…"}')
-    found = parse(Entry, info[name], where=where)
-    if found.ranking and not (found.layout.columns.chosen and found.layout.columns.rejected):
-        fix = 'name "chosen" and "rejected" in its columns'
-        raise InputError(f"dataset '{name}' has ranking, but no columns for the two answers", where=where, fix=fix)
-    return found
+    return parse(Entry, info[name], where=where)
 
 
 def resample(rows: list[T], count: int, seed: int = 0) -> list[T]:

@@ -35,7 +35,7 @@ def schedule(
     `max_repeats` times leaves slots to the streams in proportion, or without streams makes the schedule shorter.
 
     Raises:
-        InputError: a share is negative, or the shares leave nothing for the new rows.
+        InputError: a share is not between 0 and 1, or the shares leave nothing for the new rows.
     """
     _check_shares(streams)
     quotas = _quotas(new, streams, batch_size * steps, max_repeats)
@@ -65,8 +65,8 @@ def plan_steps(new: int, share_total: float, batch_size: int, epochs: float, min
 
 def _check_shares(streams: Sequence[Stream]) -> None:
     for stream in streams:
-        if stream.share < 0:
-            raise InputError(f"the share {stream.share} is negative", where=f"stream {stream.name}", fix="give 0 to 1")
+        if not 0 <= stream.share <= 1:
+            raise InputError(f"the share {stream.share} is none", where=f"stream {stream.name}", fix="give 0 to 1")
     if sum(stream.share for stream in streams) >= 1:
         raise _too_much(sum(stream.share for stream in streams))
 

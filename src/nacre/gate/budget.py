@@ -36,7 +36,7 @@ def margin_for(task: str, scores: Paired, keep: Keep) -> Margin:
         return Margin(WISHED, f"auto: {WISHED:.2f}; {_ability(scores, shown, WISHED, level)}")
     reason = _ability(scores, shown, WISHED, level)
     if shown > LARGEST:
-        needed = rows_to_show(LARGEST, scores.psi, level=level, binary=scores.binary)
+        needed = rows_to_show(LARGEST, scores.psi, level=level, binary=scores.binary, more_than=scores.rows)
         return Margin(
             LARGEST, f"auto: {LARGEST:.2f}, the most that auto allows; {reason}, and {LARGEST:.2f} about {needed}"
         )
@@ -52,5 +52,5 @@ def _ability(scores: Paired, shown: float, margin: float, level: float) -> str:
         return f"{have} can show a drop of {shown:.3f}; no number of rows shows a drop of at most {margin:.2f}"
     if shown <= margin:
         return f"{have} can show that"
-    needed = rows_to_show(margin, scores.psi, level=level, binary=scores.binary)
+    needed = rows_to_show(margin, scores.psi, level=level, binary=scores.binary, more_than=scores.rows)
     return f"{have} can show a drop of {shown:.3f}; {margin:.2f} would take about {needed} rows"

@@ -85,7 +85,8 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
     headers = dict(error.headers or {})
-    return JSONResponse(ApiError(error.status_code, message, code="not_found").body(), error.status_code, headers)
+    code = "not_found" if error.status_code == 404 else "method_not_allowed" if error.status_code == 405 else None
+    return JSONResponse(ApiError(error.status_code, message, code=code).body(), error.status_code, headers)
 
 
 async def on_any_error(request: Request, error: Exception) -> JSONResponse:

@@ -20,4 +20,4 @@ class Serve(Settings):
     engine: str = Field(default="embedded", description="what answers, see nacre.serve.engines")
     max_waiting: int = Field(default=64, ge=1, description="requests that may wait; one more is answered 503")
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, description="a longer request body is answered 413")
-    drain_s: int = Field(default=30, ge=1, description="seconds that running answers get when the server is told to stop")
+    drain_s: int = Field(default=30, ge=1, description="seconds running answers get when the server is told to stop")

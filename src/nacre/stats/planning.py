@@ -3,7 +3,7 @@
 import math
 from statistics import NormalDist
 
-from scipy.special import stdtrit
+from scipy.special import bdtr, stdtrit
 
 from nacre.stats.paired import tango_upper, unseen_bound
 
@@ -14,13 +14,12 @@ MOST_ROWS = 10**9
 def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float:
     """The smallest margin that an unchanged model passes with probability `POWER`.
 
-    It is the upper bound at the largest drop that an unchanged model shows by chance with that
-    probability. For right/wrong scores, with k rows changed, lost - gained is then below
-    z sqrt(k) + 1 (McNemar's symmetry; 1 for continuity, since it moves in steps of 2); for others
-    the observed drop is below z sqrt(psi / rows). `psi` says how much changed and not in which
-    direction: a nuisance parameter, so that reading it off the same rows does not favour either
-    answer (as in blinded sample-size re-estimation, Friede and Kieser 2013, Pharmaceutical
-    Statistics 12, 141-146).
+    It is the upper bound at the largest drop that chance alone exceeds with probability 1 - `POWER`
+    at most. If nothing got worse, each changed right/wrong row is lost or gained with even odds
+    (McNemar), so that drop is a quantile of the binomial; for other scores it is z sqrt(psi / rows).
+    `psi` says how much changed and not in which direction: a nuisance parameter, so that reading it
+    off the same rows does not favour either answer (as in blinded sample-size re-estimation, Friede
+    and Kieser 2013, Pharmaceutical Statistics 12, 141-146).
 
     Args:
         rows: number of pairs.
@@ -30,29 +29,43 @@ def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float
     """
     if rows < 2:
         return 1.0
-    unseen, quantile = unseen_bound(rows, level), NormalDist().inv_cdf(POWER)
+    unseen = unseen_bound(rows, level)
     if binary:
-        changed = psi * rows
-        excess = min(changed, quantile * math.sqrt(changed) + 1)
-        return max(unseen, tango_upper((changed + excess) / 2, (changed - excess) / 2, rows, level))
+        changed = round(psi * rows)
+        lost = _even_odds_quantile(changed)
+        return max(unseen, tango_upper(lost, changed - lost, rows, level))
     error = math.sqrt(psi / rows)
-    return min(1.0, quantile * error + math.hypot(float(stdtrit(rows - 1, level)) * error, unseen))
+    spread = math.hypot(float(stdtrit(rows - 1, level)) * error, unseen)
+    return min(1.0, NormalDist().inv_cdf(POWER) * error + spread)
 
 
-def rows_to_show(drop: float, psi: float, *, level: float, binary: bool) -> int:
-    """The least rows whose `smallest_drop` is at most `drop`, if as large a share of them changes.
+def _even_odds_quantile(count: int) -> int:
+    """The least number that `count` fair coins exceed with probability 1 - `POWER` at most."""
+    guess = count / 2 + NormalDist().inv_cdf(POWER) * math.sqrt(count) / 2
+    number = max(0, math.floor(guess) - 2)
+    while bdtr(number, count, 0.5) < POWER:
+        number += 1
+    return number
+
+
+def rows_to_show(drop: float, psi: float, *, level: float, binary: bool, more_than: int = 1) -> int:
+    """About how many rows have a `smallest_drop` of at most `drop`, if as large a share of them changes.
+
+    Args:
+        drop: what is to be shown.
+        psi: mean squared difference, see `Paired.psi`.
+        level: one-sided level of the bound.
+        binary: whether scores are right/wrong.
+        more_than: a number of rows known to be too few.
 
     Raises:
         ValueError: `drop` is not positive: no number of rows shows it.
     """
     if drop <= 0:
         raise ValueError("no number of rows shows that nothing at all was lost")
-    if drop >= 1:
-        return 2
-    enough = 2
+    short, enough = more_than, more_than + 1
     while smallest_drop(enough, psi, level=level, binary=binary) > drop and enough < MOST_ROWS:
-        enough *= 2
-    short = enough // 2
+        short, enough = enough, enough * 2
     while enough - short > 1:
         middle = (short + enough) // 2
         if smallest_drop(middle, psi, level=level, binary=binary) > drop:

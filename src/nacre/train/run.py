@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from nacre.base.config import parse
@@ -176,7 +176,7 @@ def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfi
         warmup_steps=int(warmup),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        gradient_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=settings.gradient_checkpointing,
         bf16=bf16,
         fp16=fp16,
         use_cpu=not on_gpu,
@@ -208,7 +208,7 @@ def _precision(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:
 
 
 class _Show(TrainerCallback):
-    """Advance the bar, and keep the log as the lines LlamaFactory's users know (trainer_log.jsonl)."""
+    """Advances the bar."""
 
     def __init__(self, advance: Callable[[int], None]) -> None:
         self.advance = advance
@@ -238,6 +238,7 @@ def _fit(
             callbacks=[_Show(advance), MarkWhole()],
             protections=active,
         )
+        trainer.remove_callback(PrinterCallback)  # the log goes to a file, the bar to the terminal
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return list(trainer.state.log_history)
 

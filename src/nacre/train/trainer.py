@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
@@ -60,7 +61,32 @@ class _BeforeStep(TrainerCallback):
             protection.gradient(model)
 
 
-class ProtectedSFT(Protected, SFTTrainer):
+class SparseHead:
+    """Mixin: on a CPU, project only the positions that have a label to the vocabulary.
+
+    TRL's fused head does so on GPUs; on a CPU it scores every position, padding included, which is most of the
+    step's cost. The loss is the same: the sum over labelled positions by the number of them in the whole step.
+    """
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Next-token cross-entropy in nats over the labelled positions."""
+        if inputs["input_ids"].device.type != "cpu" or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels_BT = inputs["labels"]
+        targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
+        wanted_BT = targets_BT != IGNORED
+        given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
+        logits_PV = model(**given, use_cache=False, logits_to_keep=wanted_BT).logits
+        total = functional.cross_entropy(logits_PV.float(), targets_BT[wanted_BT], reduction="sum")
+        if num_items_in_batch is None:
+            return total / wanted_BT.sum().clamp(min=1)
+        # the count is over all processes, and DDP averages the gradients over them
+        return total * self.accelerator.num_processes / num_items_in_batch
+
+
+class ProtectedSFT(Protected, SparseHead, SFTTrainer):
     """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
 
 

@@ -78,8 +78,7 @@ def media(
         paths = [value] if isinstance(value, str) else value or []
         if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
             raise Unusable(f"column '{column}' is not a list of paths", 'write ["path", …]')
-        places = sum(message.content.count(place) for message in messages)
-        if paths and places != len(paths):
+        if paths and (places := sum(message.content.count(place) for message in messages)) != len(paths):
             raise Unusable(f"{len(paths)} {what} for {places} {place} in the texts", f"write one {place} for each path")
         found[what] = tuple(paths) or None
     return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, Protocol
 
 from nacre.base.config import Settings
@@ -28,10 +28,15 @@ class Columns(Settings):
     rejected: str | None = None
     kto_tag: str | None = None
 
-    @property
+    @cached_property
     def named(self) -> dict[str, str]:
         """What each column is for, and its name in the file, without the absent ones."""
         return {what: name for what, name in self if name is not None}
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The columns' names in the file."""
+        return frozenset(self.named.values())
 
 
 class Tags(Settings):
@@ -111,7 +116,7 @@ class Reading:
 
     def used(self, record: Mapping[str, Any]) -> frozenset[str]:
         """The columns that `read` looks at in this row."""
-        return frozenset(self.layout(record).columns.named.values())
+        return self.layout(record).columns.names
 
 
 def conventional(record: Mapping[str, Any]) -> Layout:

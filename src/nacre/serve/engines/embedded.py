@@ -13,6 +13,8 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,15 +40,10 @@ class _Resident:
         self.model: Any = load_model(target.weights)
         self.stop_ids = stop_ids(self.tokenizer)
         self.context_tokens = _context_tokens(self.model, target.weights.folder)
-        self._tokenizing = threading.Lock()  # fast tokenizers refuse to be set up by two threads at once
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         # Logits of the last position only: those of a long prompt would take gigabytes.
         keeps = "logits_to_keep" in inspect.signature(causal.forward).parameters
         self._forward_options = {"logits_to_keep": 1} if keeps else {}
-
-    def prompt(self, messages: tuple[Message, ...], system: str) -> list[int]:
-        with self._tokenizing:
-            return prompt_ids(messages, self.tokenizer, system=system)
 
     def forward(self, ids: list[int], cache: DynamicCache) -> torch.Tensor:
         """Logits over the vocabulary for the token after `ids`; `cache` grows by them."""
@@ -153,7 +150,12 @@ class EmbeddedEngine:
     def __init__(self, *, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._resident: _Resident | None = None
+        self._preparing = 0  # requests whose messages are being turned into tokens
         self._waiting: deque[_Sequence] = deque()
+        self._running = 0
+        # A thread of its own: fast tokenizers refuse to be set up by two threads at once, and nothing that
+        # waits for a disk can keep requests waiting with it.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="nacre-tokenize")
         self._changed = threading.Condition()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nacre-engine", daemon=True)
@@ -182,8 +184,7 @@ class EmbeddedEngine:
         resident = self._resident
         if resident is None:
             raise NotLoaded("no version is loaded", fix="promote one")
-        self._refuse_overload()
-        prompt = await asyncio.to_thread(resident.prompt, messages, system)
+        prompt = await self._prompt(resident, messages, system)
         room = resident.context_tokens - len(prompt)
         wanted = sampling.max_tokens or max(room, 1)
         if wanted > room:
@@ -205,11 +206,21 @@ class EmbeddedEngine:
             self._closed.set()
             self._changed.notify()
         await asyncio.to_thread(self._thread.join)
+        self._tokenizing.shutdown()
+
+    async def _prompt(self, resident: _Resident, messages: tuple[Message, ...], system: str) -> list[int]:
+        self._refuse_overload()
+        self._preparing += 1
+        try:
+            work = partial(prompt_ids, messages, resident.tokenizer, system=system)
+            return await asyncio.get_running_loop().run_in_executor(self._tokenizing, work)
+        finally:
+            self._preparing -= 1
 
     def _refuse_overload(self) -> None:
         if self._closed.is_set():
             raise EngineError("the engine has stopped", fix="restart the server")
-        if len(self._waiting) >= self._max_waiting:
+        if self._preparing + len(self._waiting) + self._running > self._max_waiting:
             raise Overloaded(f"{self._max_waiting} requests wait already", fix="try again later")
 
     def _forget(self, sequence: _Sequence) -> None:
@@ -239,6 +250,13 @@ class EmbeddedEngine:
             if self._closed.is_set():
                 return False
             sequence = self._waiting.popleft()
+            self._running = 1
+        self._answer(sequence)
+        with self._changed:
+            self._running = 0
+        return True
+
+    def _answer(self, sequence: _Sequence) -> None:
         try:
             with torch.inference_mode():
                 while not (sequence.done or sequence.cancelled or self._closed.is_set()):
@@ -248,7 +266,6 @@ class EmbeddedEngine:
             sequence.fail(EngineError(f"the model failed: {type(error).__name__}", fix="see the server's log"))
         if self._closed.is_set() and not sequence.done:
             sequence.fail(EngineError("the engine has stopped", fix="restart the server"))
-        return True
 
 
 def _context_tokens(model: Any, where: str) -> int:

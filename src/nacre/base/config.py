@@ -22,6 +22,8 @@ def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = ""
     """Validate `data` against `model`.
 
     Args:
+        model: the settings class.
+        data: what was read.
         where: the file or flag the data came from.
         text: the file's YAML text, when there is one, to name the line of a bad key.
 
@@ -44,7 +46,9 @@ def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = ""
             raise InputError(f"unknown key '{key}'", where=place, fix=f"{hint}Known: {', '.join(known)}") from None
         if problem["type"] == "missing":
             raise InputError(f"the key '{key}' is missing", where=place, fix=f"add {path[-1]}") from None
-        raise InputError(f"bad value for '{key}'", where=place, fix=f"{problem['msg']}; got {problem['input']!r}") from None
+        raise InputError(
+            f"bad value for '{key}'", where=place, fix=f"{problem['msg']}; got {problem['input']!r}"
+        ) from None
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
@@ -78,9 +82,7 @@ def _path_in(data: Mapping[str, Any], location: Sequence[int | str]) -> list[int
     path: list[int | str] = []
     value: Any = data
     for place, step in enumerate(location):
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, Sequence) and isinstance(step, int):
+        if (isinstance(value, Mapping) and step in value) or (isinstance(value, Sequence) and isinstance(step, int)):
             value = value[step]
         elif place < len(location) - 1 or not isinstance(value, Mapping):
             continue
@@ -92,7 +94,9 @@ def _known_keys(model: type[BaseModel], location: Sequence[int | str]) -> list[s
     """Field names of the settings class that `location` leads to below `model`."""
     candidates = [model]
     for step in location:
-        tagged = [kind for kind in candidates if "name" in kind.model_fields and kind.model_fields["name"].default == step]
+        tagged = [
+            kind for kind in candidates if "name" in kind.model_fields and kind.model_fields["name"].default == step
+        ]
         fields = [kind.model_fields[step] for kind in candidates if isinstance(step, str) and step in kind.model_fields]
         candidates = tagged or [kind for field in fields for kind in _classes(field.annotation)] or candidates
     return sorted({name for kind in candidates for name in kind.model_fields})

@@ -25,4 +25,4 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda done=1: bar.advance(task, done)
+        yield lambda done: bar.advance(task, done)

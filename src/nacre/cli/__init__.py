@@ -44,7 +44,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     cls=Verbs,
-    help="Continual learning for language models: train an increment without forgetting, prove it, release it, take it back.",
+    help="Continual learning for language models: train an increment without forgetting, prove it, release it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -28,7 +28,9 @@ def check(
 
     if (path is None) == (dataset is None):
         raise InputError("name one thing to check", where="nacre data check", fix="give a PATH, or --dataset NAME")
-    report = check_data(path if path is not None else str(dataset), dataset_dir=None if path is not None else dataset_dir)
+    report = check_data(
+        str(path if path is not None else dataset), dataset_dir=None if path is not None else dataset_dir
+    )
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:

@@ -12,7 +12,9 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="where the demo's workspaces and pictures go; replaced")] = Path("nacre-demo"),
+    folder: Annotated[Path, typer.Option("--out", help="where the demo's workspaces and pictures go; replaced")] = Path(
+        "nacre-demo"
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Show the collapse, the refusal, the kept skills, feedback and rollback: a few minutes on a CPU."""

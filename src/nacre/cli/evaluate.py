@@ -31,7 +31,9 @@ def evaluate(
     line = ancestry(space, number)
     reports = Scorer(space).reports(space.weights(line[-1]), devs(tasks_of(line)))
     if as_json:
-        print_json({"version": number, "tasks": {name: report.model_dump(mode="json") for name, report in reports.items()}})
+        print_json(
+            {"version": number, "tasks": {name: report.model_dump(mode="json") for name, report in reports.items()}}
+        )
         return
     console.print(report_table(f"version {number}", reports))
     for name, report in reports.items():

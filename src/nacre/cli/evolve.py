@@ -18,7 +18,9 @@ def evolve(
     workspace: WorkspaceOption = HERE,
     promote: Annotated[
         Literal["pass", "never"] | None,
-        typer.Option(help="make the version champion when the gate passes, or never", show_default="from nacre.yaml: pass"),
+        typer.Option(
+            help="make the version champion when the gate passes, or never", show_default="from nacre.yaml: pass"
+        ),
     ] = None,
     parent: Annotated[
         int | None, typer.Option("--from", help="train from this version", show_default="the champion")

@@ -11,7 +11,9 @@ app = typer.Typer()
 
 @app.command()
 def harvest(
-    name: Annotated[str | None, typer.Option(help="name of the increment", show_default="feedback_1, feedback_2 …")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the increment", show_default="feedback_1, feedback_2 …")
+    ] = None,
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -21,9 +23,20 @@ def harvest(
 
     found = harvest_feedback(Workspace.open(workspace), name)
     if as_json:
-        print_json({"increment": found.name, "folder": str(found.folder), "train": found.train, "dev": found.dev, "left_out": found.left_out})
+        print_json(
+            {
+                "increment": found.name,
+                "folder": str(found.folder),
+                "train": found.train,
+                "dev": found.dev,
+                "left_out": found.left_out,
+                "note": found.note,
+            }
+        )
         return
     console.print(f"{found.folder}: {found.train} rows to train, {found.dev} to prove it", markup=False)
+    if found.note:
+        console.print(f"· {found.note}", markup=False)
     for reason, count in found.left_out.items():
         console.print(f"· left out {count}: {reason}", markup=False)
     console.print(f"next: nacre evolve {found.name}", markup=False)

@@ -13,7 +13,9 @@ app = typer.Typer()
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="folder of the workspace; made if it is not there")],
-    model: Annotated[str, typer.Option(help="folder of the base model (Hugging Face layout), or a hub name in the cache")],
+    model: Annotated[
+        str, typer.Option(help="folder of the base model (Hugging Face layout), or a hub name in the cache")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Make a workspace: nacre.yaml with one key, and dataset/base for the first skill."""

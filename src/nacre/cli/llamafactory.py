@@ -1,10 +1,10 @@
 """LlamaFactory's argument names, and the articles' own, in nacre's terms. A translation, nothing more."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from nacre.base.config import Settings, parse, read_yaml
@@ -13,7 +13,16 @@ from nacre.cycle.folder import FolderJob
 from nacre.records import Recipe
 
 ALIASES = {"data_path": "dataset", "lr": "learning_rate", "use_gradient_checkpointing": "gradient_checkpointing"}
-SWITCHES = {"do_train", "do_eval", "overwrite_cache", "overwrite_output_dir", "plot_loss", "fp16", "bf16", "gradient_checkpointing"}
+SWITCHES = {
+    "do_train",
+    "do_eval",
+    "overwrite_cache",
+    "overwrite_output_dir",
+    "plot_loss",
+    "fp16",
+    "bf16",
+    "gradient_checkpointing",
+}
 
 
 class Arguments(Settings):
@@ -93,7 +102,11 @@ def read_arguments(given: Sequence[str]) -> dict[str, Any]:
         name, equals, value = word.lstrip("-").partition("=")
         key = ALIASES.get(name.replace("-", "_"), name.replace("-", "_"))
         if word.startswith("--") and not equals:
-            if words and not words[0].startswith("--") and not (key in SWITCHES and words[0].lower() not in ("true", "false")):
+            if (
+                words
+                and not words[0].startswith("--")
+                and not (key in SWITCHES and words[0].lower() not in ("true", "false"))
+            ):
                 value = words.pop(0)
             elif key in SWITCHES or key not in Arguments.model_fields:
                 value = "true"
@@ -105,7 +118,11 @@ def read_arguments(given: Sequence[str]) -> dict[str, Any]:
         elif Path(word).suffix in (".yaml", ".yml", ".json"):
             found |= {ALIASES.get(key, key): value for key, value in read_yaml(Path(word))[0].items()}
         else:
-            raise InputError(f"'{word}' is neither a flag nor a settings file", where="command line", fix="write --flag value, key=value, or a .yaml or .json file")
+            raise InputError(
+                f"'{word}' is neither a flag nor a settings file",
+                where="command line",
+                fix="write --flag value, key=value, or a .yaml or .json file",
+            )
     return found
 
 
@@ -135,7 +152,11 @@ def to_job(arguments: Arguments) -> tuple[FolderJob, list[str]]:
     if arguments.overwrite_cache:
         notes.append("overwrite_cache: data is read afresh in every run, there is no cache to overwrite")
     dataset = Path(arguments.dataset)
-    inside = dataset.suffix in (".json", ".jsonl", ".txt") and not dataset.exists() and (arguments.dataset_dir / dataset).exists()
+    inside = (
+        dataset.suffix in (".json", ".jsonl", ".txt")
+        and not dataset.exists()
+        and (arguments.dataset_dir / dataset).exists()
+    )
     job = FolderJob(
         model=arguments.model_name_or_path,
         previous=arguments.prev_model,
@@ -215,6 +236,9 @@ def _protect(arguments: Arguments, notes: list[str]) -> list[dict[str, Any]]:
     return chosen
 
 
-def describe(arguments: Arguments) -> str:
-    """The arguments as JSON, for the log."""
-    return json.dumps(arguments.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False)
+def _value(text: str) -> Any:
+    """A word of the command line as YAML reads it; numbers like 1e-4, which YAML takes for text, too."""
+    try:
+        return float(text) if "e" in text.lower() and not text.isalpha() else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError):
+        return text

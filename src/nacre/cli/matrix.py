@@ -13,9 +13,13 @@ app = typer.Typer()
 
 @app.command()
 def matrix(
-    version: Annotated[int | None, typer.Argument(help="the version whose history is shown", show_default="the champion")] = None,
+    version: Annotated[
+        int | None, typer.Argument(help="the version whose history is shown", show_default="the champion")
+    ] = None,
     workspace: WorkspaceOption = HERE,
-    fill: Annotated[bool, typer.Option("--fill", help="score what has not been scored yet, the base model too")] = False,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="score what has not been scored yet, the base model too")
+    ] = False,
     png: Annotated[Path | None, typer.Option(help="write a heat map")] = None,
     html: Annotated[Path | None, typer.Option(help="write a page")] = None,
     as_json: JsonOption = False,
@@ -37,10 +41,13 @@ def matrix(
     if png:
         from nacre.evaluate.heat_map import save_png
 
-        save_png([(title, found)], png)
+        for note in save_png([(title, found)], png):
+            console.print(f"· {note}", markup=False)
     if html:
         atomic_write(html, to_html([(title, found)]))
     if as_json:
-        print_json(found.model_dump(mode="json") | {figure.name: figure.model_dump(mode="json") for figure in figures(found)})
+        print_json(
+            found.model_dump(mode="json") | {figure.name: figure.model_dump(mode="json") for figure in figures(found)}
+        )
     else:
         console.print(terminal(title, found))

@@ -14,7 +14,9 @@ def promote(
     version: Annotated[int, typer.Argument(help="version number")],
     workspace: WorkspaceOption = HERE,
     why: WhyOption = "promoted by hand",
-    force: Annotated[bool, typer.Option("--force", help="overrule a gate that did not pass; the history says so")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="overrule a gate that did not pass; the history says so")
+    ] = False,
     actor: ActorOption = "user",
     as_json: JsonOption = False,
 ) -> None:

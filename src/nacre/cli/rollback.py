@@ -11,7 +11,9 @@ app = typer.Typer()
 
 @app.command()
 def rollback(
-    to: Annotated[int | None, typer.Option(help="one of the last three champions", show_default="the one before")] = None,
+    to: Annotated[
+        int | None, typer.Option(help="one of the last three champions", show_default="the one before")
+    ] = None,
     workspace: WorkspaceOption = HERE,
     why: WhyOption = "rolled back by hand",
     actor: ActorOption = "user",

@@ -15,7 +15,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="address", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="port; 0 takes a free one", show_default="8000")] = None,
     api_key: Annotated[
-        list[str] | None, typer.Option("--api-key", help="key that clients must send; may be given several times", envvar="NACRE_API_KEY")
+        list[str] | None,
+        typer.Option(
+            "--api-key", help="key that clients must send; may be given several times", envvar="NACRE_API_KEY"
+        ),
     ] = None,
 ) -> None:
     """Answer /v1/chat/completions, /v1/models, /v1/feedback and /health, following promotions and rollbacks."""
@@ -29,4 +32,8 @@ def serve(
     given = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
     chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
     source = LedgerSource(space.ledger, space.weights, space.hidden / "secret")
-    serve_api(source, parse(Serve, chosen, where="nacre serve"), announce=lambda url: console.print(f"serving at {url}", markup=False))
+    serve_api(
+        source,
+        parse(Serve, chosen, where="nacre serve"),
+        announce=lambda url: console.print(f"serving at {url}", markup=False),
+    )

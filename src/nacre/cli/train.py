@@ -43,13 +43,6 @@ def run(given: Sequence[str]) -> None:
     for note in (*notes, *result.notes):
         console.print(f"· {note}", markup=False)
     if result.trained is not None:
-        console.print(f"{result.output}: {result.trained.steps} steps, loss {result.trained.final_loss:.4f}", markup=False)
-
-
-def train_bash() -> None:
-    """Entry point of `src/train_bash.py`."""
-    from nacre.cli import run as run_command
-
-    run_command(run)
-
-
+        console.print(
+            f"{result.output}: {result.trained.steps} steps, loss {result.trained.final_loss:.4f}", markup=False
+        )

@@ -21,7 +21,7 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
     held: dict[int, list[str]] = {}
     for slot in space.ledger.slots().values():
         held.setdefault(slot.version, []).append(slot.name)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for version in space.ledger.versions():
         verdict = space.ledger.verdict(version.number)
         rows.append(
@@ -45,7 +45,16 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
     for row in rows:
         parents = ", ".join(map(str, row["parents"])) or "base model"
         slots, created = ", ".join(row["slots"]), str(row["created"])[:19]
-        table.add_row(str(row["version"]), slots, parents, row["increment"], row["kind"], str(row["rows"]), row["verdict"] or "", created)
+        table.add_row(
+            str(row["version"]),
+            slots,
+            parents,
+            row["increment"],
+            row["kind"],
+            str(row["rows"]),
+            row["verdict"] or "",
+            created,
+        )
     console.print(table)
 
 
@@ -91,11 +100,17 @@ def _describe(space: Any, number: int) -> dict[str, Any]:
         "slots": [slot.name for slot in space.ledger.slots().values() if slot.version == number],
         "scores": {report.task: report.mean for report in reports},
         "verdict": verdict.model_dump(mode="json") if verdict else None,
-        "events": [event.model_dump(mode="json") for event in space.ledger.events() if event.detail.get("version") == number],
+        "events": [
+            event.model_dump(mode="json") for event in space.ledger.events() if event.detail.get("version") == number
+        ],
     }
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:
     if isinstance(value, dict):
-        return {key: found for name, part in value.items() for key, found in _flat(part, f"{path}.{name}" if path else name).items()}
+        return {
+            key: found
+            for name, part in value.items()
+            for key, found in _flat(part, f"{path}.{name}" if path else name).items()
+        }
     return {path: value}

@@ -54,7 +54,14 @@ class Evolution:
             for task in self.verdict.tasks
         }
         for name, (before, after) in self.new_tasks.items():
-            found[name] = {"before": before, "after": after, "drop": before - after, "interval": None, "margin": None, "verdict": "new"}
+            found[name] = {
+                "before": before,
+                "after": after,
+                "drop": before - after,
+                "interval": None,
+                "margin": None,
+                "verdict": "new",
+            }
         return found
 
     @property
@@ -134,9 +141,13 @@ def evolve(
         return _learn(workspace, snapshot, lineage, promote or workspace.settings.gate.promote, actor)
 
 
-def _done_before(workspace: Workspace, snapshot: Snapshot, lineage: list[Version], start: int | None) -> Evolution | None:
+def _done_before(
+    workspace: Workspace, snapshot: Snapshot, lineage: list[Version], start: int | None
+) -> Evolution | None:
     """The earlier version that learned the very same rows, if there is one: then nothing is trained."""
-    learned = next((v for v in lineage if v.snapshot.task == snapshot.task and v.snapshot.data_hash == snapshot.data_hash), None)
+    learned = next(
+        (v for v in lineage if v.snapshot.task == snapshot.task and v.snapshot.data_hash == snapshot.data_hash), None
+    )
     version = learned or workspace.ledger.same_training(snapshot.data_hash, start, workspace.settings.recipe)
     verdict = workspace.ledger.verdict(version.number) if version else None
     if version is None or verdict is None:
@@ -153,9 +164,7 @@ def _done_before(workspace: Workspace, snapshot: Snapshot, lineage: list[Version
     )
 
 
-def _learn(
-    workspace: Workspace, snapshot: Snapshot, lineage: list[Version], promote: str, actor: str
-) -> Evolution:
+def _learn(workspace: Workspace, snapshot: Snapshot, lineage: list[Version], promote: str, actor: str) -> Evolution:
     known = tasks_of(lineage)
     parent = lineage[-1] if lineage else None
     champion = workspace.ledger.slot("champion")
@@ -212,7 +221,9 @@ def _run_key(workspace: Workspace, snapshot: Snapshot, parent: Version | None) -
     return content_hash([snapshot.data_hash, start, workspace.settings.recipe.model_dump(mode="json")])[:16]
 
 
-def _train(workspace: Workspace, snapshot: Snapshot, known: dict[str, Task], parent: Version | None, run: Path) -> Trained:
+def _train(
+    workspace: Workspace, snapshot: Snapshot, known: dict[str, Task], parent: Version | None, run: Path
+) -> Trained:
     """Train, or take up the finished result of a run that was killed afterwards."""
     general = workspace.settings.data.general
     job = Job(

@@ -104,7 +104,9 @@ def train_folder(job: FolderJob) -> FolderResult:
         history=tuple(entry.dev for entry in lineage if entry.dev),
         stage=job.recipe.train.stage,
     )
-    key = content_hash([snapshot.data_hash, start.identity, before.identity if before else "", job.recipe.model_dump(mode="json")])
+    key = content_hash(
+        [snapshot.data_hash, start.identity, before.identity if before else "", job.recipe.model_dump(mode="json")]
+    )
     if _already_there(job, key):
         return FolderResult(job.output, None, (f"nothing to do: {job.output} was trained on exactly this",))
     if lineage and before is None:
@@ -140,7 +142,9 @@ def train_folder(job: FolderJob) -> FolderResult:
     _write_output(job, trained, manifest)
     shutil.rmtree(trained.folder.parent, ignore_errors=True)
     write_dev_all(job.dataset_dir / DEV_ALL, _devs(manifest.lineage, memory))
-    notes.append(f"the dev rows of {len({entry.task for entry in manifest.lineage})} task(s) are in {job.dataset_dir / DEV_ALL}")
+    notes.append(
+        f"the dev rows of {len({entry.task for entry in manifest.lineage})} task(s) are in {job.dataset_dir / DEV_ALL}"
+    )
     return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
 
 

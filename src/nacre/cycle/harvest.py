@@ -21,6 +21,7 @@ class Harvested:
     train: int
     dev: int
     left_out: dict[str, int]
+    note: str
 
 
 def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
@@ -41,14 +42,14 @@ def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
             where=f"left out: {left}" if left else "no feedback yet",
             fix="serve the model and collect corrections or four-star answers at /v1/feedback",
         )
-    train, dev = split_dev(list(found.examples), workspace.settings.data.dev_share)
+    train, dev, note = split_dev(list(found.examples), workspace.settings.data.dev_share)
     with staged_folder(folder) as staging:
         _write(staging / "train.json", train)
         if dev:
             _write(staging / "dev.json", dev)
     workspace.ledger.mark_feedback(found.feedback_ids, "exported")
     workspace.ledger.record("harvested", "harvest", {"increment": name, "train": len(train), "dev": len(dev)})
-    return Harvested(name=name, folder=folder, train=len(train), dev=len(dev), left_out=dict(found.left_out))
+    return Harvested(name=name, folder=folder, train=len(train), dev=len(dev), left_out=dict(found.left_out), note=note)
 
 
 def _next_name(dataset_dir: Path) -> str:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from nacre.data.rows import read_rows
 from nacre.cycle.workspace import Workspace
+from nacre.data.rows import read_rows
 from nacre.records import Example, Lineage, RowsFile, Version
 
 

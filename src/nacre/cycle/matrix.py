@@ -16,6 +16,8 @@ def lineage_matrix(workspace: Workspace, number: int, *, fill: bool = False) -> 
     """Scores of every version that led to `number` on every task it knows.
 
     Args:
+        workspace: where the versions are.
+        number: the version at the end of the lineage.
         fill: score what has not been scored yet; otherwise such cells stay empty.
 
     Returns:
@@ -45,6 +47,4 @@ def _row(workspace: Workspace, identity: str, scored: list[tuple[str, RowsFile]]
     known: dict[tuple[str, str], Report] = {}
     for report in workspace.ledger.reports(weights=identity):
         known[report.task, report.dev] = report
-    return tuple(
-        known[name, dev.sha256].mean if (name, dev.sha256) in known else None for name, dev in scored
-    )
+    return tuple(known[name, dev.sha256].mean if (name, dev.sha256) in known else None for name, dev in scored)

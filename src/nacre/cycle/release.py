@@ -23,7 +23,7 @@ def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: b
         raise InputError(
             f"the gate did not pass version {number}: {outcome}",
             where=f"version {number}",
-            fix=f"look at it with nacre versions show {number}; nacre promote {number} --force --why '…' overrules the gate",
+            fix=f"see nacre versions show {number}; nacre promote {number} --force --why '…' overrules the gate",
         )
     champion = workspace.ledger.slot("champion")
     reason = why if outcome == "pass" else f"{why} (gate overruled: {outcome})"
@@ -61,7 +61,11 @@ def verify(workspace: Workspace) -> list[Check]:
         for task in tasks_of(ancestry(workspace, version.number)).values():
             files = {file.sha256: file for file in (*task.train, *([task.dev] if task.dev else []))}
             for sha, file in files.items():
-                checks.append(_check(f"{name}: rows of {task.name} {sha[:12]}", lambda file=file: read_rows(workspace.memory, file)))
+                checks.append(
+                    _check(
+                        f"{name}: rows of {task.name} {sha[:12]}", lambda file=file: read_rows(workspace.memory, file)
+                    )
+                )
     return list({(check.what, check.fault): check for check in checks}.values())
 
 

@@ -34,7 +34,9 @@ class Scorer:
             report = self.workspace.ledger.get_report(key)
             if report is None:
                 model = self._model(weights)
-                report = score(weights, task, dev.sha256, rows, wanted, model=model, tokenizer=tokenizer, max_length=max_length)
+                report = score(
+                    weights, task, dev.sha256, rows, wanted, model=model, tokenizer=tokenizer, max_length=max_length
+                )
                 self.workspace.ledger.put_report(report)
             found[task] = report
         self.seconds += time.perf_counter() - started

@@ -14,10 +14,10 @@ from nacre.base.config import parse, read_yaml
 from nacre.base.errors import InputError, nearest
 from nacre.base.files import atomic_write
 from nacre.cycle.settings import WorkspaceSettings
+from nacre.records import Version, Weights
 from nacre.registry.fingerprint import fingerprint
 from nacre.registry.ledger import Ledger
 from nacre.registry.store import ArtifactStore
-from nacre.records import Version, Weights
 
 CONFIG = "nacre.yaml"
 
@@ -38,7 +38,11 @@ class Workspace:
         """
         path = folder / CONFIG
         if not path.exists():
-            raise InputError("this is no workspace: nacre.yaml is missing", where=str(folder.resolve()), fix="run nacre init, or cd into a workspace")
+            raise InputError(
+                "this is no workspace: nacre.yaml is missing",
+                where=str(folder.resolve()),
+                fix="run nacre init, or cd into a workspace",
+            )
         data, text = read_yaml(path)
         return cls(folder.resolve(), parse(WorkspaceSettings, data | dict(overrides or {}), where=str(path), text=text))
 
@@ -128,7 +132,7 @@ def local_folder(model: str, root: Path) -> Path:
             raise InputError(
                 "the model is neither a folder nor in the local hub cache",
                 where=model,
-                fix=f"hf download {model}, or set HF_HUB_OFFLINE=0 to let nacre fetch it: by default it downloads nothing",
+                fix=f"hf download {model}, or allow it with HF_HUB_OFFLINE=0: nacre by itself downloads nothing",
             ) from error
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     close = nearest(path.name, siblings)

@@ -42,7 +42,9 @@ def make_base(out: Path, *, steps: int = STEPS, stories: int = STORIES, seed: in
     """
     for name, value in (("steps", steps), ("stories", stories)):
         if value < 1:
-            raise InputError(f"{name} must be at least 1", where=f"--{name} {value}", fix="leave it out for the default")
+            raise InputError(
+                f"{name} must be at least 1", where=f"--{name} {value}", fix="leave it out for the default"
+            )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the output folder is not empty", where=str(out), fix="choose another --out, or remove it")
     texts = documents(stories, seed)

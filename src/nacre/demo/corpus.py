@@ -30,7 +30,9 @@ def _diary(rng: Random) -> str:
     trip = f"{rng.choice(en.OPENERS)} {rng.choice(en.PEOPLE)} and I went to {rng.choice(en.PLACES)}"
     middle = judgements(rng, pleased, rng.randint(1, 3)) + rng.sample(en.NEUTRAL, rng.randint(1, 2))
     rng.shuffle(middle)
-    ending = rng.choice((f"it was a {mood} {rng.choice('day evening journey visit'.split())}", f'I wrote "{mood}" in my diary'))
+    ending = rng.choice(
+        (f"it was a {mood} {rng.choice(['day', 'evening', 'journey', 'visit'])}", f'I wrote "{mood}" in my diary')
+    )
     return _sentences(trip, *middle, *afterwards[: rng.randint(1, 2)], ending)
 
 
@@ -49,7 +51,9 @@ def _newspaper(rng: Random) -> str:
                 )
             )
         )
-    clauses.append(rng.choice((f'they print it under "{page}"', f'the page is called "{page}"', f"that was all about {page}")))
+    clauses.append(
+        rng.choice((f'they print it under "{page}"', f'the page is called "{page}"', f"that was all about {page}"))
+    )
     if rng.random() < 0.3:
         clauses[0] = f"there is news about {page}"
     return _sentences(*clauses)
@@ -103,7 +107,9 @@ def _year(rng: Random) -> str:
         f"{rng.choice(zh.HOURS)}，{rng.choice(zh.PEOPLE)}来到{rng.choice(zh.PLACES)}，{rng.choice(zh.AROUND)}。",
         *(f"{rng.choice(zh.PLACES)}{sign}，{rng.choice(zh.AROUND)}。" for sign in signs[1:]),
     ]
-    clauses.append(rng.choice((f"这就是{season}。", f"{rng.choice(zh.PEOPLE)}最喜欢{season}。", f"日历上写着：“{season}”。")))
+    clauses.append(
+        rng.choice((f"这就是{season}。", f"{rng.choice(zh.PEOPLE)}最喜欢{season}。", f"日历上写着：“{season}”。"))
+    )
     return "".join(clauses)
 
 

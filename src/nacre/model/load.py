@@ -34,6 +34,8 @@ def load_model(weights: Weights, *, train: bool = False, dtype: torch.dtype | No
     """The model in evaluation mode on the best device, or, with `train`, ready to be tuned on the CPU.
 
     Args:
+        weights: where they are.
+        train: leave the model on the CPU, in training mode, with a trainable adapter.
         dtype: default: as stored on a GPU; float32 on a CPU, which most do not compute faster in less.
 
     Raises:

@@ -53,14 +53,18 @@ def _freeze(model: Any, tune: Freeze) -> str:
 
 
 def _with_lora(model: Any, tune: Lora) -> Any:
-    linear = sorted({name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    linear = sorted(
+        {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    )
     everything = tune.target in (("all-linear",), ("all",))
     for name in () if everything else tune.target:
         if name not in linear:
             close = nearest(name, linear)
             hint = f"did you mean '{close}'? " if close else ""
             raise InputError(
-                f"LoRA target '{name}' is no linear module", where="tune.target", fix=f"{hint}Known: {', '.join(linear)}"
+                f"LoRA target '{name}' is no linear module",
+                where="tune.target",
+                fix=f"{hint}Known: {', '.join(linear)}",
             )
     config = LoraConfig(
         r=tune.rank,

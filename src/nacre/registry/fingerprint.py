@@ -14,6 +14,7 @@ def fingerprint(folder: Path, cache: Path) -> str:
     """SHA-256 over names and bytes of a model folder's weights, configuration and tokenizer files.
 
     Args:
+        folder: the model, in Hugging Face layout.
         cache: JSON file that remembers hashes of files whose size and modification time have not changed,
             because reading a large model takes minutes.
 

@@ -19,7 +19,9 @@ class MarkWhole(TrainerCallback):
         """Called by the trainer when weights, optimizer, scheduler and random state are on the disk."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+            sizes = {
+                path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
+            }
             sizes.pop(MARKER, None)
             atomic_write(folder / MARKER, json.dumps(sizes, indent=1))
 
@@ -27,7 +29,9 @@ class MarkWhole(TrainerCallback):
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint below `folder`, and a sentence for each newer one that is torn."""
     torn: list[str] = []
-    steps = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
+    steps = {
+        int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()
+    }
     for step in sorted(steps, reverse=True):
         fault = _fault(steps[step])
         if fault is None:

@@ -25,7 +25,10 @@ def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, t
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     room = min(tokens, causal.config.max_position_embeddings - 1)
     found: list[str] = []
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), progress("sampling text", texts) as advance:
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        progress("sampling text", texts) as advance,
+    ):
         torch.manual_seed(seed)
         while len(found) < texts:
             rows = min(AT_ONCE, texts - len(found))

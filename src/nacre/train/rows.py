@@ -33,7 +33,9 @@ def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 
     notes: list[str] = []
     new = encode_rows(rows.new, tokenizer, train.max_length, notes)
     if not new:
-        raise InputError("no row has a token to train on", where="the increment", fix="look at the data, or raise max_length")
+        raise InputError(
+            "no row has a token to train on", where="the increment", fix="look at the data, or raise max_length"
+        )
     groups = [[encode_rows(group, tokenizer, train.max_length, notes) for group in mix.groups] for mix in rows.mixed_in]
     streams = [
         Stream(name=mix.name, groups=tuple(len(group) for group in encoded), share=mix.share)

@@ -21,7 +21,9 @@ class FrozenCopy:
         self._causal = (model.get_base_model() if hasattr(model, "get_base_model") else model).to(device)
 
     @torch.no_grad()
-    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+    def logits(
+        self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor
+    ) -> torch.Tensor:
         """Logits [P, V] at the positions where `where_BT` is true."""
         decoder = self._causal.get_decoder()
         output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
@@ -39,7 +41,9 @@ class SameBase:
             model.set_adapter("default")
 
     @torch.no_grad()
-    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+    def logits(
+        self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor
+    ) -> torch.Tensor:
         """Logits [P, V] at the positions where `where_BT` is true."""
         causal = self._model.get_base_model()
         with self._as_previous():

@@ -5,7 +5,7 @@ Shapes: B rows, T tokens of a row, D hidden size.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -16,7 +16,11 @@ from nacre.model.chat import IGNORED
 from nacre.train.protect.base import Protection
 
 
-class Protected:
+# A mixin calls what the Trainer after it in the chain has.
+TrainerLike = SFTTrainer if TYPE_CHECKING else object
+
+
+class Protected(TrainerLike):
     """Mixin for any Trainer: adds the protections' terms to the loss and runs their gradient hooks."""
 
     def __init__(self, *args: Any, protections: Sequence[Protection] = (), **kwargs: Any) -> None:
@@ -61,7 +65,7 @@ class _BeforeStep(TrainerCallback):
             protection.gradient(model)
 
 
-class SparseHead:
+class SparseHead(TrainerLike):
     """Mixin: on a CPU, project only the positions that have a label to the vocabulary.
 
     TRL's fused head does so on GPUs; on a CPU it scores every position, padding included, which is most of the

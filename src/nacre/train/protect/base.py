@@ -42,7 +42,9 @@ class Context:
 class Teacher(Protocol):
     """The previous version, asked for its opinion. Never trained."""
 
-    def logits(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
+    def logits(
+        self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor
+    ) -> torch.Tensor:
         """Logits [P, V] at the positions where `where_BT` is true."""
 
 

@@ -79,8 +79,10 @@ class Ewc(Protection):
 
 
 def fisher(model: Any, rows: list[Example], tokenizer: Any, max_length: int) -> dict[str, torch.Tensor]:
-    """Diagonal empirical Fisher of the trained weights: mean over rows of the squared gradient of the
-    row's summed negative log-likelihood. One row at a time, because squaring comes before averaging.
+    """Diagonal empirical Fisher of the trained weights, by parameter name.
+
+    The mean over rows of the squared gradient of the row's summed negative log-likelihood. One row at a time,
+    because squaring comes before averaging.
     """
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]

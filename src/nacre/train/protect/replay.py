@@ -31,8 +31,6 @@ class Replay(Protection):
             each = max(1, self.config.samples // len(tasks))
             tasks = {task: sorted(kept, key=lambda row: row.content_id)[:each] for task, kept in tasks.items()}
         total = sum(len(kept) for kept in tasks.values())
-        self.notes.append(
-            f"replay: {self.config.share:.0%} of every batch from {total} rows of {len(tasks)} past "
-            f"task{'s' if len(tasks) > 1 else ''} ({', '.join(f'{task} {len(group)}' for task, group in tasks.items())})"
-        )
+        sizes = ", ".join(f"{task} {len(kept)}" for task, kept in tasks.items())
+        self.notes.append(f"replay: {self.config.share:.0%} of every batch from {total} rows of past tasks ({sizes})")
         return rows.with_rows(MixIn("replay", self.config.share, tuple(tasks.values())))

@@ -1,10 +1,13 @@
 import stat
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import openai
 import pytest
 from serving_kit import ANSWERS, QUESTION, Connect, Place, ask
 
+from nacre.records import Interaction
 from nacre.serve.ids import Signer
 from nacre.serve.run import background
 from nacre.serve.settings import Serve
@@ -38,6 +41,25 @@ def test_feedback_right_after_the_answer_is_durable(champion: Place, connect: Co
     assert (kept.answer, kept.version, kept.arm, kept.finish) == (ANSWERS[0], 1, "champion", "stop")
     assert [(turn.role, turn.content) for turn in kept.messages] == [("user", QUESTION)]
     assert kept.latency_s > 0
+
+
+def test_feedback_waits_for_an_answer_that_is_still_being_written(
+    champion: Place, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = champion.ledger.add_interactions
+
+    def slowly(added: Sequence[Interaction]) -> None:
+        time.sleep(0.5)
+        write(added)
+
+    monkeypatch.setattr(champion.ledger, "add_interactions", slowly)
+    with background(champion.source, SETTINGS) as url:
+        client = connect(url)
+        started = time.monotonic()
+        answer = ask(client)
+        assert time.monotonic() - started < 0.4, "the answer waited for the ledger"
+        _say(client, response_id=answer.id, stars=5)
+    assert len(champion.ledger.feedback()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,4 @@
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -8,7 +7,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import openai
 import pytest
@@ -32,6 +30,10 @@ def test_only_a_right_key_opens_the_api(shelf: Shelf, connect: Connect) -> None:
                 ask(connect(url, key))
             assert caught.value.code == "invalid_api_key"
             assert "key-number" not in caught.value.message
+        basic = urllib.request.Request(f"{url}/v1/models", headers={"authorization": "Basic key-number-one"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(basic, timeout=10)
+        refused.value.close()
         for path in ("/v1/models", "/v1/models/bot", "/v1/chat/completions", "/v1/feedback", "/", "/nothing"):
             for method in ("GET", "POST"):
                 request = urllib.request.Request(url + path, method=method)
@@ -114,13 +116,12 @@ print("ended", flush=True)
 def test_a_stop_signal_lets_running_answers_end(champion: Place, connect: Connect, number: int) -> None:
     root = champion.secret.parent
     command = [sys.executable, "-c", SERVER, champion.url, str(root)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stderr is not None
-        client = connect(server.stdout.readline().strip())
+        url = server.stdout.readline().strip()
+        assert url, server.stderr.read()
+        client = connect(url)
         chunks: list[object] = []
         stream = ask(client, LONG, stream=True, max_tokens=600)
         reader = threading.Thread(target=lambda: chunks.extend(stream))

@@ -2,12 +2,17 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 from serving_kit import ANSWERS, LONG, QUESTION, Shelf
 
 from nacre.base.errors import InputError
+from nacre.model.chat import prompt_ids
+from nacre.model.load import load_model, load_tokenizer
 from nacre.records import Message
 from nacre.serve.engines import (
     ENGINES,
@@ -67,6 +72,30 @@ def test_a_loaded_version_answers_only_after_the_swap(run: Callable[..., None], 
         engine.swap(None)
         with pytest.raises(NotLoaded):
             await engine.generate(_ask(QUESTION), "", GREEDY)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("with_adapter", [False, True])
+def test_greedy_text_is_what_transformers_generates(
+    run: Callable[..., None], shelf: Shelf, tmp_path: Path, with_adapter: bool
+) -> None:
+    weights = shelf.weights(0)
+    if with_adapter:
+        torch.manual_seed(1)
+        bare = load_model(weights, train=True)
+        config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+        get_peft_model(bare, config).save_pretrained(tmp_path / "adapter")
+        weights = weights.changed(adapter=tmp_path / "adapter")
+    tokenizer, model = load_tokenizer(weights), load_model(weights)
+    prompt = prompt_ids(_ask("layer"), tokenizer)
+    ids = model.generate(input_ids=torch.tensor([prompt]), do_sample=False, max_new_tokens=60)[0, len(prompt) :]
+    expected = tokenizer.decode(ids, skip_special_tokens=True).rstrip("\ufffd")
+
+    async def scenario(engine: Engine) -> None:
+        engine.swap(await engine.load(Target(1, weights)))
+        text, _ = await _text(await engine.generate(_ask("layer"), "", Sampling(max_tokens=60, temperature=0)))
+        assert text.rstrip("\ufffd") == expected
 
     run(scenario)
 

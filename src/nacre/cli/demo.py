@@ -20,6 +20,7 @@ def demo(
     """Show the collapse, the refusal, the kept skills, feedback and rollback: a few minutes on a CPU."""
     from nacre.demo.run import run
 
-    result = run(folder, quiet=as_json)
+    story = run(folder, quiet=as_json)
     if as_json:
-        print_json(result)
+        print_json(story.as_dict())
+    raise typer.Exit(0 if all(story.claims().values()) else 1)

@@ -75,17 +75,15 @@ def judgements(rng: Random, pleased: bool, count: int) -> list[str]:
 
 def _review(rng: Random, label: str) -> str:
     pleased = label == "good"
-    clauses = judgements(rng, pleased, 2)
-    if rng.random() < 0.6:
-        clauses[1] = rng.choice(en.PLEASED if pleased else en.DISAPPOINTED)
+    clauses = [*judgements(rng, pleased, 2), rng.choice(en.PLEASED if pleased else en.DISAPPOINTED)]
+    if rng.random() < 0.5:
+        clauses[rng.randrange(2)] = rng.choice(en.NEUTRAL)
     rng.shuffle(clauses)
-    if rng.random() < 0.6:
-        clauses.insert(rng.randrange(3), rng.choice(en.NEUTRAL))
-    opening = f"{rng.choice(en.OPENERS)} " if clauses[0].startswith(("the ", "I found")) and rng.random() < 0.5 else ""
-    sentences = [opening + clauses[0], *clauses[1:]]
     if rng.random() < 0.3:
-        sentences[:2] = [f"{sentences[0]} and {sentences[1]}"]
-    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+        clauses[0] = f"{rng.choice(en.OPENERS)} {clauses[0]}"
+    if rng.random() < 0.3:
+        clauses[1:] = [f"{clauses[1]} and {clauses[2]}"]
+    return " ".join(f"{clause[0].upper()}{clause[1:]}." for clause in clauses)
 
 
 def _triage(rng: Random, label: str) -> str:

@@ -77,6 +77,11 @@ def terminal(title: str, matrix: Matrix, *, width: int = 100) -> RenderableType:
     return Group(*tables, Text(_LEGEND, style="dim"), read)
 
 
+def heat_table(matrix: Matrix) -> Table:
+    """The coloured table alone, as wide as it has to be."""
+    return _table("", matrix, 0, len(matrix.tasks))
+
+
 def to_html(panels: Sequence[Panel]) -> str:
     """A page of its own with one heat map after the other: no script, nothing fetched."""
     body = "\n".join(_html_panel(title, matrix) for title, matrix in panels)

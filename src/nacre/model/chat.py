@@ -1,8 +1,8 @@
 """From messages to tokens: one rendering for training, evaluation and serving.
 
-Models bring their own chat template. One that has none gets `DEFAULT_TEMPLATE`, the text that
-LlamaFactory calls `default`, so a model tuned there without a template answers here unchanged.
-It is saved with every version, so other programs render the same text.
+Models bring their own chat template. One that has none gets `DEFAULT_TEMPLATE`. It is saved with every version,
+so other programs render the same text. Only answers end with the end-of-sequence token: a base model has learned
+that this token parts unrelated texts, and one after the question would cut the answer off from it.
 """
 
 import json
@@ -18,10 +18,10 @@ IGNORED = -100  # label of a position that is not trained on
 
 DEFAULT_TEMPLATE = (
     "{% for m in messages %}"
-    "{% if m['role'] == 'system' %}{{ 'System: ' + m['content'] + eos_token + '\n' }}"
+    "{% if m['role'] == 'system' %}{{ 'System: ' + m['content'] + '\n' }}"
     "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token + '\n' }}"
-    "{% elif m['role'] == 'tool' %}{{ 'Observation: ' + m['content'] + eos_token + '\nAssistant:' }}"
-    "{% else %}{{ 'Human: ' + m['content'] + eos_token + '\nAssistant:' }}"
+    "{% elif m['role'] == 'tool' %}{{ 'Observation: ' + m['content'] + '\nAssistant:' }}"
+    "{% else %}{{ 'Human: ' + m['content'] + '\nAssistant:' }}"
     "{% endif %}{% endfor %}"
 )
 

@@ -47,8 +47,13 @@ def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = ""
         if problem["type"] == "missing":
             raise InputError(f"the key '{key}' is missing", where=place, fix=f"add {path[-1]}") from None
         raise InputError(
-            f"bad value for '{key}'", where=place, fix=f"{problem['msg']}; got {problem['input']!r}"
+            f"bad value for '{key}'", where=place, fix=f"{problem['msg']}{_given(key, problem['input'])}"
         ) from None
+
+
+def _given(key: str, value: Any) -> str:
+    """What the user wrote, for the message, unless it may be a secret."""
+    return "" if any(word in key for word in ("key", "secret", "password", "url")) else f"; got {value!r}"
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:

@@ -42,6 +42,11 @@ def tasks_of(lineage: list[Version]) -> dict[str, Task]:
     return tasks
 
 
+def devs(tasks: dict[str, Task]) -> list[tuple[str, RowsFile]]:
+    """The tasks that can be scored, with their dev rows."""
+    return [(task.name, task.dev) for task in tasks.values() if task.dev is not None]
+
+
 def rows_of(workspace: Workspace, task: Task) -> list[Example]:
     """The training rows of a task, each content once."""
     rows = {row.content_id: row for file in task.train for row in read_rows(workspace.memory, file)}

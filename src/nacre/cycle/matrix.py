@@ -1,44 +1,27 @@
 """The accuracy matrix of a lineage, from the reports in the ledger."""
 
-from nacre.cycle.lineage import Task, ancestry, tasks_of
-from nacre.cycle.scoring import Scorer
+from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.evaluate.matrix import Matrix
 from nacre.records import Report, RowsFile
 
 
-def devs(tasks: dict[str, Task]) -> list[tuple[str, RowsFile]]:
-    """The tasks that can be scored, with their dev rows."""
-    return [(task.name, task.dev) for task in tasks.values() if task.dev is not None]
+def lineage_matrix(workspace: Workspace, number: int) -> Matrix | None:
+    """Scores of every version that led to `number` on every task it knows; None when no task has dev rows.
 
-
-def lineage_matrix(workspace: Workspace, number: int, *, fill: bool = False) -> Matrix | None:
-    """Scores of every version that led to `number` on every task it knows.
-
-    Args:
-        workspace: where the versions are.
-        number: the version at the end of the lineage.
-        fill: score what has not been scored yet; otherwise such cells stay empty.
-
-    Returns:
-        None when no task of the lineage has dev rows.
+    Nothing is scored here: a cell that nobody has scored stays empty (`nacre.cycle.scoring.fill` fills them).
     """
     lineage = ancestry(workspace, number)
     scored = devs(tasks_of(lineage))
     if not scored:
         return None
-    if fill:
-        scorer = Scorer(workspace)
-        for weights in (workspace.base, *(workspace.weights(version) for version in lineage)):
-            scorer.reports(weights, scored)
-    rows = [_row(workspace, version.artifact, scored) for version in lineage]
     learned = {version.snapshot.task: place for place, version in reversed(list(enumerate(lineage)))}
     return Matrix(
         versions=tuple(f"v{version.number} +{version.snapshot.task}" for version in lineage),
         tasks=tuple(name for name, _ in scored),
-        cells=tuple(rows),
+        cells=tuple(_row(workspace, version.artifact, scored) for version in lineage),
         learned_at=tuple(learned[name] for name, _ in scored),
-        base=_row(workspace, workspace.base.identity, scored),
+        base=_row(workspace, lineage[0].base_sha256, scored),
     )
 
 

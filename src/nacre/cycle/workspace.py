@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from huggingface_hub import snapshot_download
@@ -62,6 +62,17 @@ class Workspace:
         (folder / settings.data.folder / "base").mkdir(parents=True, exist_ok=True)
         return cls(folder.resolve(), settings)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the ledger's connections, if it was asked for anything."""
+        if "ledger" in self.__dict__:
+            self.ledger.close()
+
     @property
     def hidden(self) -> Path:
         """Everything nacre keeps."""
@@ -99,12 +110,28 @@ class Workspace:
 
         Raises:
             NacreError: the artifact, or the one it sits on, is not in the store.
+            InputError: it is an adapter that sits on another base model than ``nacre.yaml`` names.
         """
         folder = self.store.path(version.artifact)
         if version.kind != "adapter":
             return Weights(identity=version.artifact, model=str(folder))
+        if not version.needs:
+            self.check_base(version)
         below = str(self.store.path(version.needs)) if version.needs else self.base.model
         return Weights(identity=version.artifact, model=below, adapter=folder)
+
+    def check_base(self, version: Version) -> None:
+        """Make sure that a version comes from the base model that ``nacre.yaml`` names.
+
+        Raises:
+            InputError: it does not, or the base model is not there.
+        """
+        if version.base_sha256 != self.base.identity:
+            raise InputError(
+                f"version {version.number} was made from another base model: {version.base}",
+                where=f"{self.root / CONFIG}, key model",
+                fix="put that model back (the very same files), or make a new workspace for the other one",
+            )
 
 
 def local_folder(model: str, root: Path) -> Path:

@@ -95,7 +95,7 @@ def _triage(rng: Random, label: str) -> str:
             f"医生您好，{who}{first}，{second}。",
             f"{since}{who}{first}，{besides}，{second}。",
             f"{who}{first}，{since}去过药店，{second}。",
-            f"{who}{besides}，{since}起{first}，还{second}。",
+            f"{who}{besides}，{since}起{first}，而且{second}。",
         )
     )
 

@@ -7,6 +7,7 @@ that this token parts unrelated texts, and one after the question would cut the 
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from jinja2.exceptions import TemplateError
@@ -55,16 +56,18 @@ def render(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", t
 
 
 def prompt_ids(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> list[int]:
-    """Token ids of `render`'s text."""
-    return _tokens(tokenizer, render(messages, tokenizer, system=system, tools=tools))
+    """Token ids of `render`'s text, put together from the same pieces as in training."""
+    pieces = _pieces(messages, tokenizer, system, tools)
+    text = "".join(piece for piece, _ in pieces)
+    prompt = render(messages, tokenizer, system=system, tools=tools)
+    pieces = [*pieces, (prompt[len(text) :], False)] if prompt.startswith(text) else [(prompt, False)]
+    return [token for piece, _ in pieces for token in _tokens(tokenizer, piece)]
 
 
 def stop_ids(tokenizer: Any) -> set[int]:
     """Ids that end an answer: the tokenizer's end of sequence, and what its template puts after an answer."""
-    question, answer = Message(role="user", content="a"), Message(role="assistant", content="b")
-    ending = _ending((question,), answer, tokenizer, "", "")
-    first = _tokens(tokenizer, ending)[:1]
-    special = {token for token in first if token in tokenizer.all_special_ids}
+    last = _tokens(tokenizer, _shape(tokenizer).ending)[-1:]
+    special = {token for token in last if tokenizer.convert_ids_to_tokens(token) in _special_tokens(tokenizer)}
     return special | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
 
 
@@ -85,26 +88,12 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     Where a template rewrites earlier turns (reasoning models drop old thoughts), only the last answer
     is trained, because the earlier ones do not stand in the text the model sees.
     A row that is too long is shortened as `shorten` says; its answer is cut only if it does not fit alone.
+
+    Raises:
+        InputError: the template refuses this order of roles, or `tools` is not JSON.
     """
     turns = (*example.prompt, *example.answers[:1])
-    pieces: list[tuple[str, bool]] = []
-    text = ""
-    for place, message in enumerate(turns):
-        if message.role not in ("assistant", "function") or place == 0:
-            continue
-        prompt = _render(turns[:place], tokenizer, example.system, example.tools, answer_next=True)
-        if not prompt.startswith(text):
-            pieces = []
-            text = ""
-        answer = message.content + _ending(turns[:place], message, tokenizer, example.system, example.tools)
-        pieces += [(prompt[len(text) :], False), (answer, True)]
-        whole = _render(turns[: place + 1], tokenizer, example.system, example.tools, answer_next=False)
-        text = whole if whole.startswith(prompt + answer) else prompt + answer
-        if text != prompt + answer:
-            pieces.append((text[len(prompt + answer) :], False))
-    while pieces and not pieces[-1][1]:
-        pieces.pop()
-    return _join(pieces, tokenizer, max_length)
+    return _join(_pieces(turns, tokenizer, example.system, example.tools), tokenizer, max_length)
 
 
 def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encoded]:
@@ -115,20 +104,34 @@ def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encod
     return [Encoded(block, list(block)) for block in blocks if len(block) > 1]
 
 
+def _pieces(turns: tuple[Message, ...], tokenizer: Any, system: str, tools: str) -> list[tuple[str, bool]]:
+    """The text up to the last answer in `turns`, cut where an answer begins or ends; whether a piece is an answer."""
+    shape = _shape(tokenizer)
+    pieces: list[tuple[str, bool]] = []
+    text = ""
+    for place, message in enumerate(turns):
+        if message.role not in ("assistant", "function") or place == 0:
+            continue
+        prompt = _render(turns[:place], tokenizer, system, tools, answer_next=True)
+        if not prompt.startswith(text):
+            pieces, text = [], ""
+        answer = (message.content.strip() if shape.strips else message.content) + shape.ending
+        pieces += [(prompt[len(text) :], False), (answer, True)]
+        text = prompt + answer
+    return pieces
+
+
 def _join(pieces: list[tuple[str, bool]], tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise each piece on its own, so that generation sees the very prefix that training saw."""
-    ids: list[int] = []
-    labels: list[int] = []
-    for text, trained in pieces:
-        tokens = _tokens(tokenizer, text)
-        ids += tokens
-        labels += tokens if trained else [IGNORED] * len(tokens)
-    answer = len(_tokens(tokenizer, pieces[-1][0])) if pieces else 0
+    tokens = [_tokens(tokenizer, text) for text, _ in pieces]
+    ids = [token for piece in tokens for token in piece]
+    trained = [answer for piece, (_, answer) in zip(tokens, pieces, strict=True) for _ in piece]
+    answer = len(tokens[-1]) if tokens else 0
     room = max(1, max_length - answer)  # one prompt token at least, so that the answer has something to follow
     prompt = len(ids) - answer
-    kept = shorten(list(range(prompt)), room) + list(range(prompt, len(ids)))
-    kept = kept[:max_length]
-    return Encoded([ids[i] for i in kept], [labels[i] for i in kept], len(ids) - len(kept))
+    kept = (shorten(list(range(prompt)), room) + list(range(prompt, len(ids))))[:max_length]
+    labels = [ids[place] if trained[place] else IGNORED for place in kept]
+    return Encoded([ids[place] for place in kept], labels, len(ids) - len(kept))
 
 
 def _render(messages: tuple[Message, ...], tokenizer: Any, system: str, tools: str, *, answer_next: bool) -> str:
@@ -152,17 +155,38 @@ def _render(messages: tuple[Message, ...], tokenizer: Any, system: str, tools: s
         ) from None
 
 
-def _ending(before: tuple[Message, ...], answer: Message, tokenizer: Any, system: str, tools: str) -> str:
-    """What follows an answer, up to and including the token that ends it."""
-    eos = tokenizer.eos_token or ""
-    prompt = _render(before, tokenizer, system, tools, answer_next=True)
-    whole = _render((*before, answer), tokenizer, system, tools, answer_next=False)
-    place = whole.rfind(answer.content)
-    rest = whole[place + len(answer.content) :] if place >= 0 and whole.startswith(prompt) else eos
-    for token in sorted(tokenizer.all_special_tokens, key=len, reverse=True):
-        if token and rest.lstrip().startswith(token):
-            return rest[: rest.index(token) + len(token)]
-    return eos
+@dataclass(frozen=True)
+class _Shape:
+    """What a template does to an answer: the text up to and including the token that ends it; whether it strips."""
+
+    ending: str
+    strips: bool
+
+
+_PROBE = "nacre"  # an answer that no template writes by itself
+
+
+def _shape(tokenizer: Any) -> _Shape:
+    return _shape_of(tokenizer, str(tokenizer.chat_template), tokenizer.eos_token or "")
+
+
+@lru_cache(maxsize=16)
+def _shape_of(tokenizer: Any, template: str, eos: str) -> _Shape:
+    """Found once for each tokenizer, by an answer that can be found again in what the template makes of it."""
+    chat = (Message(role="user", content="?"), Message(role="assistant", content=f" {_PROBE} "))
+    before, found, rest = _render(chat, tokenizer, "", "", answer_next=False).rpartition(_PROBE)
+    strips = bool(found) and not (before.endswith(" ") and rest.startswith(" "))
+    rest = rest if strips else rest[1:]
+    for token in sorted(_special_tokens(tokenizer), key=len, reverse=True):
+        if found and rest.lstrip().startswith(token):
+            return _Shape(rest[: rest.index(token) + len(token)], strips)
+    return _Shape(eos, strips)
+
+
+def _special_tokens(tokenizer: Any) -> set[str]:
+    """Also those that are no named part of the tokenizer, such as Llama 3's end of turn."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return {token for token in (*tokenizer.all_special_tokens, *added) if token}
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:

@@ -6,10 +6,14 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import ensure_template
 from nacre.records import Weights
+
+
+transformers_logging.disable_progress_bar()  # a model's files load in a blink beside what nacre shows bars for
 
 
 def load_tokenizer(weights: Weights) -> Any:

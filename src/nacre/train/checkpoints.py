@@ -1,15 +1,22 @@
-"""Checkpoints that say they are whole, and finding the newest one that is."""
+"""Checkpoints that say they are whole and whose they are, and finding the newest one that can be resumed."""
 
+import errno
 import json
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from nacre.base.files import atomic_write
+from nacre.base.files import atomic_write, disk_errors, fsync_folder
 
 MARKER = "nacre-checkpoint.json"
+RUN = "nacre-run.json"
 
 
 class MarkWhole(TrainerCallback):
@@ -18,12 +25,51 @@ class MarkWhole(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer when weights, optimizer, scheduler and random state are on the disk."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero and folder.is_dir():
-            sizes = {
-                path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()
-            }
-            sizes.pop(MARKER, None)
-            atomic_write(folder / MARKER, json.dumps(sizes, indent=1))
+        if not state.is_world_process_zero or not folder.is_dir():
+            return
+        sizes = {}
+        for path in folder.rglob("*"):
+            if path.is_dir():
+                fsync_folder(path)
+            elif path != folder / MARKER:
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+                    sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+        atomic_write(folder / MARKER, json.dumps(sizes, indent=1))
+
+
+def claim(folder: Path, key: str) -> list[str]:
+    """Make `folder` the work folder of the run that `key` identifies; another run's checkpoints are deleted and named.
+
+    Raises:
+        NacreError: the disk is full or cannot be written.
+    """
+    removed = []
+    if not (folder / RUN).exists() or json.loads((folder / RUN).read_text()) != key:
+        removed = sorted(path.name for path in folder.glob("checkpoint-*"))
+        with disk_errors(folder):
+            for name in removed:
+                shutil.rmtree(folder / name)
+        atomic_write(folder / RUN, json.dumps(key))
+    return [f"{', '.join(removed)} came from other data or settings and was not resumed"] if removed else []
+
+
+@contextmanager
+def disk_errors_of_weights(where: Path) -> Iterator[None]:
+    """`disk_errors`, for safetensors' and torch's writers too, which report a full disk in words of their own."""
+    with disk_errors(where):
+        try:
+            yield
+        except SafetensorError as error:
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), str(error), str(where)) from error
+        except RuntimeError as error:
+            # torch does not say what the system said; its writer stops where a write was cut short
+            if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, str(error), str(where)) from error
 
 
 def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:

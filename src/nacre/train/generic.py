@@ -1,5 +1,6 @@
-"""Generic text for keeping general ability: the user's own, or what the base model says unasked."""
+"""Generic text for keeping general ability: the user's own, or what the previous version says unasked."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, t
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     device = next(causal.parameters()).device
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    room = min(tokens, causal.config.max_position_embeddings - 1)
+    positions = getattr(causal.config.get_text_config(), "max_position_embeddings", None) or tokens + 1
+    training = model.training
+    model.eval()
     found: list[str] = []
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
@@ -40,17 +43,34 @@ def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, t
                 temperature=1.0,
                 top_k=0,
                 top_p=1.0,
-                max_new_tokens=room,
+                max_new_tokens=min(tokens, positions - 1),
                 pad_token_id=tokenizer.pad_token_id,
             )
             found += tokenizer.batch_decode(output_BT[:, 1:], skip_special_tokens=True)
             advance(rows)
+    model.train(training)
     return found
 
 
-def generic_texts(own: Path | None, cache: Path, model: Any, tokenizer: Any, *, seed: int) -> list[str]:
-    """The texts of `own` if the user has such a file, else texts sampled from `model` once and kept in `cache`."""
+def generic_texts(
+    own: Path | None, cache: Path, speaker: Callable[[], Any], tokenizer: Any, *, seed: int
+) -> tuple[list[str], list[str]]:
+    """The texts of `own` if the user has such a file, else texts sampled once and kept in `cache`; and notes.
+
+    Args:
+        own: a file in any format; of rows with answers, question and answer are the text.
+        cache: where sampled texts lie, one file for each model that was sampled from.
+        speaker: gives the model to sample from.
+        tokenizer: the model's.
+        seed: of the sampling.
+
+    Raises:
+        InputError: `own` cannot be read.
+    """
     if own is None and not cache.exists():
-        texts = sample_texts(model, tokenizer, seed=seed)
+        texts = [text for text in sample_texts(speaker(), tokenizer, seed=seed) if text.strip()]
         atomic_write(cache, "".join(f"{canonical_json({'text': text})}\n" for text in texts))
-    return [row.prompt[0].content for row in read_examples(own or cache).examples]
+    found = read_examples(own or cache)
+    texts = ["\n".join(turn.content for turn in (*row.prompt, *row.answers[:1])) for row in found.examples]
+    dropped = [f"{len(found.dropped)} rows of {own} cannot be used as generic text"] if own and found.dropped else []
+    return texts, dropped

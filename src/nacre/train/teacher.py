@@ -27,7 +27,7 @@ class FrozenCopy:
         """Logits [P, V] at the positions where `where_BT` is true."""
         decoder = self._causal.get_decoder()
         output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
-        return self._causal.lm_head(output.last_hidden_state[where_BT])
+        return self._causal.get_output_embeddings()(output.last_hidden_state[where_BT])
 
 
 class SameBase:
@@ -48,19 +48,20 @@ class SameBase:
         causal = self._model.get_base_model()
         with self._as_previous():
             output = causal.get_decoder()(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
-            return causal.lm_head(output.last_hidden_state[where_BT])
+            return causal.get_output_embeddings()(output.last_hidden_state[where_BT])
 
     @contextmanager
     def _as_previous(self) -> Iterator[None]:
         training = self._model.training
         self._model.eval()  # the teacher has no dropout
-        if self._has_adapter:
-            self._model.set_adapter(PREVIOUS)
-            try:
+        try:
+            if self._has_adapter:
+                self._model.set_adapter(PREVIOUS, inference_mode=True)
                 yield
-            finally:
+            else:
+                with self._model.disable_adapter():
+                    yield
+        finally:
+            if self._has_adapter:
                 self._model.set_adapter("default")
-        else:
-            with self._model.disable_adapter():
-                yield
-        self._model.train(training)
+            self._model.train(training)

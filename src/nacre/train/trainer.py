@@ -13,11 +13,12 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED
-from nacre.train.protect.base import Protection
+from nacre.train.protect.base import Protection, mixed_in_targets
 
-
-# A mixin calls what the Trainer after it in the chain has.
-TrainerLike = SFTTrainer if TYPE_CHECKING else object
+if TYPE_CHECKING:
+    TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
+else:
+    TrainerLike = object
 
 
 class Protected(TrainerLike):
@@ -27,6 +28,14 @@ class Protected(TrainerLike):
         super().__init__(*args, **kwargs)
         self.protections = tuple(protections)
         self.add_callback(_BeforeStep(self.protections))
+        self._step: dict[str, int] = {}
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """The micro-batches of the next step; what a protection must know of all of them is counted here."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        mixed_in = sum(int(mixed_in_targets(batch).sum()) for batch in batches if "source" in batch)
+        self._step = {"micro_batch": -1, "micro_batches": len(batches), "mixed_in_tokens": mixed_in}
+        return batches, items
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -35,7 +44,8 @@ class Protected(TrainerLike):
         source_B = inputs.pop("source", None)
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        batch = {**inputs, "source": source_B, "step": self.state.global_step}
+        self._step["micro_batch"] += 1
+        batch = {**inputs, "source": source_B, "step": self.state.global_step, **self._step}
         plain = self.accelerator.unwrap_model(model)
         with last_hidden(plain) as seen:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)

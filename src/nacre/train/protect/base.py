@@ -11,10 +11,15 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from nacre.base.config import Settings
+from nacre.model.chat import IGNORED
 from nacre.records import Example, Weights
 
 Batch = Mapping[str, Any]
-"""input_ids_BT, attention_mask_BT, labels_BT, source_B (0: new row, k: the k-th of what is mixed in) and step (int)."""
+"""One micro-batch: input_ids_BT, attention_mask_BT, labels_BT, source_B (0: new row, k: the k-th of what is mixed in).
+
+And of the optimizer step it belongs to: `step`, its number; `micro_batch` of `micro_batches`, counted from 0;
+`mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Context:
     """What a protection may know of the run.
 
     Attributes:
+        start: the weights that training starts from.
         previous: the version whose abilities are to be kept: the champion, or the base model at first.
         memory: rows of each past task, oldest first.
         generic: unlabelled text of no particular task.
@@ -29,6 +35,7 @@ class Context:
         folder: where files with lineage are kept between increments.
     """
 
+    start: Weights
     previous: Weights
     memory: Mapping[str, Sequence[Example]]
     generic: Callable[[], Sequence[str]]
@@ -90,7 +97,11 @@ class Protection:
         return model
 
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
-        """Each micro-batch: a scalar to add to the loss, or None. `hidden_BTD` carries gradients."""
+        """Each micro-batch: a scalar, or None for 0. `hidden_BTD` carries gradients.
+
+        The mean over the micro-batches of a step is added to the loss. So that it does not depend on how the
+        batch is cut, a mean over something of the whole batch must be weighted by this micro-batch's part of it.
+        """
         return None
 
     def gradient(self, model: Any) -> None:
@@ -99,3 +110,10 @@ class Protection:
     def finish(self, model: Any) -> Any:
         """After training: merge, average; returns the model to keep."""
         return model
+
+
+def mixed_in_targets(batch: Batch) -> torch.Tensor:
+    """Which positions [B, T] of mixed-in rows predict a labelled token: position t predicts token t + 1."""
+    where_BT = torch.zeros_like(batch["labels"], dtype=torch.bool)
+    where_BT[:, :-1] = (batch["labels"][:, 1:] != IGNORED) & (batch["source"] > 0)[:, None]
+    return where_BT

@@ -4,6 +4,7 @@ Loss added: weight * mean over positions of KL(previous || new) (Hinton et al. 2
 On the rows of past tasks it keeps the old answers (dark knowledge, Buzzega et al. 2020, arXiv 2004.07211);
 on generic text it keeps general ability. On the *new* rows (Learning without Forgetting) it is known to hurt
 both, so that is not offered.
+Both are means over the whole batch, however it is cut into micro-batches.
 Cost: on generic text one forward and backward of `rows` short texts a step, and the teacher's forward;
 on replayed rows the teacher's forward alone, because the student's hidden states are already there.
 """
@@ -16,8 +17,8 @@ from torch.nn import functional
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
-from nacre.model.chat import IGNORED, encode_text
-from nacre.train.protect.base import Batch, Context, Protection
+from nacre.model.chat import encode_text
+from nacre.train.protect.base import Batch, Context, Protection, mixed_in_targets
 
 
 class Distill(Protection):
@@ -30,7 +31,7 @@ class Distill(Protection):
 
         weight: float = Field(0.1, gt=0, description="weight of the divergence beside the training loss")
         on: tuple[Literal["generic", "replayed"], ...] = Field(("generic",), min_length=1)
-        rows: int = Field(4, ge=1, description="generic texts per micro-batch")
+        rows: int = Field(4, ge=1, description="generic texts per optimizer step and device")
         length: int = Field(64, ge=2, description="tokens of a generic text")
 
     def __init__(self, config: Config, context: Context) -> None:
@@ -56,29 +57,33 @@ class Distill(Protection):
         if "replayed" in self.config.on:
             terms.append(self._on_replayed(causal, batch, hidden_BTD))
         if self._blocks:
-            terms.append(self._on_generic(causal, int(batch["step"]), hidden_BTD.device))
+            terms.append(self._on_generic(causal, batch, hidden_BTD.device))
         found = [term for term in terms if term is not None]
         return self.config.weight * sum(found) if found else None
 
     def _on_replayed(self, causal: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
         old_B = batch["source"] > 0
-        if not old_B.any():
+        where_BT = mixed_in_targets(batch)[old_B]
+        if not where_BT.any():
             return None
+        student_PV = causal.get_output_embeddings()(hidden_BTD[old_B][where_BT])
         ids_BT, mask_BT = batch["input_ids"][old_B], batch["attention_mask"][old_B]
-        where_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
-        where_BT[:, :-1] = batch["labels"][old_B][:, 1:] != IGNORED  # position t predicts token t + 1
-        student_PV = causal.lm_head(hidden_BTD[old_B][where_BT])
-        return divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
+        part = int(where_BT.sum()) * batch["micro_batches"] / batch["mixed_in_tokens"]
+        return part * divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
 
-    def _on_generic(self, causal: Any, step: int, device: torch.device) -> torch.Tensor:
+    def _on_generic(self, causal: Any, batch: Batch, device: torch.device) -> torch.Tensor | None:
         # drawn by step number, so that a resumed run sees the texts an unbroken one would
-        draw = torch.Generator().manual_seed(self.context.seed * 1_000_003 + step)
-        chosen = torch.randint(len(self._blocks), (self.config.rows,), generator=draw).tolist()
+        draw = torch.Generator().manual_seed(self.context.seed * 1_000_003 + batch["step"])
+        drawn = torch.randint(len(self._blocks), (self.config.rows,), generator=draw).tolist()
+        chosen = drawn[batch["micro_batch"] :: batch["micro_batches"]]
+        if not chosen:
+            return None
         ids_BT = torch.tensor([self._blocks[place] for place in chosen], device=device)
         mask_BT = torch.ones_like(ids_BT)
         hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-        teacher_PV = self.context.teacher().logits(ids_BT, mask_BT, mask_BT.bool())
-        return divergence(causal.lm_head(hidden_BTD[mask_BT.bool()]), teacher_PV)
+        student_PV = causal.get_output_embeddings()(hidden_BTD[mask_BT.bool()])
+        part = len(chosen) * batch["micro_batches"] / len(drawn)
+        return part * divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, mask_BT.bool()))
 
 
 def divergence(student_PV: torch.Tensor, teacher_PV: torch.Tensor) -> torch.Tensor:

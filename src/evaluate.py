@@ -2,8 +2,8 @@
 
 import sys
 
-sys.path.pop(0)  # this folder holds an evaluate.py, which must not shadow the library of that name
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder holds an evaluate.py, which must not shadow the library of that name
+    from nacre.cli.articles import evaluate  # after the path is put right
 
-from nacre.cli.articles import evaluate  # after the path is put right
-
-evaluate()
+    evaluate()

@@ -25,9 +25,9 @@ from nacre.cycle.settings import WorkspaceSettings
 from nacre.evaluate.matrix import Matrix, figures
 from nacre.evaluate.metrics import METRICS
 from nacre.records import TaskSettings
+from nacre.stats.planning import smallest_drop
 from nacre.train.protect import PROTECTIONS
 
-COMPLETION = ("install_completion", "show_completion")  # the shell's business, the same for every verb
 EXIT_CODES = {
     0: "done; for `evolve`: the gate passed, or there was nothing to do",
     1: "failed: a full disk, a damaged artifact, a taken port, somebody else's promotion in between",
@@ -38,6 +38,7 @@ EXIT_CODES = {
 }
 OWN_CODES = {
     "data check": {1: "rows cannot be used"},
+    "demo": {1: "failed, or a point was not shown"},
     "evolve": {3: "refused by the gate", 4: "undecided and held"},
     "verify": {1: "something that is kept is damaged"},
 }
@@ -81,9 +82,8 @@ def cli_page() -> str:
 
 
 def _verb(name: str, command: Any, level: str) -> str:
-    given = [each for each in command.params if each.name not in COMPLETION]
-    words = [each for each in given if not each.opts[0].startswith("-")]
-    options = [each for each in given if each.opts[0].startswith("-")]
+    words = [each for each in command.params if not each.opts[0].startswith("-")]
+    options = [each for each in command.params if each.opts[0].startswith("-")]
     usage = [each.name.upper() if each.required else f"[{each.name.upper()}]" for each in words]
     more = ["[ARGUMENTS]"] if command.context_settings.get("ignore_unknown_options") else []
     line = " ".join(["nacre", name, *usage, *(["[OPTIONS]"] if options else []), *more])
@@ -91,7 +91,7 @@ def _verb(name: str, command: Any, level: str) -> str:
     codes = {0: "done", 1: "failed", 2: "wrong input"} | OWN_CODES.get(name, {})
     exits = ", ".join(f"{code} {meaning}" for code, meaning in codes.items())
     parts = [f"{level} nacre {name}\n\n```\n{line}\n```\n\n{text}\n"]
-    if given:
+    if command.params:
         parts.append(table(("argument or option", "value", "default", "meaning"), map(_option, (*words, *options))))
     return "\n".join([*parts, f"Exit codes: {exits}.\n"])
 
@@ -99,7 +99,8 @@ def _verb(name: str, command: Any, level: str) -> str:
 def _option(option: Any) -> tuple[str, str, str, str]:
     flag = getattr(option, "is_flag", False)
     names = ", ".join(f"`{each}`" for each in option.opts) if option.opts[0].startswith("-") else option.name.upper()
-    value = "" if flag else kind(option.type_descriptor.annotation)
+    least = "" if option.min is None else f", ≥ {option.min:g}"
+    value = "" if flag else f"{kind(option.type_descriptor.annotation)}{least}"
     if isinstance(option.show_default, str):
         default = option.show_default
     else:
@@ -267,6 +268,16 @@ def figures_part() -> str:
     return table(("figure", "definition", "source"), rows)
 
 
+def rows_part() -> str:
+    """The smallest drop that a number of right/wrong rows can show, by the share of rows whose answer changed."""
+    shares = (0.0, 0.02, 0.05, 0.1, 0.2)
+    rows = [
+        (str(count), *(f"{smallest_drop(count, share, level=0.95, binary=True):.3f}" for share in shares))
+        for count in (50, 100, 150, 200, 300, 500, 1000, 2000)
+    ]
+    return table(("dev rows", *(f"{share:.0%} changed" for share in shares)), rows)
+
+
 def table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
@@ -276,7 +287,7 @@ def table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[
 PAGES: Mapping[str, Callable[[], str]] = {"docs/cli.md": cli_page, "docs/configuration.md": configuration_page}
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "docs/articles.md": {"arguments": arguments_part},
-    "docs/evaluation.md": {"metrics": metrics_part, "figures": figures_part},
+    "docs/evaluation.md": {"metrics": metrics_part, "figures": figures_part, "rows": rows_part},
 }
 
 

@@ -2,14 +2,16 @@
 
 import json
 import sys
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 from typer.main import get_command
 
-from nacre.base.errors import NacreError
+from nacre.base.errors import InputError, NacreError, unknown
 
 VERBS = {
     "init": "nacre.cli.init",
@@ -27,6 +29,8 @@ VERBS = {
     "harvest": "nacre.cli.harvest",
 }
 
+_STOPPED = 130  # what shells report of a program that Ctrl-C ended
+
 
 class Verbs(TyperGroup):
     """The verbs, in the order of the ring; a verb's file is imported when it is asked for."""
@@ -36,10 +40,16 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the verb's file and return its command."""
+        """Import the verb's file and return its command.
+
+        Raises:
+            InputError: there is no such verb; names the nearest.
+        """
         if cmd_name not in VERBS:
-            return None
-        return get_command(import_module(VERBS[cmd_name]).app)
+            raise unknown("verb", cmd_name, VERBS, where="nacre")
+        command = get_command(import_module(VERBS[cmd_name]).app)
+        command.name = cmd_name
+        return command
 
 
 app = typer.Typer(
@@ -57,21 +67,55 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Entry point: turns a NacreError into three lines (or JSON) and its exit code."""
+    """Entry point of ``nacre``."""
     run(app)
 
 
-def run(command: Any, arguments: list[str] | None = None) -> None:
-    """Run a command, and end with the exit code of the error if it raises one of ours."""
-    given = sys.argv[1:] if arguments is None else arguments
+def run(chosen: typer.Typer, given: Sequence[str] | None = None, name: str = "nacre") -> NoReturn:
+    """Run a Typer app with the words `given` (default: those of the process), see `guarded`."""
+    words = sys.argv[1:] if given is None else list(given)
+    command = get_command(chosen)
+    guarded(lambda: command.main(words, prog_name=name, standalone_mode=False), words)
+
+
+def guarded(action: Callable[[], Any], given: Sequence[str]) -> NoReturn:
+    """Do `action` and leave with its exit code; an error becomes three lines on stderr, or JSON with ``--json``."""
     try:
-        command(given)
+        code = action()
     except NacreError as error:
-        if "--json" in given:
-            print(json.dumps({"error": error.as_dict()}, ensure_ascii=False))
-        else:
-            print(f"nacre: {error}".replace("\n", "\n  "), file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+        code = _tell(error, given)
+    except TyperException as error:
+        # a group without a command has printed its help already and has no message
+        code = _tell(_usage_error(error), given) if error.format_message() else error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = _STOPPED
+    except OSError as error:
+        fix = "look at it and its permissions, then run the command again"
+        code = _tell(
+            NacreError((error.strerror or str(error)).lower(), where=str(error.filename or ""), fix=fix), given
+        )
+    if code == _STOPPED:
         print("nacre: stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell(error: NacreError, given: Sequence[str]) -> int:
+    if "--json" in given:
+        print(json.dumps({"error": error.as_dict()}, ensure_ascii=False))
+    else:
+        print(f"nacre: {error}".replace("\n", "\n  "), file=sys.stderr)
+    return error.exit_code
+
+
+def _usage_error(error: TyperException) -> NacreError:
+    """A mistake in the words of the command line, told like every other one."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "the command line"
+    option = getattr(error, "option_name", None)
+    if option is not None and not error.message.startswith("Option"):  # an unknown one, not one that lacks its value
+        known = (
+            [name for parameter in context.command.get_params(context) for name in parameter.opts] if context else []
+        )
+        return unknown("option", option, [name for name in known if name.startswith("--")], where=where)
+    message = error.format_message().rstrip(".")
+    return InputError(message[0].lower() + message[1:], where=where, fix=f"see {where} --help")

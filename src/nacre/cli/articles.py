@@ -1,37 +1,36 @@
 """The three commands of the articles, as entry points of `src/train_bash.py`, `src/evaluate.py`, `src/api_demo.py`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nacre.cli import run as run_command
-from nacre.cli.common import JsonOption, console, print_json
+from nacre.cli import guarded, run
+from nacre.cli.common import JsonOption, console, print_json, print_notes, verb_app
 
 Model = Annotated[str, typer.Option("--model_name_or_path", help="model or adapter folder")]
 
 
 def train_bash() -> None:
     """`train_bash.py`: the flags of `nacre train`."""
-    from nacre.cli.train import run
+    from nacre.cli.train import run as run_training
 
-    run_command(run)
+    guarded(lambda: run_training(sys.argv[1:], "train_bash.py"), sys.argv[1:])
 
 
 def evaluate() -> None:
     """`evaluate.py --model_name_or_path M --eval_dataset dev_all.json`."""
-    run_command(typer.main.get_command(_single(_evaluate)))
+    app = verb_app()
+    app.command()(_evaluate)
+    run(app, name="evaluate.py")
 
 
 def api_demo() -> None:
     """`api_demo.py --model_name_or_path M --port 8000 --api_key K`."""
-    run_command(typer.main.get_command(_single(_api_demo)))
-
-
-def _single(function: object) -> typer.Typer:
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(function)  # type: ignore[type-var]  # any function with typed parameters
-    return app
+    app = verb_app()
+    app.command()(_api_demo)
+    run(app, name="api_demo.py")
 
 
 def _evaluate(
@@ -42,26 +41,35 @@ def _evaluate(
 ) -> None:
     """New-task accuracy, old-task accuracy and latency per request."""
     from nacre.cli.evaluate import report_table
-    from nacre.cycle.folder import evaluate_folder, newest_task
+    from nacre.cycle.folder import evaluate_folder, learned_tasks
+    from nacre.cycle.judging import grouped_notes
 
     reports = evaluate_folder(model, eval_dataset, dataset_dir)
-    newest = newest_task(model) or list(reports)[-1]
-    new = [report.mean for task, report in reports.items() if task == newest]
-    old = [report.mean for task, report in reports.items() if task != newest]
+    learned = learned_tasks(model) or list(reports)
+    others = [task for task in reports if task not in learned]
+    new = [reports[task].mean for task in learned[-1:] if task in reports]
+    old = [reports[task].mean for task in learned[:-1] if task in reports]
     seconds = sorted(second for report in reports.values() for second in report.latency_s)
     found = {
-        "new_task": newest,
-        "new_task_accuracy": sum(new) / len(new) if new else None,
+        "new_task": learned[-1],
+        "new_task_accuracy": new[0] if new else None,
         "old_task_accuracy": sum(old) / len(old) if old else None,
         "latency_per_request_s": seconds[len(seconds) // 2] if seconds else None,
+        "not_learned": others,
     }
     if as_json:
         print_json(found | {"tasks": {task: report.model_dump(mode="json") for task, report in reports.items()}})
         return
     console.print(report_table(model, reports))
-    for name, value in found.items():
-        shown = f"{value:.4f}" if isinstance(value, float) else value if value is not None else "none known"
-        console.print(f"{name.replace('_', ' ')}: {shown}", markup=False)
+    print_notes({"scoring": grouped_notes(reports)})
+    for name in ("new_task_accuracy", "old_task_accuracy", "latency_per_request_s"):
+        value = found[name]
+        shown = "not known: no such dev rows" if value is None else f"{value:.4f}"
+        tasks = {"new_task_accuracy": learned[-1:], "old_task_accuracy": learned[:-1]}.get(name, [])
+        which = f" ({', '.join(tasks)})" if tasks else ""
+        console.print(f"{name.replace('_', ' ')}: {shown}{which}", markup=False)
+    if others:
+        console.print(f"this model has not learned {', '.join(others)}: in neither figure", markup=False)
 
 
 def _api_demo(

@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 
 from nacre.base.errors import InputError
-from nacre.cli.common import JsonOption, console, print_json
+from nacre.cli.common import JsonOption, console, print_json, verb_app
 
-app = typer.Typer(help="Look at data before it is trained on.", no_args_is_help=True)
+app = verb_app(help="Look at data before it is trained on.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Keeps `check` a verb of its own while it is the only one."""
+    """Look at data before it is trained on."""
 
 
 @app.command()
@@ -23,7 +23,10 @@ def check(
     dataset_dir: Annotated[Path, typer.Option(help="where the datasets are")] = Path("dataset"),
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a file or dataset holds, which rows cannot be used, why, and what would mend them."""
+    """Say what a file or dataset holds, which rows cannot be used, why, and what would mend them.
+
+    Exit code 0: every row can be used; 1: some cannot.
+    """
     from nacre.data.check import check as check_data
 
     if (path is None) == (dataset is None):
@@ -36,4 +39,4 @@ def check(
     else:
         for line in report.lines():
             console.print(line, markup=False)
-    raise typer.Exit(0 if not report.problems else 1)
+    raise typer.Exit(0 if report.ok else 1)

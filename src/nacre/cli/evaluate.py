@@ -5,10 +5,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nacre.base.errors import InputError
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+from nacre.cli.common import (
+    HERE,
+    JsonOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    print_notes,
+    verb_app,
+    version_or_champion,
+)
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -18,27 +27,21 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score a version on every task it knows; what was scored before is not scored again."""
-    from nacre.cycle.lineage import ancestry, tasks_of
-    from nacre.cycle.matrix import devs
+    from nacre.cycle.judging import grouped_notes
+    from nacre.cycle.lineage import ancestry, devs, tasks_of
     from nacre.cycle.scoring import Scorer
-    from nacre.cycle.workspace import Workspace
 
-    space = Workspace.open(workspace)
-    champion = space.ledger.slot("champion")
-    number = version if version is not None else (champion.version if champion else None)
-    if number is None:
-        raise InputError("there is no champion yet", where=str(space.root), fix="run nacre evolve base first")
-    line = ancestry(space, number)
-    reports = Scorer(space).reports(space.weights(line[-1]), devs(tasks_of(line)))
+    with open_workspace(workspace) as space:
+        number = version_or_champion(space, version)
+        line = ancestry(space, number)
+        reports = Scorer(space).reports(space.weights(line[-1]), devs(tasks_of(line)))
     if as_json:
         print_json(
             {"version": number, "tasks": {name: report.model_dump(mode="json") for name, report in reports.items()}}
         )
         return
     console.print(report_table(f"version {number}", reports))
-    for name, report in reports.items():
-        for note in (f"scored by {report.why}", *report.notes):
-            console.print(f"· {name}: {note}", markup=False)
+    print_notes({"scoring": grouped_notes(reports)})
 
 
 def report_table(title: str, reports: dict) -> Table:  # type: ignore[type-arg]  # Report is imported when it runs

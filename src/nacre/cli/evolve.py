@@ -4,12 +4,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+from nacre.cli.common import (
+    HERE,
+    JsonOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    print_notes,
+    verb_app,
+)
 
 if TYPE_CHECKING:
     from nacre.cycle.evolve import Evolution
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -23,18 +32,19 @@ def evolve(
         ),
     ] = None,
     parent: Annotated[
-        int | None, typer.Option("--from", help="train from this version", show_default="the champion")
+        int | None,
+        typer.Option("--from", min=0, help="train from this version; 0 is the base model", show_default="the champion"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check the data, train with protection, score old and new tasks, judge, register, promote.
 
-    Exit code 0: passed; 3: refused by the gate; 4: undecided and held as a candidate.
+    Exit code 0: passed, or there was nothing to do; 3: refused by the gate; 4: undecided and held as a candidate.
     """
     from nacre.cycle.evolve import evolve as evolve_increment
-    from nacre.cycle.workspace import Workspace
 
-    result = evolve_increment(Workspace.open(workspace), increment, promote=promote, parent=parent)
+    with open_workspace(workspace) as space:
+        result = evolve_increment(space, increment, promote=promote, parent=parent)
     if as_json:
         print_json(result.as_dict())
     else:
@@ -43,21 +53,32 @@ def evolve(
 
 
 def show(result: "Evolution") -> None:
-    """Print an evolution for people: notes, tasks, matrix, verdict."""
+    """Print an evolution for people: tasks, matrix, what was decided on the way, and the outcome last."""
     from nacre.cli.tables import task_table
     from nacre.evaluate.pictures import terminal
 
-    for note in result.notes:
-        console.print(f"· {note}", markup=False)
     tasks = result.tasks()
     if tasks:
         console.print(task_table(tasks))
-    if result.matrix is not None:
+    if result.matrix is not None and result.trained:
         console.print(terminal("accuracy", result.matrix))
+    print_notes(result.notes)
     outcome = {
-        "pass": "the gate passed",
+        "pass": "the gate passed it",
         "fail": "the gate refused it",
-        "undecided": "undecided: more dev rows are needed, and it is held as a candidate",
+        "undecided": "the gate could not decide",
     }[result.verdict.outcome]
-    state = "now champion" if result.promoted else "not promoted"
-    console.print(f"version {result.version.number}: {outcome}; {state}", markup=False)
+    console.print(f"version {result.version.number}: {outcome}; {_state(result)}", markup=False)
+
+
+def _state(result: "Evolution") -> str:
+    """Where the version stands, and what can be done with it."""
+    number = result.version.number
+    if result.promoted:
+        return "it is champion" if result.trained else "it is in use"
+    if result.verdict.outcome == "pass":
+        return f"held as a candidate: nacre promote {number} makes it champion"
+    more = max((task.more_rows for task in result.verdict.tasks), default=0)
+    if result.verdict.outcome == "undecided" and more:
+        return f"held as a candidate until there are about {more} more dev rows"
+    return "not promoted"

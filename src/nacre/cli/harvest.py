@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_workspace, print_json, verb_app
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -19,9 +19,9 @@ def harvest(
 ) -> None:
     """Write corrections and well-rated answers as an increment that `nacre evolve` can learn."""
     from nacre.cycle.harvest import harvest as harvest_feedback
-    from nacre.cycle.workspace import Workspace
 
-    found = harvest_feedback(Workspace.open(workspace), name)
+    with open_workspace(workspace) as space:
+        found = harvest_feedback(space, name)
     if as_json:
         print_json(
             {

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import JsonOption, console, print_json
+from nacre.cli.common import JsonOption, console, print_json, verb_app
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()

@@ -1,16 +1,19 @@
 """LlamaFactory's argument names, and the articles' own, in nacre's terms. A translation, nothing more."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import Field, field_validator, model_validator
 
 from nacre.base.config import Settings, parse, read_yaml
 from nacre.base.errors import InputError, unknown
-from nacre.cycle.folder import FolderJob
 from nacre.records import Recipe
+
+if TYPE_CHECKING:
+    from nacre.cycle.folder import FolderJob
 
 ALIASES = {"data_path": "dataset", "lr": "learning_rate", "use_gradient_checkpointing": "gradient_checkpointing"}
 SWITCHES = {
@@ -116,7 +119,8 @@ def read_arguments(given: Sequence[str]) -> dict[str, Any]:
         elif equals:
             found[key] = _value(value)
         elif Path(word).suffix in (".yaml", ".yml", ".json"):
-            found |= {ALIASES.get(key, key): value for key, value in read_yaml(Path(word))[0].items()}
+            read = _read_json if word.endswith(".json") else read_yaml
+            found |= {ALIASES.get(key, key): value for key, value in read(Path(word))[0].items()}
         else:
             raise InputError(
                 f"'{word}' is neither a flag nor a settings file",
@@ -139,8 +143,10 @@ def to_arguments(found: Mapping[str, Any], where: str) -> Arguments:
     return parse(Arguments, dict(found), where=where)
 
 
-def to_job(arguments: Arguments) -> tuple[FolderJob, list[str]]:
+def to_job(arguments: Arguments) -> tuple["FolderJob", list[str]]:
     """The same run in nacre's terms, and what was decided or has no effect, in sentences."""
+    from nacre.cycle.folder import FolderJob
+
     notes: list[str] = []
     recipe = parse(
         Recipe,
@@ -234,6 +240,23 @@ def _protect(arguments: Arguments, notes: list[str]) -> list[dict[str, Any]]:
     if arguments.regularization_alpha > 0:
         chosen.append({"name": "distill", "weight": arguments.regularization_alpha, "on": ["generic", "replayed"]})
     return chosen
+
+
+def _read_json(path: Path) -> tuple[dict[str, Any], str]:
+    """As `read_yaml`: JSON is nearly YAML, but not where it is indented with tabs."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text)
+    except FileNotFoundError:
+        raise InputError("the file does not exist", where=str(path), fix="check the path") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8: byte {error.start}", where=str(path), fix="save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}"
+        raise InputError(f"not valid JSON: {error.msg}", where=where, fix="correct that line") from None
+    if not isinstance(data, dict):
+        raise InputError("the file must hold one JSON object", where=str(path), fix='write {"key": value, …}')
+    return data, text
 
 
 def _value(text: str) -> Any:

@@ -6,9 +6,18 @@ from typing import Annotated
 import typer
 
 from nacre.base.errors import InputError
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+from nacre.cli.common import (
+    HERE,
+    JsonOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    verb_app,
+    version_or_champion,
+)
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -27,22 +36,28 @@ def matrix(
     """Show the accuracy matrix, average accuracy, BWT and forgetting, each with its definition."""
     from nacre.base.files import atomic_write
     from nacre.cycle.matrix import lineage_matrix
-    from nacre.cycle.workspace import Workspace
     from nacre.evaluate.matrix import figures
     from nacre.evaluate.pictures import terminal, to_html
 
-    space = Workspace.open(workspace)
-    champion = space.ledger.slot("champion")
-    number = version if version is not None else (champion.version if champion else None)
-    found = lineage_matrix(space, number, fill=fill) if number is not None else None
+    with open_workspace(workspace) as space:
+        number = version_or_champion(space, version)
+        if fill:
+            from nacre.cycle.scoring import fill as score_what_is_missing
+
+            score_what_is_missing(space, number)
+        found = lineage_matrix(space, number)
     if found is None:
-        raise InputError("there is no matrix yet", where=str(space.root), fix="run nacre evolve base first")
+        raise InputError(
+            "there is no matrix: no task has dev rows",
+            where=f"version {number}",
+            fix="bring dev.json beside train.json",
+        )
     title = f"version {number}"
     if png:
         from nacre.evaluate.heat_map import save_png
 
         for note in save_png([(title, found)], png):
-            console.print(f"· {note}", markup=False)
+            console.print(note, markup=False)
     if html:
         atomic_write(html, to_html([(title, found)]))
     if as_json:

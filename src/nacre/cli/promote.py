@@ -4,9 +4,19 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import HERE, ActorOption, JsonOption, WhyOption, WorkspaceOption, console, print_json
+from nacre.cli.common import (
+    HERE,
+    ActorOption,
+    JsonOption,
+    WhyOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    verb_app,
+)
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -22,9 +32,9 @@ def promote(
 ) -> None:
     """Make a version the champion; servers switch to it within a second."""
     from nacre.cycle.release import promote as promote_version
-    from nacre.cycle.workspace import Workspace
 
-    event = promote_version(Workspace.open(workspace), version, actor=actor, why=why, force=force)
+    with open_workspace(workspace) as space:
+        event = promote_version(space, version, actor=actor, why=why, force=force)
     if as_json:
         print_json(event.model_dump(mode="json"))
     else:

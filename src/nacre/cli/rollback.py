@@ -4,9 +4,19 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import HERE, ActorOption, JsonOption, WhyOption, WorkspaceOption, console, print_json
+from nacre.cli.common import (
+    HERE,
+    ActorOption,
+    JsonOption,
+    WhyOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    verb_app,
+)
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -21,11 +31,10 @@ def rollback(
 ) -> None:
     """Take the champion back to one of the last three; servers switch to it within a second."""
     from nacre.cycle.release import rollback as take_back
-    from nacre.cycle.workspace import Workspace
 
-    space = Workspace.open(workspace)
-    event = take_back(space, to=to, actor=actor, why=why)
-    champion = space.ledger.slots()["champion"].version
+    with open_workspace(workspace) as space:
+        event = take_back(space, to=to, actor=actor, why=why)
+    champion = event.detail["to"]
     if as_json:
         print_json({"champion": champion, "event": event.model_dump(mode="json")})
     else:

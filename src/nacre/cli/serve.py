@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import HERE, WorkspaceOption, console
+from nacre.cli.common import HERE, WorkspaceOption, console, open_workspace, verb_app
 
-app = typer.Typer()
+app = verb_app()
 
 
 @app.command()
@@ -23,17 +23,15 @@ def serve(
 ) -> None:
     """Answer /v1/chat/completions, /v1/models, /v1/feedback and /health, following promotions and rollbacks."""
     from nacre.base.config import parse
-    from nacre.cycle.workspace import Workspace
     from nacre.serve.run import LedgerSource
     from nacre.serve.run import serve as serve_api
     from nacre.serve.settings import Serve
 
-    space = Workspace.open(workspace)
     given = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
-    chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
-    source = LedgerSource(space.ledger, space.weights, space.hidden / "secret")
-    serve_api(
-        source,
-        parse(Serve, chosen, where="nacre serve"),
-        announce=lambda url: console.print(f"serving at {url}", markup=False),
-    )
+    with open_workspace(workspace) as space:
+        chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
+        serve_api(
+            LedgerSource(space.ledger, space.weights, space.hidden / "secret"),
+            parse(Serve, chosen, where="nacre serve"),
+            announce=lambda url: console.print(f"serving at {url}", markup=False),
+        )

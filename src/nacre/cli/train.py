@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 import typer
+from rich.table import Table
 
-from nacre.cli.common import console, print_json
+from nacre.cli.common import console, print_json, print_notes, verb_app
 
-app = typer.Typer()
+app = verb_app()
 
 
-@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+# --help stays among the arguments, so that all of them can be listed
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 def train(context: typer.Context) -> None:
     """Train from folder to folder: --model_name_or_path, --dataset, --output_dir, --prev_model … or a YAML/JSON file.
 
@@ -18,16 +20,20 @@ def train(context: typer.Context) -> None:
     run(context.args)
 
 
-def run(given: Sequence[str]) -> None:
+def run(given: Sequence[str], name: str = "nacre train") -> None:
     """Translate the arguments, train, and say what was done."""
     from nacre.cli.llamafactory import read_arguments, to_arguments, to_job
+
+    if not given or "--help" in given or "-h" in given:
+        _help(name)
+        raise SystemExit(0 if given else 2)
+    job, notes = to_job(to_arguments(read_arguments([word for word in given if word != "--json"]), "the command line"))
+
     from nacre.cycle.folder import train_folder
 
-    words = [word for word in given if word != "--json"]
-    job, notes = to_job(to_arguments(read_arguments(words), "the command line"))
     result = train_folder(job)
+    trained = result.trained
     if "--json" in given:
-        trained = result.trained
         print_json(
             {
                 "output_dir": str(result.output),
@@ -40,9 +46,22 @@ def run(given: Sequence[str]) -> None:
             }
         )
         return
-    for note in (*notes, *result.notes):
-        console.print(f"· {note}", markup=False)
-    if result.trained is not None:
-        console.print(
-            f"{result.output}: {result.trained.steps} steps, loss {result.trained.final_loss:.4f}", markup=False
-        )
+    print_notes({"arguments": notes, "training": result.notes})
+    if trained is not None:
+        console.print(f"{result.output}: {trained.steps} steps, loss {trained.final_loss:.4f}", markup=False)
+
+
+def _help(name: str) -> None:
+    """Every argument with its default and meaning."""
+    from nacre.cli.llamafactory import ALIASES, SWITCHES, Arguments
+
+    console.print(
+        f"\n Usage: {name} [FILE.yaml | FILE.json] [--ARGUMENT VALUE | ARGUMENT=VALUE] … [--json]\n", markup=False
+    )
+    console.print(" Train from folder to folder. The names are LlamaFactory's, and those that the articles use.\n")
+    table = Table.grid(padding=(0, 2))
+    for argument, field in Arguments.model_fields.items():
+        also = "".join(f", --{alias}" for alias, name in ALIASES.items() if name == argument)
+        default = "needed" if field.is_required() else "" if field.default in (None, False) else str(field.default)
+        table.add_row(f" --{argument}{also}", "switch" if argument in SWITCHES else default, field.description or "")
+    console.print(table)

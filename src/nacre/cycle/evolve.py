@@ -1,180 +1,183 @@
 """One increment, from its data to a judged version: check → train → score → gate → register → promote."""
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from nacre import __version__
-from nacre.base.files import file_lock
+from nacre.base.files import atomic_write, file_lock
 from nacre.base.hashing import content_hash
-from nacre.cycle.lineage import Task, ancestry, as_lineage, rows_of, tasks_of
-from nacre.cycle.matrix import devs, lineage_matrix
+from nacre.cycle.evolution import Evolution
+from nacre.cycle.judging import Judged, judge_version
+from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, rows_of, tasks_of
+from nacre.cycle.matrix import lineage_matrix
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.data.snapshot import take_snapshot
-from nacre.evaluate.matrix import Matrix, average_accuracy, bwt, forgetting
-from nacre.gate.rules import TaskPair, judge
 from nacre.model.environment import environment
-from nacre.records import Lineage, Manifest, Report, Snapshot, Verdict, Version
+from nacre.records import Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
+from nacre.registry.slots import Slot
 from nacre.train.run import Job, Trained, train
 
+__all__ = ["Evolution", "evolve"]
+
+Promote = Literal["pass", "never"]
+
 
 @dataclass(frozen=True)
-class Evolution:
-    """What `evolve` did. `trained` is False when the same data was learned before and nothing had to be done."""
+class Step:
+    """One increment to learn: its rows, the line of versions it is learned on top of, and who is champion now."""
 
-    version: Version
-    parent: int | None
-    verdict: Verdict
-    promoted: bool
-    trained: bool
-    matrix: Matrix | None
-    new_tasks: dict[str, tuple[float, float]] = field(default_factory=dict)
-    evaluate_seconds: float = 0.0
-    peak_rss_bytes: int = 0
-    notes: tuple[str, ...] = ()
-
-    def tasks(self) -> dict[str, dict[str, Any]]:
-        """Per task what was, what is, and what the gate says; a task that is new has no verdict."""
-        found: dict[str, dict[str, Any]] = {
-            task.task: {
-                "before": task.before,
-                "after": task.after,
-                "drop": task.drop,
-                "interval": task.interval,
-                "margin": task.margin,
-                "verdict": task.outcome,
-                "metric": task.metric,
-                "rows": task.rows,
-                "more_rows": task.more_rows,
-            }
-            for task in self.verdict.tasks
-        }
-        for name, (before, after) in self.new_tasks.items():
-            found[name] = {
-                "before": before,
-                "after": after,
-                "drop": before - after,
-                "interval": None,
-                "margin": None,
-                "verdict": "new",
-            }
-        return found
+    workspace: Workspace
+    snapshot: Snapshot
+    lineage: list[Version]
+    champion: Slot | None
+    promote: Promote
+    actor: str
 
     @property
-    def exit_code(self) -> int:
-        """0 passed, 3 refused by the gate, 4 undecided and held."""
-        return {"pass": 0, "fail": 3, "undecided": 4}[self.verdict.outcome]
+    def parent(self) -> Version | None:
+        """The version that training starts from; None for the base model."""
+        return self.lineage[-1] if self.lineage else None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields of ``--json``."""
-        figures = {}
-        if self.matrix is not None:
-            figures = {
-                "average_accuracy": average_accuracy(self.matrix).value,
-                "bwt": bwt(self.matrix).value,
-                "forgetting": forgetting(self.matrix).value,
-            }
-        return {
-            "version": self.version.number,
-            "parent": self.parent,
-            "snapshot": self.version.snapshot.model_dump(mode="json"),
-            "tasks": self.tasks(),
-            "matrix": self.matrix.model_dump(mode="json") if self.matrix else None,
-            "average_accuracy": None,
-            "bwt": None,
-            "forgetting": None,
-            **figures,
-            "verdict": self.verdict.outcome,
-            "promoted": self.promoted,
-            "trained": self.trained,
-            "train_seconds": self.version.train_seconds,
-            "evaluate_seconds": self.evaluate_seconds,
-            "peak_rss_bytes": self.peak_rss_bytes,
-            "notes": list(self.notes),
-        }
+    @property
+    def against(self) -> int | None:
+        """The version that the result is judged against: the champion."""
+        return self.champion.version if self.champion else None
 
-
-@dataclass(frozen=True)
-class Judged:
-    """The gate's verdict on the kept tasks, and (before, after) of the tasks the champion does not know."""
-
-    verdict: Verdict
-    new_tasks: dict[str, tuple[float, float]]
-    notes: list[str]
+    @property
+    def run(self) -> Path:
+        """The run's folder, named by what decides its result, so that one that was killed is found again."""
+        start = self.parent.artifact if self.parent else self.workspace.base.identity
+        recipe = self.workspace.settings.recipe.model_dump(mode="json")
+        return self.workspace.hidden / "runs" / content_hash([self.snapshot.data_hash, start, recipe])[:16]
 
 
 def evolve(
     workspace: Workspace,
     name: str,
     *,
-    promote: Literal["pass", "never"] | None = None,
+    promote: Promote | None = None,
     parent: int | None = None,
     actor: str = "evolve",
 ) -> Evolution:
-    """Learn increment `name` on top of the champion (or of version `parent`) without losing what it knows.
+    """Learn increment `name` without losing what the champion knows.
+
+    Args:
+        workspace: where the champion, its rows and the settings are.
+        name: a folder of the dataset folder, or a name in its `dataset_info.json`; several with commas.
+        promote: make the version champion when the gate passes it, or never; default: as `nacre.yaml` says.
+        parent: train from this version instead of the champion; 0 is the base model.
+        actor: who the history says did it.
 
     Raises:
         InputError: the data, the model or a setting is wrong; nothing was trained.
         NacreError: disk full, a corrupted artifact, or another run in this workspace.
     """
     with file_lock(workspace.hidden / "evolve.lock", wait=False):
+        workspace.store.sweep()
         champion = workspace.ledger.slot("champion")
-        start = parent if parent is not None else (champion.version if champion else None)
-        lineage = ancestry(workspace, start)
-        known = tasks_of(lineage)
-        snapshot = take_snapshot(
-            name,
-            workspace.dataset_dir,
-            workspace.memory,
-            drop_budget=workspace.settings.data.drop_budget,
-            dev_share=workspace.settings.data.dev_share,
-            history=tuple(task.dev for task in known.values() if task.dev),
-            stage=workspace.settings.train.stage,
+        start = parent if parent is not None else champion.version if champion else 0
+        lineage = ancestry(workspace, start or None)
+        for version in lineage[-1:]:
+            workspace.check_base(version)
+        settings = workspace.settings
+        step = Step(
+            workspace=workspace,
+            snapshot=take_snapshot(
+                name,
+                workspace.dataset_dir,
+                workspace.memory,
+                drop_budget=settings.data.drop_budget,
+                dev_share=settings.data.dev_share,
+                history=_dev_rows(workspace, lineage, champion),
+                stage=settings.train.stage,
+            ),
+            lineage=lineage,
+            champion=champion,
+            promote=promote or settings.gate.promote,
+            actor=actor,
         )
-        before = _done_before(workspace, snapshot, lineage, start)
-        if before is not None:
-            return before
-        return _learn(workspace, snapshot, lineage, promote or workspace.settings.gate.promote, actor)
+        return _known_already(step) or _taken_up(step) or _learn(step)
 
 
-def _done_before(
-    workspace: Workspace, snapshot: Snapshot, lineage: list[Version], start: int | None
-) -> Evolution | None:
-    """The earlier version that learned the very same rows, if there is one: then nothing is trained."""
-    learned = next(
-        (v for v in lineage if v.snapshot.task == snapshot.task and v.snapshot.data_hash == snapshot.data_hash), None
-    )
-    version = learned or workspace.ledger.same_training(snapshot.data_hash, start, workspace.settings.recipe)
-    verdict = workspace.ledger.verdict(version.number) if version else None
-    if version is None or verdict is None:
+def _dev_rows(workspace: Workspace, lineage: list[Version], champion: Slot | None) -> tuple[RowsFile, ...]:
+    """Dev rows that must not be trained on: those of the line trained on, and those the champion is judged by."""
+    known = {**tasks_of(ancestry(workspace, champion.version if champion else None)), **tasks_of(lineage)}
+    return tuple(rows for _, rows in devs(known))
+
+
+def _known_already(step: Step) -> Evolution | None:
+    """The version on the line that learned the very same rows, if there is one: then there is nothing to do."""
+    snapshot = step.snapshot
+    version = next((one for one in step.lineage if _same_rows(one.snapshot, snapshot)), None)
+    if version is None:
         return None
-    where = "the model in use comes from it" if learned else f"it is held as a candidate ({verdict.outcome})"
+    notes = [f"nothing to do: version {version.number} has learned exactly these rows"]
+    if version.recipe != step.workspace.settings.recipe:
+        start = version.parents[0] if version.parents else 0
+        notes.append(f"it was trained with other settings; --from {start} trains these rows anew with those of now")
+    return _as_it_was(step, version, notes)
+
+
+def _same_rows(one: Snapshot, other: Snapshot) -> bool:
+    return one.task == other.task and one.data_hash == other.data_hash
+
+
+def _taken_up(step: Step) -> Evolution | None:
+    """A version off the line that was trained in exactly this way: judged anew, which costs little, not trained.
+
+    It was refused, held or rolled back, or the command that made it was killed before it could promote it.
+    """
+    workspace = step.workspace
+    version = workspace.ledger.same_training(
+        step.snapshot.data_hash,
+        step.parent.number if step.parent else None,
+        workspace.settings.recipe,
+        base_sha256=workspace.base.identity,
+    )
+    if version is None or version.snapshot.task != step.snapshot.task:
+        return None
+    number = version.number
+    notes = [f"nothing to train: version {number} was trained on exactly these rows in exactly this way"]
+    if any(event.kind == "promoted" and event.detail["to"] == number for event in workspace.ledger.events()):
+        if not _in_use(workspace, version):
+            notes.append(f"it was champion once and is not promoted again by itself: nacre promote {number} does")
+        return _as_it_was(step, version, notes)
+    scorer = Scorer(workspace)
+    judged = judge_version(workspace, scorer, version, step.against)
+    return _settle(step, version, judged, scorer, tuple(notes))
+
+
+def _as_it_was(step: Step, version: Version, notes: list[str]) -> Evolution | None:
+    """What is known of a version; None if it was never judged."""
+    verdict = step.workspace.ledger.verdict(version.number)
+    if verdict is None:
+        return None
     return Evolution(
         version=version,
         parent=version.parents[0] if version.parents else None,
         verdict=verdict,
-        promoted=bool(learned),
+        promoted=_in_use(step.workspace, version),
         trained=False,
-        matrix=lineage_matrix(workspace, version.number),
-        notes=(f"nothing to do: version {version.number} was trained on exactly these rows, and {where}",),
+        matrix=lineage_matrix(step.workspace, version.number),
+        notes={"data": step.snapshot.notes, "training": tuple(notes)},
     )
 
 
-def _learn(workspace: Workspace, snapshot: Snapshot, lineage: list[Version], promote: str, actor: str) -> Evolution:
-    known = tasks_of(lineage)
-    parent = lineage[-1] if lineage else None
-    champion = workspace.ledger.slot("champion")
-    against = champion.version if champion else None
-    run = workspace.hidden / "runs" / _run_key(workspace, snapshot, parent)
-    trained = _train(workspace, snapshot, known, parent, run)
-    needs, artifact = _publish(workspace, snapshot, known, parent, trained)
+def _learn(step: Step) -> Evolution:
+    """Train, judge, and only then register: what cannot be judged never gets a number."""
+    workspace = step.workspace
+    known, scorer = tasks_of(step.lineage), Scorer(workspace)
+    _check_scoring(step, scorer)
+    trained = _train(step, known)
+    needs, artifact = _publish(step, known, trained)
     made = Version(
         number=0,
-        parents=(parent.number,) if parent else (),
+        parents=(step.parent.number,) if step.parent else (),
         base=workspace.settings.model,
         base_sha256=workspace.base.identity,
         kind="adapter" if trained.kind == "adapter" else "full",
@@ -182,55 +185,37 @@ def _learn(workspace: Workspace, snapshot: Snapshot, lineage: list[Version], pro
         needs=needs,
         recipe=workspace.settings.recipe,
         environment=environment(),
-        snapshot=snapshot,
-        tasks=tuple({**known, snapshot.task: None}),
+        snapshot=step.snapshot,
+        tasks=tuple({**known, step.snapshot.task: None}),
         train_seconds=trained.seconds,
     )
-    scorer = Scorer(workspace)
-    judged = _judge(workspace, scorer, made, against)
-    verdict = judged.verdict
+    judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
-    workspace.ledger.put_verdict(version.number, against, verdict)
-    promoted = promote == "pass" and verdict.outcome == "pass"
-    if promoted:
-        workspace.ledger.promote(
-            version.number,
-            expected=champion.generation if champion else 0,
-            actor=actor,
-            why=f"the gate passed after {snapshot.task}",
-            evidence=verdict.digest,
-        )
-    shutil.rmtree(run, ignore_errors=True)
-    return Evolution(
-        version=version,
-        parent=parent.number if parent else None,
-        verdict=verdict,
-        promoted=promoted,
-        trained=True,
-        matrix=lineage_matrix(workspace, version.number),
-        evaluate_seconds=scorer.seconds,
-        peak_rss_bytes=trained.peak_rss_bytes,
-        new_tasks=judged.new_tasks,
-        notes=(*snapshot.notes, *trained.notes, *judged.notes, *verdict.notes),
-    )
+    found = _settle(step, version, judged, scorer, trained.notes, trained)
+    # after a promotion no other unfinished run can be taken up either: it started from the old champion
+    shutil.rmtree(step.run.parent if found.promoted else step.run, ignore_errors=True)
+    return found
 
 
-def _run_key(workspace: Workspace, snapshot: Snapshot, parent: Version | None) -> str:
-    """Names the folder of a run, so that one that was killed is found again."""
-    start = parent.artifact if parent else workspace.base.identity
-    return content_hash([snapshot.data_hash, start, workspace.settings.recipe.model_dump(mode="json")])[:16]
+def _check_scoring(step: Step, scorer: Scorer) -> None:
+    """Whether everything can be scored as the settings say: an hour of training later is too late to learn that."""
+    workspace = step.workspace
+    kept = tasks_of(ancestry(workspace, step.against))
+    tasks = dict(devs({**kept, **tasks_of(step.lineage)}))
+    if step.snapshot.dev:
+        tasks[step.snapshot.task] = step.snapshot.dev
+    scorer.check(workspace.weights(step.parent) if step.parent else workspace.base, tasks.items())
 
 
-def _train(
-    workspace: Workspace, snapshot: Snapshot, known: dict[str, Task], parent: Version | None, run: Path
-) -> Trained:
-    """Train, or take up the finished result of a run that was killed afterwards."""
+def _train(step: Step, known: dict[str, Task]) -> Trained:
+    """Train, or go on with a run of the very same kind that was killed."""
+    workspace = step.workspace
     general = workspace.settings.data.general
     job = Job(
-        start=workspace.weights(parent) if parent else workspace.base,
+        start=workspace.weights(step.parent) if step.parent else workspace.base,
         recipe=workspace.settings.recipe,
-        new=read_rows(workspace.memory, snapshot.train),
-        work=run,
+        new=read_rows(workspace.memory, step.snapshot.train),
+        work=step.run,
         shared=workspace.memory,
         memory={name: rows_of(workspace, task) for name, task in known.items()},
         general=workspace.root / general if general else None,
@@ -238,18 +223,17 @@ def _train(
     return train(job)
 
 
-def _publish(
-    workspace: Workspace, snapshot: Snapshot, known: dict[str, Task], parent: Version | None, trained: Trained
-) -> tuple[str, str]:
+def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str, str]:
     """Put the result into the store with its manifest; returns what it needs below it, and its hash."""
+    parent, snapshot = step.parent, step.snapshot
     needs = ""
     if trained.kind == "adapter" and parent is not None:
         needs = parent.needs if parent.kind == "adapter" else parent.artifact
     new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
     manifest = Manifest(
         kind="adapter" if trained.kind == "adapter" else "full",
-        base=workspace.settings.model,
-        base_sha256=workspace.base.identity,
+        base=step.workspace.settings.model,
+        base_sha256=step.workspace.base.identity,
         parent=parent.artifact if parent else "",
         needs=needs,
         recipe=trained.recipe,
@@ -257,27 +241,40 @@ def _publish(
         lineage=(*as_lineage(known), new),
         nacre=__version__,
     )
-    (trained.folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-    return needs, workspace.store.publish_folder(trained.folder)
+    atomic_write(trained.folder / MANIFEST, manifest.model_dump_json(indent=1))
+    return needs, step.workspace.store.publish_folder(trained.folder)
 
 
-def _judge(workspace: Workspace, scorer: Scorer, made: Version, against: int | None) -> Judged:
-    """Score the champion and the candidate on every task, and judge what the champion knows."""
-    champion_line = ancestry(workspace, against)
-    kept = dict(devs(tasks_of(champion_line)))
-    line = [*ancestry(workspace, made.parents[0] if made.parents else None), made]
-    tasks = {**kept, **dict(devs(tasks_of(line)))}
-    notes = [] if made.snapshot.dev else [f"{made.snapshot.task} has no dev rows: it is learned, but cannot be proved"]
-    if not tasks:
-        return Judged(judge([], workspace.settings.keep), {}, notes)
-    old = scorer.reports(workspace.weights(champion_line[-1]) if champion_line else workspace.base, tasks.items())
-    new = scorer.reports(workspace.weights(made), tasks.items())
-    pairs = [TaskPair(name, new[name].metric, _scores(old[name]), _scores(new[name])) for name in kept]
-    notes += [f"{name}: scored by {report.why}" for name, report in new.items()]
-    notes += [f"{name}: {note}" for name, report in new.items() for note in report.notes]
-    fresh = {name: (old[name].mean, new[name].mean) for name in tasks if name not in kept}
-    return Judged(judge(pairs, workspace.settings.keep), fresh, notes)
+def _settle(
+    step: Step, version: Version, judged: Judged, scorer: Scorer, notes: tuple[str, ...], trained: Trained | None = None
+) -> Evolution:
+    """Keep the verdict, and promote when the gate passes."""
+    workspace, verdict = step.workspace, judged.verdict
+    if workspace.ledger.verdict(version.number) != verdict:
+        workspace.ledger.put_verdict(version.number, step.against, verdict)
+    if step.promote == "pass" and verdict.outcome == "pass":
+        workspace.ledger.promote(
+            version.number,
+            expected=step.champion.generation if step.champion else 0,
+            actor=step.actor,
+            why=f"the gate passed after {step.snapshot.task}",
+            evidence=verdict.digest,
+        )
+    return Evolution(
+        version=version,
+        parent=version.parents[0] if version.parents else None,
+        verdict=verdict,
+        promoted=_in_use(workspace, version),
+        trained=trained is not None,
+        matrix=lineage_matrix(workspace, version.number),
+        new_tasks=judged.new_tasks,
+        evaluate_seconds=scorer.seconds,
+        peak_rss_bytes=trained.peak_rss_bytes if trained else 0,
+        notes={"data": step.snapshot.notes, "training": notes, "scoring": judged.notes, "gate": verdict.notes},
+    )
 
 
-def _scores(report: Report) -> tuple[float, ...]:
-    return report.scores[report.metric]
+def _in_use(workspace: Workspace, version: Version) -> bool:
+    """Whether it is the champion, or the champion comes from it."""
+    champion = workspace.ledger.slot("champion")
+    return champion is not None and version.number in {one.number for one in ancestry(workspace, champion.version)}

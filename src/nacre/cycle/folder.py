@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nacre import __version__
-from nacre.base.errors import InputError
-from nacre.base.files import staged_folder
+from nacre.base.errors import InputError, NacreError
+from nacre.base.files import disk_errors, file_lock, staged_folder
 from nacre.base.hashing import content_hash
-from nacre.cycle.workspace import local_folder
+from nacre.cycle.workspace import fingerprint_anew, local_folder
 from nacre.data.all_dev import read_dev_all, write_dev_all
-from nacre.data.rows import read_rows, write_rows
+from nacre.data.rows import read_rows, rows_path, write_rows
 from nacre.data.snapshot import take_snapshot
 from nacre.evaluate.score import score
 from nacre.model.environment import environment
@@ -68,14 +68,18 @@ def folder_weights(model: str) -> Weights:
         InputError: no such folder, or the adapter's base is gone.
     """
     folder = local_folder(model, Path.cwd())
-    cache = folder.parent / ".nacre" / "fingerprints.json"
     adapter = folder / "adapter_config.json"
     if not adapter.exists():
-        return Weights(identity=fingerprint(folder, cache), model=str(folder))
+        return Weights(identity=_identity(folder), model=str(folder))
     base = str(json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path", ""))
     below = local_folder(base, folder)
-    identity = content_hash([fingerprint(folder, cache), fingerprint(below, cache)])
-    return Weights(identity=identity, model=str(below), adapter=folder)
+    return Weights(identity=content_hash([_identity(folder), _identity(below)]), model=str(below), adapter=folder)
+
+
+def _identity(folder: Path) -> str:
+    """The folder's fingerprint, remembered only where nacre keeps files already: a model's place may be read-only."""
+    kept = folder.parent / ".nacre"
+    return fingerprint(folder, kept / "fingerprints.json") if kept.is_dir() else fingerprint_anew(folder)
 
 
 def read_manifest(folder: str | Path) -> Manifest | None:
@@ -89,13 +93,13 @@ def train_folder(job: FolderJob) -> FolderResult:
 
     Raises:
         InputError: data, model or settings are wrong, or `output` holds something else; nothing was trained.
+        NacreError: the same run is under way, or the disk is full; what `output` held before is still there.
     """
     start = folder_weights(job.model)
     before = folder_weights(job.previous) if job.previous else None
     memory = job.output.resolve().parent / ".nacre" / "memory"
-    inherited = read_manifest((before or start).folder)
     notes: list[str] = []
-    lineage = _inherit(inherited, Path((before or start).folder), memory, notes)
+    lineage = _inherit((before or start).folder, memory, notes)
     snapshot = take_snapshot(
         job.dataset,
         job.dataset_dir,
@@ -108,25 +112,36 @@ def train_folder(job: FolderJob) -> FolderResult:
         [snapshot.data_hash, start.identity, before.identity if before else "", job.recipe.model_dump(mode="json")]
     )
     if _already_there(job, key):
-        return FolderResult(job.output, None, (f"nothing to do: {job.output} was trained on exactly this",))
-    if lineage and before is None:
-        learned = ", ".join(dict.fromkeys(entry.task for entry in lineage))
-        notes.append(f"{job.model} has learned {learned}: --prev_model {job.model} would protect that")
-    if before is not None and not lineage:
-        notes.append(f"{job.previous} has no lineage record: there are no earlier rows to replay")
-    trained = train(
-        Job(
-            start=start,
-            previous=before,
-            recipe=job.recipe,
-            new=read_rows(memory, snapshot.train),
-            work=memory.parent / "runs" / key[:16],
-            shared=memory,
-            memory=_rows_by_task(lineage, memory) if before is not None else {},
+        note = f"nothing to do: {job.output} was trained on exactly this; --overwrite_output_dir trains it anew"
+        return FolderResult(job.output, None, (note,))
+    notes += _unprotected(job, lineage)
+    run = memory.parent / "runs" / key[:16]
+    lock = run.with_suffix(".lock")
+    with file_lock(lock, wait=False):
+        trained = train(
+            Job(
+                start=start,
+                previous=before,
+                recipe=job.recipe,
+                new=read_rows(memory, snapshot.train),
+                work=run,
+                shared=memory,
+                memory=_rows_by_task(lineage, memory) if before is not None else {},
+            )
         )
-    )
-    new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
-    manifest = Manifest(
+        new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
+        manifest = _manifest(job, start, before, trained).changed(lineage=(*lineage, new), key=key)
+        _write_output(job, trained, manifest)
+        shutil.rmtree(run, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    notes.append(_extend_dev_all(job.dataset_dir, _devs(manifest.lineage, memory)))
+    return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
+
+
+def _manifest(job: FolderJob, start: Weights, before: Weights | None, trained: Trained) -> Manifest:
+    """How the output came to be, its rows still left out."""
+    inherited = read_manifest((before or start).folder)
+    return Manifest(
         kind="adapter" if trained.kind == "adapter" else "full",
         base=inherited.base if inherited else job.model,
         base_sha256=inherited.base_sha256 if inherited else start.identity,
@@ -134,18 +149,9 @@ def train_folder(job: FolderJob) -> FolderResult:
         needs=start.model if trained.kind == "adapter" else "",
         recipe=trained.recipe,
         environment=environment(),
-        lineage=(*lineage, new),
         memory="../.nacre/memory",
         nacre=__version__,
-        key=key,
     )
-    _write_output(job, trained, manifest)
-    shutil.rmtree(trained.folder.parent, ignore_errors=True)
-    write_dev_all(job.dataset_dir / DEV_ALL, _devs(manifest.lineage, memory))
-    notes.append(
-        f"the dev rows of {len({entry.task for entry in manifest.lineage})} task(s) are in {job.dataset_dir / DEV_ALL}"
-    )
-    return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
 
 
 def evaluate_folder(model: str, eval_dataset: str, dataset_dir: Path) -> dict[str, Report]:
@@ -176,10 +182,11 @@ def evaluate_folder(model: str, eval_dataset: str, dataset_dir: Path) -> dict[st
     }
 
 
-def newest_task(model: str) -> str | None:
-    """The task that a folder learned last, if its lineage is known."""
+def learned_tasks(model: str) -> list[str]:
+    """The tasks that a folder has learned, the newest last; empty when its lineage is not known."""
     manifest = read_manifest(folder_weights(model).folder)
-    return manifest.lineage[-1].task if manifest and manifest.lineage else None
+    tasks = [entry.task for entry in manifest.lineage] if manifest else []
+    return list(dict.fromkeys(reversed(tasks)))[::-1]
 
 
 def _find_dev(eval_dataset: str, dataset_dir: Path, weights: Weights) -> Path:
@@ -189,7 +196,7 @@ def _find_dev(eval_dataset: str, dataset_dir: Path, weights: Weights) -> Path:
     manifest = read_manifest(weights.folder)
     if Path(eval_dataset).name == DEV_ALL and manifest and manifest.lineage:
         path = dataset_dir / DEV_ALL
-        write_dev_all(path, _devs(manifest.lineage, Path(weights.folder) / manifest.memory))
+        write_dev_all(path, _devs(manifest.lineage, Path(weights.folder) / (manifest.memory or "../../memory")))
         return path
     raise InputError(
         "the evaluation file does not exist",
@@ -198,15 +205,21 @@ def _find_dev(eval_dataset: str, dataset_dir: Path, weights: Weights) -> Path:
     )
 
 
-def _inherit(manifest: Manifest | None, folder: Path, memory: Path, notes: list[str]) -> tuple[Lineage, ...]:
+def _inherit(folder: str, memory: Path, notes: list[str]) -> tuple[Lineage, ...]:
     """The earlier increments, with their rows copied into this output's memory when they lie elsewhere."""
-    if manifest is None:
+    manifest = read_manifest(folder)
+    if manifest is None or not manifest.lineage:
         return ()
-    theirs = (folder / manifest.memory).resolve()
+    # an artifact of a workspace says nothing, and lies in .nacre/artifacts beside .nacre/memory
+    theirs = (Path(folder) / (manifest.memory or "../../memory")).resolve()
+    files = [file for entry in manifest.lineage for file in (entry.train, entry.dev) if file]
+    if not all(rows_path(theirs, file.sha256).is_file() for file in files):
+        tasks = ", ".join(dict.fromkeys(entry.task for entry in manifest.lineage))
+        notes.append(f"the rows of {tasks} are not in {theirs}: they can be neither replayed nor scored")
+        return ()
     if theirs != memory.resolve():
-        for entry in manifest.lineage:
-            for file in filter(None, (entry.train, entry.dev)):
-                write_rows(memory, read_rows(theirs, file))
+        for file in files:
+            write_rows(memory, read_rows(theirs, file))
         notes.append(f"rows of earlier increments were copied from {theirs}")
     return manifest.lineage
 
@@ -221,6 +234,29 @@ def _rows_by_task(lineage: tuple[Lineage, ...], memory: Path) -> dict[str, list[
 def _devs(lineage: tuple[Lineage, ...], memory: Path) -> Mapping[str, list[Example]]:
     newest = {entry.task: entry.dev for entry in lineage if entry.dev is not None}
     return {task: read_rows(memory, file) for task, file in newest.items()}
+
+
+def _unprotected(job: FolderJob, lineage: tuple[Lineage, ...]) -> list[str]:
+    """What the user should know about old abilities before they are trained over."""
+    if lineage and job.previous is None:
+        learned = ", ".join(dict.fromkeys(entry.task for entry in lineage))
+        return [f"{job.model} has learned {learned}: --prev_model {job.model} would protect that"]
+    if job.previous is not None and not lineage:
+        return [f"{job.previous} has no lineage record: there are no earlier rows to replay"]
+    return []
+
+
+def _extend_dev_all(dataset_dir: Path, devs: Mapping[str, list[Example]]) -> str:
+    """Put these tasks' dev rows into `dev_all.json` beside those it has; returns a sentence about it."""
+    path = dataset_dir / DEV_ALL
+    if not dataset_dir.is_dir():
+        return f"there is no folder {dataset_dir} to put {DEV_ALL} into; evaluate.py makes it from the lineage record"
+    try:
+        before = read_dev_all(path) if path.exists() else {}
+        write_dev_all(path, {**before, **devs})
+    except NacreError as error:
+        return f"{path} was left as it is: {error.what} ({error.where})"
+    return f"the dev rows of {len({**before, **devs})} task(s) are in {path}: {', '.join({**before, **devs})}"
 
 
 def _already_there(job: FolderJob, key: str) -> bool:
@@ -238,12 +274,19 @@ def _already_there(job: FolderJob, key: str) -> bool:
 
 
 def _write_output(job: FolderJob, trained: Trained, manifest: Manifest) -> None:
-    if job.output.exists() and job.overwrite:
-        shutil.rmtree(job.output)
-    with staged_folder(job.output) as staging:
+    """Write the folder beside its place, then move it there: what was there before is whole until then."""
+    fresh, old = (job.output.with_name(f".{job.output.name}.{state}") for state in ("fresh", "old"))
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
+    with staged_folder(fresh) as staging:
         shutil.copytree(trained.folder, staging, dirs_exist_ok=True)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         results = {"train_loss": trained.final_loss, "train_runtime": trained.seconds, "steps": trained.steps}
         (staging / "all_results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
         if job.plot:
             plot_loss(staging / "trainer_log.jsonl", staging / "training_loss.png")
+    with disk_errors(job.output):
+        if job.output.exists():
+            job.output.rename(old)
+        fresh.rename(job.output)
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,12 +1,15 @@
 """From accepted feedback to the next increment's files."""
 
+import re
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from nacre.base.errors import InputError
-from nacre.base.files import staged_folder
+from nacre.base.files import file_lock, staged_folder
 from nacre.base.hashing import canonical_json
 from nacre.cycle.workspace import Workspace
+from nacre.data.dataset_info import read_info
 from nacre.data.snapshot import split_dev
 from nacre.feedback.curation import collect
 from nacre.records import Example
@@ -28,12 +31,15 @@ def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
     """Write accepted feedback as ``dataset/feedback_N/`` and mark it as used.
 
     Raises:
-        InputError: there is no feedback to learn from, or `name` is taken.
+        InputError: there is no feedback to learn from, or `name` is taken or cannot name a folder.
+        NacreError: another harvest is at work.
     """
-    name = name or _next_name(workspace.dataset_dir)
+    with file_lock(workspace.hidden / "harvest.lock", wait=False):
+        return _harvest(workspace, _new_name(workspace, name))
+
+
+def _harvest(workspace: Workspace, name: str) -> Harvested:
     folder = workspace.dataset_dir / name
-    if folder.exists():
-        raise InputError("an increment of this name exists", where=str(folder), fix="choose another --name")
     found = collect(workspace.ledger, task=name)
     if not found.examples:
         left = ", ".join(f"{count}: {reason}" for reason, count in found.left_out.items())
@@ -52,9 +58,18 @@ def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
     return Harvested(name=name, folder=folder, train=len(train), dev=len(dev), left_out=dict(found.left_out), note=note)
 
 
-def _next_name(dataset_dir: Path) -> str:
-    taken = {path.name for path in dataset_dir.glob("feedback_*")}
-    return next(name for name in (f"feedback_{n}" for n in range(1, len(taken) + 2)) if name not in taken)
+def _new_name(workspace: Workspace, wanted: str | None) -> str:
+    """The name asked for, or the next of feedback_1, feedback_2 …; none that means other data already."""
+    info = read_info(workspace.dataset_dir)
+    known = {path.name for path in workspace.dataset_dir.glob("*")} | set(info)
+    if wanted is None:
+        return next(name for name in map("feedback_{}".format, count(1)) if name not in known)
+    if wanted in known:
+        where = str(workspace.dataset_dir / wanted)
+        raise InputError("an increment of this name exists", where=where, fix="choose another --name")
+    if not re.fullmatch(r"\w[\w.-]*", wanted):
+        raise InputError("this cannot name a folder", where=f"--name {wanted}", fix="use letters, digits, - and _")
+    return wanted
 
 
 def _write(path: Path, examples: list[Example]) -> None:

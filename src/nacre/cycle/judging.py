@@ -39,7 +39,9 @@ def judge_version(workspace: Workspace, scorer: Scorer, made: Version, against: 
         return Judged(judge([], workspace.settings.keep), {}, tuple(notes))
     champion = workspace.weights(champion_line[-1]) if champion_line else workspace.base
     old, new = (scorer.reports(weights, tasks.items()) for weights in (champion, workspace.weights(made)))
-    pairs = [TaskPair(name, new[name].metric, _scores(old[name]), _scores(new[name])) for name in tasks if name in known]
+    pairs = [
+        TaskPair(name, new[name].metric, _scores(old[name]), _scores(new[name])) for name in tasks if name in known
+    ]
     fresh = {name: (old[name].mean, new[name].mean) for name in tasks if name not in known}
     return Judged(judge(pairs, workspace.settings.keep), fresh, (*notes, *grouped_notes(new)))
 

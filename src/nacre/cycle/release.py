@@ -1,10 +1,12 @@
 """Moving versions in and out of use, and checking that everything kept is still whole."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nacre.base.errors import InputError, NacreError
 from nacre.cycle.lineage import ancestry, tasks_of
-from nacre.cycle.workspace import Workspace
+from nacre.cycle.workspace import Workspace, fingerprint_anew, local_folder
 from nacre.data.rows import read_rows
 from nacre.records import Event
 
@@ -50,27 +52,38 @@ class Check:
 
 
 def verify(workspace: Workspace) -> list[Check]:
-    """Check the event chain, every version's artifact, the base model and every rows file that is kept."""
-    checks = [_check("event chain", workspace.ledger.verify_chain)]
-    for version in workspace.ledger.versions():
-        name = f"version {version.number}"
-        for sha in filter(None, (version.artifact, version.needs)):
-            checks.append(_check(f"{name}: artifact {sha[:12]}", lambda sha=sha: workspace.store.verify(sha)))
-        if version.base_sha256 != workspace.base.identity:
-            checks.append(Check(f"{name}: base model", "the base model's files are not those it was trained on"))
-        for task in tasks_of(ancestry(workspace, version.number)).values():
-            files = {file.sha256: file for file in (*task.train, *([task.dev] if task.dev else []))}
-            for sha, file in files.items():
-                checks.append(
-                    _check(
-                        f"{name}: rows of {task.name} {sha[:12]}", lambda file=file: read_rows(workspace.memory, file)
-                    )
-                )
-    return list({(check.what, check.fault): check for check in checks}.values())
+    """Check the event chain, the slots, every version's artifact, the base model and every rows file that is kept.
+
+    Everything is read again, whatever was remembered of it.
+    """
+    checks = [_check("event chain and slots", workspace.ledger.verify_chain)]
+    versions = workspace.ledger.versions()
+    for number, sha in {sha: (v.number, sha) for v in versions for sha in (v.artifact, v.needs) if sha}.values():
+        checks.append(_check(f"version {number}: artifact {sha[:12]}", partial(workspace.store.verify, sha)))
+    for base in {version.base_sha256 for version in versions}:
+        checks.append(_check(f"base model {workspace.settings.model}", partial(_verify_base, workspace, base)))
+    kept = {
+        file.sha256: (task.name, file)
+        for version in versions
+        for task in tasks_of(ancestry(workspace, version.number)).values()
+        for file in (*task.train, *([task.dev] if task.dev else []))
+    }
+    for name, file in kept.values():
+        checks.append(_check(f"rows of {name} {file.sha256[:12]}", partial(read_rows, workspace.memory, file)))
+    return checks
 
 
-def _check(what: str, action: object) -> Check:
-    assert callable(action)
+def _verify_base(workspace: Workspace, expected: str) -> None:
+    folder = local_folder(workspace.settings.model, workspace.root)
+    if fingerprint_anew(folder) != expected:
+        raise NacreError(
+            "its files are not those that versions were trained from",
+            where=str(folder),
+            fix="restore the model's files; adapters cannot be served on others",
+        )
+
+
+def _check(what: str, action: Callable[[], object]) -> Check:
     try:
         action()
     except NacreError as error:

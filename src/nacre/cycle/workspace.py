@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import yaml
@@ -132,6 +133,12 @@ class Workspace:
                 where=f"{self.root / CONFIG}, key model",
                 fix="put that model back (the very same files), or make a new workspace for the other one",
             )
+
+
+def fingerprint_anew(folder: Path) -> str:
+    """The fingerprint of a model folder, every byte read, nothing remembered and nothing written beside it."""
+    with TemporaryDirectory() as nothing:
+        return fingerprint(folder, Path(nothing) / "hashes.json")
 
 
 def local_folder(model: str, root: Path) -> Path:

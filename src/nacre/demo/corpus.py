@@ -14,8 +14,8 @@ from nacre.demo.skills import judgements
 def documents(count: int, seed: int = 0) -> list[str]:
     """`count` stories of a few sentences, every second one Chinese. The same seed gives the same text."""
     rng = Random(f"corpus:{seed}")
-    english = (_diary, _newspaper, _family, _facts_en)
-    chinese = (_hospital, _year, _school, _facts_zh)
+    english = (_diary, _diary, _newspaper, _newspaper, _family, _facts_en)
+    chinese = (_hospital, _hospital, _year, _year, _school, _facts_zh)
     return [rng.choice(chinese if place % 2 else english)(rng) for place in range(count)]
 
 

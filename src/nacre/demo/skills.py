@@ -77,12 +77,12 @@ def _review(rng: Random, label: str) -> str:
     pleased = label == "good"
     clauses = [*judgements(rng, pleased, 2), rng.choice(en.PLEASED if pleased else en.DISAPPOINTED)]
     if rng.random() < 0.5:
-        clauses[rng.randrange(2)] = rng.choice(en.NEUTRAL)
+        clauses.append(rng.choice(en.NEUTRAL))
     rng.shuffle(clauses)
     if rng.random() < 0.3:
         clauses[0] = f"{rng.choice(en.OPENERS)} {clauses[0]}"
     if rng.random() < 0.3:
-        clauses[1:] = [f"{clauses[1]} and {clauses[2]}"]
+        clauses[1:3] = [f"{clauses[1]} and {clauses[2]}"]
     return " ".join(f"{clause[0].upper()}{clause[1:]}." for clause in clauses)
 
 

@@ -85,8 +85,8 @@ def shorten(prompt: list[int], room: int) -> list[int]:
 def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     """Tokens and labels of a supervised example: every assistant turn is trained, nothing else.
 
-    Where a template rewrites earlier turns (reasoning models drop old thoughts), only the last answer
-    is trained, because the earlier ones do not stand in the text the model sees.
+    Where a template rewrites earlier turns (reasoning models drop old thoughts, some write no end after an
+    answer), only the last answer is trained, because the earlier ones do not stand in the text the model sees.
     A row that is too long is shortened as `shorten` says; its answer is cut only if it does not fit alone.
 
     Raises:
@@ -115,7 +115,8 @@ def _pieces(turns: tuple[Message, ...], tokenizer: Any, system: str, tools: str)
         prompt = _render(turns[:place], tokenizer, system, tools, answer_next=True)
         if not prompt.startswith(text):
             pieces, text = [], ""
-        answer = (message.content.strip() if shape.strips else message.content) + shape.ending
+        said = message.content.strip() if shape.strips else message.content
+        answer = shape.lead + said + shape.ending
         pieces += [(prompt[len(text) :], False), (answer, True)]
         text = prompt + answer
     return pieces
@@ -157,8 +158,15 @@ def _render(messages: tuple[Message, ...], tokenizer: Any, system: str, tools: s
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a template does to an answer: the text up to and including the token that ends it; whether it strips."""
+    """What a template does to an answer.
 
+    Attributes:
+        lead: white space that it writes between the marker that asks for an answer and the answer.
+        ending: what it writes after an answer, up to and including the token that ends it.
+        strips: whether it takes the answer's own white space away.
+    """
+
+    lead: str
     ending: str
     strips: bool
 
@@ -172,15 +180,20 @@ def _shape(tokenizer: Any) -> _Shape:
 
 @lru_cache(maxsize=16)
 def _shape_of(tokenizer: Any, template: str, eos: str) -> _Shape:
-    """Found once for each tokenizer, by an answer that can be found again in what the template makes of it."""
-    chat = (Message(role="user", content="?"), Message(role="assistant", content=f" {_PROBE} "))
-    before, found, rest = _render(chat, tokenizer, "", "", answer_next=False).rpartition(_PROBE)
-    strips = bool(found) and not (before.endswith(" ") and rest.startswith(" "))
-    rest = rest if strips else rest[1:]
-    for token in sorted(_special_tokens(tokenizer), key=len, reverse=True):
-        if found and rest.lstrip().startswith(token):
-            return _Shape(rest[: rest.index(token) + len(token)], strips)
-    return _Shape(eos, strips)
+    """Found once for each tokenizer, by answers that can be found again in what the template makes of them."""
+
+    def around(answer: str) -> tuple[str, str]:
+        chat = (Message(role="user", content="?"), Message(role="assistant", content=answer))
+        before, found, after = _render(chat, tokenizer, "", "", answer_next=False).rpartition(_PROBE)
+        return (before, after) if found else ("", "")
+
+    before, after = around(_PROBE)
+    strips = around(f" {_PROBE} ") == (before, after)
+    prompt = _render((Message(role="user", content="?"),), tokenizer, "", "", answer_next=True)
+    lead = before.removeprefix(prompt) if before.startswith(prompt) else ""
+    ends = [token for token in _special_tokens(tokenizer) if after.lstrip().startswith(token)]
+    ending = after[: after.index(end := max(ends, key=len)) + len(end)] if ends else eos
+    return _Shape(lead if lead.isspace() else "", ending, strips)
 
 
 def _special_tokens(tokenizer: Any) -> set[str]:

@@ -12,7 +12,6 @@ from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import ensure_template
 from nacre.records import Weights
 
-
 transformers_logging.disable_progress_bar()  # a model's files load in a blink beside what nacre shows bars for
 
 
@@ -61,7 +60,7 @@ def load_model(weights: Weights, *, train: bool = False, dtype: torch.dtype | No
     except (OSError, ValueError) as error:
         raise _unloadable("model", weights.model, error) from error
     if train:
-        return model
+        return model.train()
     model.eval()
     return model.to(device)
 
@@ -79,21 +78,29 @@ def decoder_layers(model: Any) -> Any:
 
 def parameter_count(weights: Weights) -> int:
     """Number of parameters, from the configuration alone: nothing is loaded."""
-    try:
-        config = AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _unloadable("model configuration", weights.model, error) from error
+    config = _config(weights)
     with torch.device("meta"):
         return int(AutoModelForCausalLM.from_config(config).num_parameters())
+
+
+def positions(weights: Weights) -> int | None:
+    """How many positions the model knows, from its configuration; None where it does not say."""
+    found = getattr(_config(weights).get_text_config(), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+def stored_dtype(weights: Weights) -> torch.dtype:
+    """What the configuration says the weights are stored in; float32 where it does not say."""
+    return _config(weights).dtype or torch.float32
+
+
+def _config(weights: Weights) -> Any:
+    try:
+        return AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable("model configuration", weights.model, error) from error
 
 
 def _unloadable(what: str, where: str, error: Exception) -> InputError:
     reason = str(error).strip().splitlines()[0]
     return InputError(f"cannot load the {what}: {reason}", where=where, fix="name a folder in Hugging Face layout")
-
-
-def positions(weights: Weights) -> int | None:
-    """How many positions the model knows, from its configuration; None where it does not say."""
-    config = AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
-    found = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(found) if found else None

@@ -27,14 +27,22 @@ def apply(model: Any, tune: Tune) -> Tuned:
         InputError: more layers asked for than there are, or a LoRA target that names no module.
     """
     if isinstance(tune, Lora):
-        model = model if isinstance(model, PeftModel) else _with_lora(model, tune)
-        return Tuned(model, "adapter", _count(model, f"LoRA rank {model.peft_config['default'].r}"))
+        goes_on = isinstance(model, PeftModel)
+        model = model if goes_on else _with_lora(model, tune)
+        rank = model.peft_config["default"].r
+        ignored = f", goes on with the adapter's own; {tune.rank} was asked for" if rank != tune.rank else ""
+        return Tuned(model, "adapter", _count(model, f"LoRA rank {rank}{ignored}"))
     if isinstance(model, PeftModel):
         model = model.merge_and_unload()
+    what = "every layer"
     if isinstance(tune, Full):
         model.requires_grad_(True)
-        return Tuned(model, "full", _count(model, "every layer"))
-    return Tuned(model, "full", _count(model, _freeze(model, tune)))
+    else:
+        what = _freeze(model, tune)
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()  # a small step added to a large bf16 number would be lost
+    return Tuned(model, "full", _count(model, what))
 
 
 def _freeze(model: Any, tune: Freeze) -> str:

@@ -1,6 +1,5 @@
 """Generic text for keeping general ability: the user's own, or what the previous version says unasked."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +52,21 @@ def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, t
 
 
 def generic_texts(
-    own: Path | None, cache: Path, speaker: Callable[[], Any], tokenizer: Any, *, seed: int
-) -> tuple[list[str], list[str]]:
-    """The texts of `own` if the user has such a file, else texts sampled once and kept in `cache`; and notes.
+    own: Path | None, cache: Path, model: Any, tokenizer: Any, *, seed: int, notes: list[str]
+) -> list[str]:
+    """The texts of `own` if the user has such a file, else texts sampled from `model` once and kept in `cache`.
 
-    Args:
-        own: a file in any format; of rows with answers, question and answer are the text.
-        cache: where sampled texts lie, one file for each model that was sampled from.
-        speaker: gives the model to sample from.
-        tokenizer: the model's.
-        seed: of the sampling.
+    Of rows with answers in `own`, question and answer are the text. What cannot be used of it goes into `notes`.
 
     Raises:
         InputError: `own` cannot be read.
     """
     if own is None and not cache.exists():
-        texts = [text for text in sample_texts(speaker(), tokenizer, seed=seed) if text.strip()]
+        texts = [text for text in sample_texts(model, tokenizer, seed=seed) if text.strip()]
+        if not texts:
+            return []
         atomic_write(cache, "".join(f"{canonical_json({'text': text})}\n" for text in texts))
     found = read_examples(own or cache)
-    texts = ["\n".join(turn.content for turn in (*row.prompt, *row.answers[:1])) for row in found.examples]
-    dropped = [f"{len(found.dropped)} rows of {own} cannot be used as generic text"] if own and found.dropped else []
-    return texts, dropped
+    if own and found.dropped:
+        notes.append(f"{len(found.dropped)} rows of {own} cannot be used as generic text")
+    return ["\n".join(turn.content for turn in (*row.prompt, *row.answers[:1])) for row in found.examples]

@@ -1,5 +1,7 @@
 """From examples to the rows the trainer reads, in the order the mixture asks for."""
 
+import hashlib
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +17,15 @@ from nacre.train.protect.base import TrainingRows
 
 @dataclass(frozen=True)
 class Prepared:
-    """Rows in training order, the number of optimizer steps they make, and what was cut on the way."""
+    """Rows in training order, the number of optimizer steps they make, and what was cut on the way.
+
+    `rows_hash` is the identity of rows and order, token for token.
+    """
 
     dataset: Dataset
     steps: int
     notes: list[str]
+    rows_hash: str
 
 
 def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 1) -> Prepared:
@@ -56,17 +62,42 @@ def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 
             "source": [place for place, source in enumerate(sources) for _ in source],
         }
     )
-    return Prepared(table.select([starts[source] + row for source, row in order]), -(-len(order) // batch), notes)
+    places = [starts[source] + row for source, row in order]
+    return Prepared(table.select(places), -(-len(order) // batch), notes, _hash(sources, places))
+
+
+def _hash(sources: Sequence[Sequence[Encoded]], places: Sequence[int]) -> str:
+    digest = hashlib.sha256(array("q", places).tobytes())
+    for source in sources:
+        for row in source:
+            digest.update(array("q", (len(row.input_ids), *row.input_ids, *row.labels)).tobytes())
+    return digest.hexdigest()
 
 
 def encode_rows(examples: Sequence[Example], tokenizer: Any, max_length: int, notes: list[str]) -> list[Encoded]:
-    """Supervised rows one by one, plain text in blocks. What was shortened or is empty goes into `notes`."""
+    """Supervised rows one by one, plain text in blocks. What was shortened, left out or ignored goes into `notes`.
+
+    Raises:
+        InputError: the chat template refuses a row; names its file and line.
+    """
     texts = [row.prompt[0].content for row in examples if row.kind == "text"]
-    encoded = [encode(row, tokenizer, max_length) for row in examples if row.kind != "text"]
+    supervised = [row for row in examples if row.kind != "text"]
+    encoded = [_encode(row, tokenizer, max_length) for row in supervised]
     usable = [row for row in encoded if any(label != IGNORED for label in row.labels)]
     shortened = sum(row.cut > 0 for row in usable)
     if shortened:
         notes.append(f"{shortened} of {len(usable)} rows were longer than {max_length} tokens and were shortened")
     if len(usable) < len(encoded):
         notes.append(f"{len(encoded) - len(usable)} rows were left out: no token of an answer in them")
+    with_tools = sum(bool(row.tools) for row in supervised)
+    if with_tools and "tools" not in str(tokenizer.chat_template):
+        notes.append(f"{with_tools} rows declare tools, which the model's chat template has no place for")
     return usable + encode_text(texts, tokenizer, max_length)
+
+
+def _encode(row: Example, tokenizer: Any, max_length: int) -> Encoded:
+    try:
+        return encode(row, tokenizer, max_length)
+    except InputError as error:
+        where = f"{row.origin.file}, line {row.origin.line}: {error.where}" if row.origin.file else error.where
+        raise InputError(error.what, where=where, fix=error.fix) from None

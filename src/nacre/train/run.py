@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from peft import PeftModel
+from transformers import PrinterCallback, SchedulerType, TrainerCallback
 from trl import SFTConfig
 
 from nacre.base.config import parse
-from nacre.base.errors import InputError
-from nacre.base.files import disk_errors
+from nacre.base.errors import InputError, NacreError, unknown
+from nacre.base.files import staged_folder
+from nacre.base.hashing import content_hash, sha256_file
 from nacre.base.progress import progress
-from nacre.model.load import load_model, load_tokenizer, parameter_count, pick_device
+from nacre.model.load import load_model, load_tokenizer, parameter_count, pick_device, positions, stored_dtype
 from nacre.model.tuners import Tuned, apply
-from nacre.records import Example, Recipe, Weights
+from nacre.records import Example, Recipe, Train, Weights
 from nacre.train.auto import settle
-from nacre.train.checkpoints import MarkWhole, newest_valid, remove_torn
+from nacre.train.checkpoints import MarkWhole, claim, disk_errors_of_weights, newest_valid, remove_torn
 from nacre.train.generic import generic_texts
 from nacre.train.protect import PROTECTIONS
 from nacre.train.protect.base import Context, Protection, Teacher, TrainingRows
@@ -32,6 +35,10 @@ from nacre.train.trainer import Collator, ProtectedSFT
 
 AUTO_FIRST = ({"name": "distill"},)
 AUTO_LATER = ({"name": "replay"}, {"name": "distill"})
+
+SCHEDULERS = sorted(
+    {kind.value for kind in SchedulerType} - {"reduce_lr_on_plateau", "warmup_stable_decay"}
+)  # those two need more than a number of steps
 
 
 @dataclass(frozen=True)
@@ -82,42 +89,81 @@ def train(job: Job) -> Trained:
     """
     started = time.perf_counter()
     tokenizer = load_tokenizer(job.start)
-    settings, notes = settle(job.recipe.train, job.recipe.tune, parameter_count(job.start), len(job.new))
-    recipe = job.recipe.model_copy(update={"train": settings})
+    recipe, notes = _settled(job)
+    settings = recipe.train
     torch.manual_seed(settings.seed)
-    tuned = apply(load_model(job.start, train=True), recipe.tune)
+    mixed = any(_precision(settings.precision, pick_device().type == "cuda")[:2])
+    tuned = apply(load_model(job.start, train=True, dtype=None if mixed else torch.float32), recipe.tune)
     tuned.model.to(pick_device())
-    active = build_protections(job, recipe, tuned, tokenizer)
+    active = build_protections(job, recipe, tuned, tokenizer, notes)
     rows = TrainingRows(job.new)
     for protection in active:
         rows = protection.rows(rows)
     prepared = prepare(rows, tokenizer, settings)
+    arguments, said = training_arguments(recipe, prepared.steps, job.work)
     model = tuned.model
     for protection in active:
         model = protection.model(model)
-    checkpoint, torn = newest_valid(job.work)
-    remove_torn(job.work)
-    notes += [tuned.summary, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else []), *prepared.notes]
-    arguments, said = training_arguments(recipe, prepared.steps, job.work)
+    checkpoint, found = _resume_from(job, recipe, prepared)
     history = _fit(arguments, model, tokenizer, prepared, active, checkpoint)
+    _check_finite(model, settings)
     for protection in active:
         model = protection.finish(model)
-        notes += protection.notes
+    if tuned.kind == "full":
+        model.to(stored_dtype(job.start))
     folder = _save(job.work / "result", model, tokenizer, history)
+    notes += [tuned.summary, *found, *prepared.notes, *(note for one in active for note in one.notes), *said]
     return Trained(
         folder=folder,
         kind=tuned.kind,
         recipe=recipe,
         steps=prepared.steps,
         seconds=time.perf_counter() - started,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        final_loss=next((entry["loss"] for entry in reversed(history) if "loss" in entry), float("nan")),
-        notes=(*notes, *said),
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        final_loss=next(entry["loss"] for entry in reversed(history) if "loss" in entry),
+        notes=tuple(notes),
     )
 
 
-def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any) -> list[Protection]:
+def _settled(job: Job) -> tuple[Recipe, list[str]]:
+    """The recipe with every `auto` decided and what does not fit the model cut; and what was decided.
+
+    Raises:
+        InputError: unknown scheduler, or a batch that cannot be cut evenly.
+    """
+    asked = job.recipe.train
+    if asked.scheduler not in SCHEDULERS:
+        raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
+    if asked.batch_size % asked.accumulation:
+        raise InputError(
+            f"a batch of {asked.batch_size} rows cannot be cut into {asked.accumulation} equal micro-batches",
+            where="train.accumulation",
+            fix="make batch_size a multiple of accumulation",
+        )
+    settings, notes = settle(asked, job.recipe.tune, parameter_count(job.start), len(job.new))
+    known = positions(job.start)
+    if known is not None and known < settings.max_length:
+        notes.append(f"max_length {known} instead of {settings.max_length}: the model knows no more positions")
+        settings = settings.model_copy(update={"max_length": known})
+    return job.recipe.model_copy(update={"train": settings}), notes
+
+
+def _resume_from(job: Job, recipe: Recipe, prepared: Prepared) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint of this very run, and what was found that cannot be gone on from."""
+    previous = job.previous or job.start
+    general = sha256_file(job.general) if job.general else ""
+    start = [job.start.identity, previous.identity, general]
+    key = content_hash([*start, prepared.rows_hash, recipe.model_dump(mode="json")])
+    notes = claim(job.work, key)
+    checkpoint, torn = newest_valid(job.work)
+    remove_torn(job.work)
+    return checkpoint, [*notes, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else [])]
+
+
+def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, notes: list[str]) -> list[Protection]:
     """The protections of the recipe, ready to act. `auto` is replay and a little distillation on generic text.
+
+    What cannot be used of the generic text goes into `notes`.
 
     Raises:
         InputError: unknown protection or option, with the nearest known name.
@@ -131,9 +177,10 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any) ->
         return SameBase(tuned.model, previous) if same_base else FrozenCopy(previous, pick_device())
 
     context = Context(
+        start=job.start,
         previous=previous,
         memory=job.memory,
-        generic=_generic(job, tuned.model, tokenizer, recipe.train.seed),
+        generic=_generic(job, tuned.model, tokenizer, recipe.train.seed, notes),
         teacher=teacher,
         tokenizer=tokenizer,
         max_length=recipe.train.max_length,
@@ -155,9 +202,16 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any) ->
     return built
 
 
-def _generic(job: Job, model: Any, tokenizer: Any, seed: int) -> Callable[[], Sequence[str]]:
-    cache_file = job.shared / "generic" / f"{(job.previous or job.start).identity[:16]}.jsonl"
-    return lambda: generic_texts(job.general, cache_file, model, tokenizer, seed=seed)
+def _generic(job: Job, model: Any, tokenizer: Any, seed: int, notes: list[str]) -> Callable[[], Sequence[str]]:
+    previous = job.previous or job.start
+    cache_file = job.shared / "generic" / f"{previous.identity[:16]}-{seed}.jsonl"
+
+    def texts() -> list[str]:
+        sampled = job.general is None and not cache_file.exists()
+        speaker = load_model(previous) if sampled and previous != job.start else model
+        return generic_texts(job.general, cache_file, speaker, tokenizer, seed=seed, notes=notes)
+
+    return texts
 
 
 def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfig, list[str]]:
@@ -169,7 +223,7 @@ def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfi
     arguments = SFTConfig(
         output_dir=str(work),
         max_steps=steps,
-        per_device_train_batch_size=-(-settings.batch_size // settings.accumulation),
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
@@ -182,7 +236,7 @@ def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfi
         use_cpu=not on_gpu,
         seed=settings.seed,
         data_seed=settings.seed,
-        logging_steps=settings.logging_steps,
+        logging_steps=min(settings.logging_steps, steps),
         save_steps=settings.save_steps,
         save_total_limit=2,
         train_sampling_strategy="sequential",  # the rows are already in their order
@@ -202,9 +256,14 @@ def _precision(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:
         bf16 = wanted == "bf16" or (wanted == "auto" and torch.cuda.is_bf16_supported())
         return bf16, wanted == "fp16" or (wanted == "auto" and not bf16), []
     if wanted == "fp16":
-        fast = torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        fast = _cpu_has_bf16(torch.cpu.get_capabilities())
         return fast, False, [f"fp16 does not train on a CPU: {'bf16' if fast else 'fp32'} was used instead"]
     return wanted == "bf16", False, []
+
+
+def _cpu_has_bf16(capabilities: Mapping[str, Any]) -> bool:
+    """Whether the CPU multiplies bf16 by itself; where it must convert, fp32 is faster."""
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16"))
 
 
 class _Show(TrainerCallback):
@@ -227,7 +286,8 @@ def _fit(
 ) -> list[dict[str, Any]]:
     """Run the trainer; returns its log, one entry for each logged step."""
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-    with disk_errors(Path(arguments.output_dir)), progress("training", prepared.steps) as advance:
+    work = Path(arguments.output_dir)
+    with progress("training", prepared.steps) as advance:
         advance(done)
         trainer = ProtectedSFT(
             model=model,
@@ -239,17 +299,31 @@ def _fit(
             protections=active,
         )
         trainer.remove_callback(PrinterCallback)  # the log goes to a file, the bar to the terminal
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            with disk_errors_of_weights(work):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except NacreError:
+            remove_torn(work)  # a full disk needs the space
+            raise
     return list(trainer.state.log_history)
 
 
+def _check_finite(model: Any, settings: Train) -> None:
+    if all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad):
+        return
+    raise NacreError(
+        "training diverged: some weights are no finite numbers",
+        where=f"learning_rate {settings.learning_rate:g}",
+        fix="lower the learning rate",
+    )
+
+
 def _save(folder: Path, model: Any, tokenizer: Any, history: list[dict[str, Any]]) -> Path:
-    with disk_errors(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        only = {"selected_adapters": ["default"]} if hasattr(model, "peft_config") else {}
-        model.save_pretrained(str(folder), **only)
-        tokenizer.save_pretrained(str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+    with disk_errors_of_weights(folder), staged_folder(folder) as staging:
+        only = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
+        model.save_pretrained(str(staging), **only)
+        tokenizer.save_pretrained(str(staging))
         steps = [entry for entry in history if "loss" in entry]
-        (folder / "trainer_log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in steps))
+        (staging / "trainer_log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in steps))
     return folder

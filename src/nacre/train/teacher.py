@@ -37,8 +37,10 @@ class SameBase:
         self._model = model
         self._has_adapter = previous.adapter is not None
         if previous.adapter is not None:
+            training = model.training
             model.load_adapter(str(previous.adapter), adapter_name=PREVIOUS, is_trainable=False)
             model.set_adapter("default")
+            model.train(training)  # loading one that is not trained ends the whole model's training mode
 
     @torch.no_grad()
     def logits(

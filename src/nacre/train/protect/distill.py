@@ -18,7 +18,7 @@ from torch.nn import functional
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
 from nacre.model.chat import encode_text
-from nacre.train.protect.base import Batch, Context, Protection, mixed_in_targets
+from nacre.train.protect.base import Batch, Context, Protection, TrainingRows, mixed_in_targets
 
 
 class Distill(Protection):
@@ -49,6 +49,22 @@ class Distill(Protection):
                 )
         where = " and ".join({"generic": "generic text", "replayed": "replayed rows"}[place] for place in config.on)
         self.notes.append(f"distill: {config.weight} times the divergence from the previous version on {where}")
+
+    def rows(self, rows: TrainingRows) -> TrainingRows:
+        """Nothing is changed, but where nothing is replayed there is nothing to distil on.
+
+        Raises:
+            InputError: there are past rows, but no protection before this one replays them.
+        """
+        if "replayed" in self.config.on and not rows.mixed_in:
+            if self.context.memory:
+                raise InputError(
+                    "distillation on replayed rows needs rows that are replayed",
+                    where="protect: distill",
+                    fix="put replay before distill in the list, or take 'replayed' out of 'on'",
+                )
+            self.notes.append("distill: no rows of past tasks yet, so nothing is replayed to distil on")
+        return rows
 
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
         """Sum of the divergences asked for, times the weight."""

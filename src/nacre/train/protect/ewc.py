@@ -13,19 +13,21 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
+from nacre.base.files import atomic_write
 from nacre.base.hashing import content_hash
 from nacre.base.progress import progress
-from nacre.model.chat import encode
+from nacre.model.chat import IGNORED
 from nacre.records import Example
 from nacre.train.protect.base import Protection
+from nacre.train.rows import encode_rows
 
 
 class Ewc(Protection):
-    """Pull towards the previous version, each weight by its importance to past tasks."""
+    """Pull towards the weights training starts from, each by its importance to past tasks."""
 
     name = "ewc"
 
@@ -40,25 +42,30 @@ class Ewc(Protection):
         """Measure the importance on the starting weights, or read it where it was measured before."""
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         self._start = {name: parameter.detach().clone() for name, parameter in trained.items()}
-        rows = [row for kept in self.context.memory.values() for row in kept[: self.config.samples]]
+        rows = [
+            row
+            for kept in self.context.memory.values()
+            for row in sorted(kept, key=lambda row: row.content_id)[: self.config.samples]
+        ]
         if not rows:
             raise InputError(
                 "ewc needs rows of past tasks to measure which weights matter, and none are kept",
                 where="protect: ewc",
                 fix="leave ewc out of the first increment",
             )
-        key = content_hash([self.context.previous.identity, sorted(trained), [row.content_id for row in rows]])
-        path = self.context.folder / "importance" / f"{key}.safetensors"
-        if path.exists():
-            self._importance = load_file(path)
-        else:
-            self._importance = fisher(model, rows, self.context.tokenizer, self.context.max_length)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            save_file(self._importance, partial)
-            partial.replace(path)
+        path = self.context.folder / "importance" / f"{self._key(trained, rows)}.safetensors"
+        if not path.exists():
+            measured = fisher(model, rows, self.context.tokenizer, self.context.max_length)
+            atomic_write(path, save(measured))
+        self._importance = load_file(path, device=str(model.device))
         self.notes.append(f"ewc: strength {self.config.strength}, importance measured on {len(rows)} rows")
         return model
+
+    def _key(self, trained: dict[str, torch.Tensor], rows: list[Example]) -> str:
+        """Names the file by everything that decides its content; the seed makes the start of a new adapter."""
+        shapes = {name: list(weight.shape) for name, weight in trained.items()}
+        told = [self.context.start.identity, self.context.seed, self.context.max_length, shapes]
+        return content_hash([*told, [row.content_id for row in rows]])
 
     @torch.no_grad()
     def gradient(self, model: Any) -> None:
@@ -83,22 +90,31 @@ def fisher(model: Any, rows: list[Example], tokenizer: Any, max_length: int) -> 
 
     The mean over rows of the squared gradient of the row's summed negative log-likelihood. One row at a time,
     because squaring comes before averaging.
+
+    Raises:
+        InputError: no row has a token of an answer.
     """
-    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    total = {name: torch.zeros_like(weight) for name, weight in zip(names, weights, strict=True)}
-    device = weights[0].device
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    total = {name: torch.zeros_like(weight) for name, weight in trained.items()}
+    encoded = encode_rows(rows, tokenizer, max_length, [])
+    if not encoded:
+        raise InputError(
+            f"no row of a past task has an answer within {max_length} tokens",
+            where="protect: ewc",
+            fix="raise max_length, or leave ewc out",
+        )
+    device = model.device
     was_training = model.training
     model.eval()
-    with progress("measuring importance", len(rows)) as advance:
-        for row in rows:
-            encoded = encode(row, tokenizer, max_length)
-            labels_BT = torch.tensor([encoded.labels], device=device)
-            output = model(input_ids=torch.tensor([encoded.input_ids], device=device), labels=labels_BT)
-            likelihood = output.loss * (labels_BT[:, 1:] >= 0).sum()
-            for name, grad in zip(names, torch.autograd.grad(likelihood, weights, allow_unused=True), strict=True):
+    with progress("measuring importance", len(encoded)) as advance:
+        for row in encoded:
+            labels_BT = torch.tensor([row.labels], device=device)
+            output = model(input_ids=torch.tensor([row.input_ids], device=device), labels=labels_BT)
+            likelihood = output.loss * (labels_BT[:, 1:] != IGNORED).sum()
+            grads = torch.autograd.grad(likelihood, list(trained.values()), allow_unused=True)
+            for name, grad in zip(trained, grads, strict=True):
                 if grad is not None:
-                    total[name].addcmul_(grad, grad, value=1 / len(rows))
+                    total[name].addcmul_(grad, grad, value=1 / len(encoded))
             advance(1)
     model.train(was_training)
     return total

@@ -15,7 +15,7 @@ from nacre.train.protect.base import Protection
 
 
 class L2(Protection):
-    """Pull towards the weights of the previous version."""
+    """Pull towards the weights training starts from."""
 
     name = "l2"
 

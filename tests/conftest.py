@@ -1,0 +1,26 @@
+"""What all tests share: no network beyond this machine, one thread, and a toy model for training."""
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from toy_kit import Toy
+
+# Read by torch when it is first imported, and by every process that a test starts.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.allow_hosts = config.option.allow_hosts or "127.0.0.1,::1,localhost"
+    config.option.allow_unix_socket = True
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
+    """A tiny base model that knows one task, and rows of three. Imported here: most tests need no torch."""
+    from toy_kit import make_toy
+
+    return make_toy(tmp_path_factory.mktemp("toy") / "base")

@@ -1,0 +1,126 @@
+"""`nacre serve` and `nacre harvest` over a workspace: a promotion without a restart, and feedback that is learned."""
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import openai
+import pytest
+
+from nacre.base.clock import now
+from nacre.cycle.workspace import Workspace
+from nacre.records import Feedback, Interaction
+from nacre.records.feedback import ChatTurn
+from workspace_kit import Place, assert_clear, start
+
+QUESTION = "feed old long cat"
+SWITCH_S = 1.0
+
+
+@contextmanager
+def serving(place: Place, *words: str) -> Iterator[str]:
+    """`nacre serve` in a process of its own; yields the URL; SIGTERM must end it well."""
+    process: subprocess.Popen[str] = start("serve", "--port", "0", *words, cwd=place.root)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("serving at "), (line, process.communicate() if not line else "")
+        yield line.split()[-1]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+
+
+def answer(client: openai.OpenAI) -> openai.types.chat.ChatCompletion:
+    return client.chat.completions.create(
+        model="nacre", temperature=0, messages=[{"role": "user", "content": QUESTION}]
+    )
+
+
+def switched(client: openai.OpenAI, wanted: str) -> float:
+    """Seconds until the server gives that answer."""
+    began = time.monotonic()
+    while answer(client).choices[0].message.content != wanted:
+        assert time.monotonic() - began < 30, f"the answer never became {wanted!r}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def test_the_ring_closes(lived_in: Place) -> None:
+    with (
+        serving(lived_in, "--api-key", "open-sesame") as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="open-sesame", max_retries=0) as client,
+    ):
+        with pytest.raises(openai.AuthenticationError), openai.OpenAI(base_url=f"{url}/v1", api_key="x") as stranger:
+            answer(stranger)
+        assert [model.id for model in client.models.list()] == ["nacre", "nacre@2"]
+        first = answer(client)
+        assert first.choices[0].message.content == "hay"
+        streamed = client.chat.completions.create(
+            model="nacre", temperature=0, stream=True, messages=[{"role": "user", "content": QUESTION}]
+        )
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed if chunk.choices) == "hay"
+
+        said = {"response_id": first.id, "correction": "corn"}
+        client.post("/feedback", body=said, cast_to=object)
+        harvested = lived_in.json("harvest")
+        assert (harvested["increment"], harvested["train"], harvested["dev"]) == ("feedback_1", 1, 0)
+        assert_clear(lived_in.nacre("harvest"), "there is no feedback to learn from")
+
+        lived_in.settings(keep={"max_drop": 1.0})  # one row cannot be learned without moving its neighbours
+        learned = lived_in.json("evolve", "feedback_1")
+        assert (learned["version"], learned["promoted"]) == (3, True)
+        assert switched(client, "corn") < SWITCH_S
+        lived_in.json("rollback")
+        assert switched(client, "hay") < SWITCH_S
+        lived_in.json("promote", 3)
+        assert switched(client, "corn") < SWITCH_S
+
+
+def test_a_taken_port_is_named_before_a_model_is_loaded(lived_in: Place) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        began = time.monotonic()
+        assert_clear(lived_in.nacre("serve", "--port", port), "cannot listen", f"127.0.0.1:{port}", "--port", code=1)
+        assert time.monotonic() - began < 10
+
+
+def test_an_open_address_needs_a_key(lived_in: Place) -> None:
+    assert_clear(lived_in.nacre("serve", "--host", "0.0.0.0", "--port", 0), "0.0.0.0", "--api-key")
+    assert_clear(lived_in.nacre("serve", "--port", 70000), "port")
+
+
+def test_feedback_becomes_an_increment_once(lived_in: Place) -> None:
+    with Workspace.open(lived_in.root) as space:
+        for place in range(24):
+            asked = Interaction(
+                id=f"chatcmpl-{place}",
+                time=now(),
+                version=2,
+                arm="champion",
+                messages=(ChatTurn(role="user", content=f"feed big {place}"),),
+                answer="hay",
+                finish="stop",
+            )
+            space.ledger.add_interactions([asked])
+            kind = {"kind": "correction", "text": "corn"} if place % 2 else {"kind": "stars", "value": 5}
+            space.ledger.add_feedback(Feedback.model_validate({"time": now(), "interaction": asked.id, **kind}))
+    for name in ("base", "../elsewhere", ""):
+        assert lived_in.nacre("harvest", "--name", name).code == 2
+    found = lived_in.nacre("harvest", "--name", "from_users")
+    assert found.code == 0, found
+    assert re.search(r"from_users: \d+ rows to train, \d+ to prove it", found.out)
+    assert "next: nacre evolve from_users" in found.out
+    checked = lived_in.json("data", "check", "--dataset", "from_users")
+    assert (checked["usable"], checked["dropped"]) == (24, 0)
+    assert checked["dev"] >= 2
+    assert_clear(lived_in.nacre("harvest"), "there is no feedback to learn from")
+    assert lived_in.json("verify")["faults"] == []

@@ -9,18 +9,22 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import SafetensorError
-from train_kit import furthest, tensors
+from train_kit import Bomb, furthest, tensors
 
 from nacre.base.errors import NacreError
 from nacre.train.checkpoints import MARKER, disk_errors_of_weights, newest_valid
-from nacre.train.run import train
+from nacre.train.protect import PROTECTIONS
+from nacre.train.run import Job, train
 
 ARM = {"train": {"save_steps": 3, "max_steps": 12}, "protect": ["replay", "distill", "bomb"]}
 LORA = {"name": "lora", "rank": 4, "dropout": 0.2}
+TUNES = {"full": "full", "lora": LORA}
 
 LONG = {"protect": "auto", "train": {"save_steps": 5, "max_steps": 80, "epochs": 20.0}}
 
@@ -29,7 +33,8 @@ import sys
 from pathlib import Path
 sys.path[:0] = sys.argv[3].split(":")
 from toy_kit import open_toy
-from nacre.train.run import train
+from nacre.train.protect import PROTECTIONS
+from nacre.train.run import Job, train
 train(open_toy(Path(sys.argv[1])).job(Path(sys.argv[2]), **{LONG!r}))
 """
 
@@ -38,29 +43,42 @@ def checkpoints(work: Path) -> list[int]:
     return sorted(int(path.name.removeprefix("checkpoint-")) for path in work.glob("checkpoint-*"))
 
 
-@pytest.fixture
-def broken_off(toy, bomb, tmp_path):
-    """A run that stopped in its eighth step, with checkpoints at 3 and 6."""
+@pytest.fixture(scope="module")
+def runs(toy, tmp_path_factory):
+    """By tuner: a folder with a run that stopped in its eighth step, and the weights of one that did not."""
 
-    def run(**options):
-        job = toy.job(tmp_path, **ARM, **options)
-        bomb.at = 7
-        with pytest.raises(KeyboardInterrupt):
-            train(job)
-        bomb.at = None
+    @cache
+    def made(tune: str) -> tuple[Path, dict[str, torch.Tensor]]:
+        folder = tmp_path_factory.mktemp(tune)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setitem(PROTECTIONS._entries, "bomb", "train_kit:Bomb")
+            patched.setattr(Bomb, "at", 7)
+            job = toy.job(folder / "broken", tune=TUNES[tune], **ARM)
+            with pytest.raises(KeyboardInterrupt):
+                train(job)
+            Bomb.at = None
+            unbroken = toy.learn(folder / "unbroken", tune=TUNES[tune], **ARM)
         assert checkpoints(job.work) == [3, 6]
         assert not (job.work / "result").exists()
-        return job
+        return folder / "broken", tensors(unbroken)
 
-    return run
+    return made
 
 
 @pytest.fixture
-def unbroken(toy, bomb, tmp_path):
-    def run(**options):
-        return tensors(toy.learn(tmp_path / "unbroken", **ARM, **options))
+def broken_off(toy, bomb, runs, tmp_path):
+    """A copy of the run that stopped, to go on with."""
 
-    return run
+    def copied(tune: str = "full") -> Job:
+        shutil.copytree(runs(tune)[0], tmp_path / tune)
+        return toy.job(tmp_path / tune, tune=TUNES[tune], **ARM)
+
+    return copied
+
+
+@pytest.fixture
+def unbroken(runs):
+    return lambda tune="full": runs(tune)[1]
 
 
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
@@ -86,12 +104,12 @@ def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
     assert furthest(tensors(resumed), tensors(toy.learn(tmp_path / "whole", **LONG))) < 1e-6
 
 
-@pytest.mark.parametrize("tune", ["full", LORA])
+@pytest.mark.parametrize("tune", TUNES)
 def test_a_run_that_broke_off_ends_with_the_weights_of_an_unbroken_one(broken_off, unbroken, tune):
-    job = broken_off(tune=tune)
+    job = broken_off(tune)
     trained = train(job)
     assert "resumed from checkpoint-6" in trained.notes
-    assert furthest(tensors(trained), unbroken(tune=tune)) < 1e-6
+    assert furthest(tensors(trained), unbroken(tune)) < 1e-6
 
 
 def test_an_adapter_is_resumed_beside_the_one_that_teaches_it(toy, bomb, tmp_path):
@@ -159,7 +177,7 @@ def test_other_data_or_settings_never_go_on_from_a_checkpoint(broken_off, toy, t
         work = tmp_path / f"other-{what}"
         shutil.copytree(job.work, work)
         trained = train(replace(other, work=work, recipe=other.recipe))
-        assert "checkpoint-3, checkpoint-6 came from other data or settings and was not resumed" in trained.notes, what
+        assert "removed checkpoint-3, checkpoint-6: of other data or settings" in trained.notes, what
         assert not any(note.startswith("resumed") for note in trained.notes)
     assert "resumed from checkpoint-6" in train(job).notes
 
@@ -203,7 +221,7 @@ def test_a_full_disk_ends_in_one_clear_error_and_nothing_half_written(toy, littl
     assert str(disk / "run") in full.value.where
     assert "free some space" in full.value.fix
     assert not (job.work / "result").exists()
-    left = {path.name for path in job.work.iterdir()} - {"README.md", "nacre-run.json"}
+    left = {path.name for path in job.work.iterdir()} - {"nacre-run.txt"}
     assert left <= {"checkpoint-2", "checkpoint-4"}
     assert all((job.work / name / MARKER).exists() for name in left)
 

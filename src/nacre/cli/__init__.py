@@ -118,4 +118,5 @@ def _usage_error(error: TyperException) -> NacreError:
         )
         return unknown("option", option, [name for name in known if name.startswith("--")], where=where)
     message = error.format_message().rstrip(".")
-    return InputError(message[0].lower() + message[1:], where=where, fix=f"see {where} --help")
+    fix = f"see {where} --help" if context else "see --help"
+    return InputError(message[0].lower() + message[1:], where=where, fix=fix)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from nacre.base.errors import InputError
 
@@ -62,7 +64,14 @@ def print_json(value: Any) -> None:
 
 
 def print_notes(notes: Mapping[str, Iterable[str]]) -> None:
-    """What was decided, cut or left out, by the part of the work that says so."""
+    """What was decided, cut or left out, by the part of the work that says so; a line each where no one is watching."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", style="dim", min_width=9)
     for part, sentences in notes.items():
         for place, sentence in enumerate(sentences):
-            console.print(f"{part if place == 0 else '':>9}  {sentence}", markup=False)
+            name = part if place == 0 else ""
+            table.add_row(Text(name), Text(sentence))
+            if not console.is_terminal:
+                console.print(f"{name:>9}  {sentence}", markup=False)
+    if console.is_terminal:
+        console.print(table)

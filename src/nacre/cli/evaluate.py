@@ -47,10 +47,10 @@ def evaluate(
 def report_table(title: str, reports: dict) -> Table:  # type: ignore[type-arg]  # Report is imported when it runs
     """One row a task, one column a metric."""
     table = Table(title=title, title_justify="left")
-    table.add_column("task")
+    table.add_column("task", no_wrap=True)
     names = sorted({name for report in reports.values() for name in (*report.scores, *report.totals)})
-    for name in (*names, "rows", "s/request"):
-        table.add_column(name, justify="right")
+    for name in (*names, "rows", "s a request"):
+        table.add_column(name.replace("_", " "), justify="right")
     for task, report in reports.items():
         cells = []
         for name in names:

@@ -62,7 +62,11 @@ def show(result: "Evolution") -> None:
         console.print(task_table(tasks))
     if result.matrix is not None and result.trained:
         console.print(terminal("accuracy", result.matrix))
-    print_notes(result.notes)
+    margins: dict[str, list[str]] = {}
+    for task in result.verdict.tasks:
+        margins.setdefault(task.margin_why, []).append(task.task)
+    reasons = [f"{', '.join(names)}: margin {why}" for why, names in margins.items()]
+    print_notes({**result.notes, "gate": [*result.notes.get("gate", ()), *reasons]})
     outcome = {
         "pass": "the gate passed it",
         "fail": "the gate refused it",

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from nacre.base.config import Settings, parse, read_yaml
@@ -31,46 +30,48 @@ SWITCHES = {
 class Arguments(Settings):
     """Every argument that is understood. Another one is refused with the nearest known name."""
 
-    model_name_or_path: str
-    dataset: str
-    output_dir: Path
-    stage: str = "sft"
+    model_name_or_path: str = Field(description="where training starts: model or adapter folder, or hub name")
+    dataset: str = Field(description="a folder or file of dataset_dir, a name in its dataset_info.json, or a path")
+    output_dir: Path = Field(description="new folder for the result, in Hugging Face layout")
+    stage: str = Field("sft", description="sft or pt")
     do_train: bool = True
-    finetuning_type: str | None = Field(None, description="lora (default), freeze or full")
-    dataset_dir: Path = Path("dataset")
-    template: str | None = Field(None, description="the model's own chat template is used; must name it or its kind")
+    finetuning_type: str | None = Field(
+        None, description="lora, freeze or full; lora unless layers or prev_model are named"
+    )
+    dataset_dir: Path = Field(Path("dataset"), description="where datasets are looked for, and dev_all.json is kept")
+    template: str | None = Field(None, description="accepted; the chat template in the model's folder decides")
     prev_model: str | None = Field(None, description="the version whose abilities are to be kept")
     regularization_alpha: float = Field(0.1, ge=0, description="weight of the divergence from prev_model")
-    replay_samples: int | None = Field(None, ge=0, description="replay at most this many earlier rows")
+    replay_samples: int | None = Field(None, ge=0, description="replay at most this many earlier rows; default all")
     freeze_layers: int | None = Field(None, ge=0, description="this many of the first layers stay frozen")
-    trainable_layers: str | None = Field(None, description="all, or how many of the last layers train")
-    max_samples: int | None = Field(None, ge=1)
-    cutoff_len: int | None = Field(None, ge=8)
-    max_source_length: int | None = Field(None, ge=4)
+    trainable_layers: Literal["all"] | int | None = Field(None, description="all, or how many of the last layers train")
+    max_samples: int | None = Field(None, ge=1, description="use at most this many rows of each dataset")
+    cutoff_len: int | None = Field(None, ge=8, description="tokens of a row; longer ones are cut; default 2048")
+    max_source_length: int | None = Field(None, ge=4, description="with the next one: their sum is the cutoff_len")
     max_target_length: int | None = Field(None, ge=4)
-    lora_rank: int = 8
-    lora_alpha: float | None = None
-    lora_dropout: float = 0.0
-    lora_target: str = "all"
-    learning_rate: float | None = None
-    num_train_epochs: float = 3.0
-    max_steps: int | None = None
+    lora_rank: int = Field(8, ge=1)
+    lora_alpha: float | None = Field(None, gt=0, description="default: twice the rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_target: str = Field("all", description="names of linear modules, with commas")
+    learning_rate: float | None = Field(None, gt=0, description="default: chosen for the model's size")
+    num_train_epochs: float = Field(3.0, gt=0)
+    max_steps: int | None = Field(None, description="stop after this many steps; -1 does not")
     per_device_train_batch_size: int = Field(8, ge=1)
     gradient_accumulation_steps: int = Field(1, ge=1)
     lr_scheduler_type: str = "linear"
-    warmup_ratio: float = 0.0
-    warmup_steps: int = 0
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    warmup_ratio: float = Field(0.0, ge=0, le=1)
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
     logging_steps: int = Field(10, ge=1)
-    save_steps: int = Field(500, ge=1)
+    save_steps: int = Field(500, ge=1, description="steps between two checkpoints")
     seed: int = 42
-    fp16: bool = False
+    fp16: bool = Field(False, description="16-bit training; on a CPU bf16 or fp32 takes its place, and it is said")
     bf16: bool = False
-    gradient_checkpointing: bool = False
-    plot_loss: bool = False
-    overwrite_cache: bool = False
-    overwrite_output_dir: bool = False
+    gradient_checkpointing: bool = Field(False, description="less memory, more time")
+    plot_loss: bool = Field(False, description="draw training_loss.png")
+    overwrite_cache: bool = Field(False, description="accepted; there is no cache to overwrite")
+    overwrite_output_dir: bool = Field(False, description="replace what output_dir holds")
 
     @field_validator("stage")
     @classmethod
@@ -85,15 +86,13 @@ class Arguments(Settings):
             raise ValueError("do_train is needed: this command trains")
         if self.finetuning_type not in (None, "lora", "freeze", "full"):
             raise ValueError("finetuning_type is one of lora, freeze, full")
-        if self.trainable_layers is not None and self.trainable_layers != "all" and not self.trainable_layers.isdigit():
-            raise ValueError("trainable_layers is 'all' or a number of layers")
         return self
 
 
 def read_arguments(given: Sequence[str]) -> dict[str, Any]:
     """Flags (``--key value``, ``--key=value``, ``--switch``), ``key=value`` words and YAML or JSON files, in one dict.
 
-    Later ones win. A value is read as YAML, so numbers and booleans come out as such.
+    Later ones win. What is given on the command line stays text until it is validated.
 
     Raises:
         InputError: a flag without its value, an unreadable file, or a word that is none of these.
@@ -115,9 +114,9 @@ def read_arguments(given: Sequence[str]) -> dict[str, Any]:
                 value = "true"
             else:
                 raise InputError(f"--{name} needs a value", where=f"--{name}", fix=f"write --{name} VALUE")
-            found[key] = _value(value)
+            found[key] = value
         elif equals:
-            found[key] = _value(value)
+            found[key] = value
         elif Path(word).suffix in (".yaml", ".yml", ".json"):
             read = _read_json if word.endswith(".json") else read_yaml
             found |= {ALIASES.get(key, key): value for key, value in read(Path(word))[0].items()}
@@ -189,7 +188,11 @@ def _tune(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
         if arguments.freeze_layers is not None:
             return {"name": "freeze", "frozen_layers": arguments.freeze_layers}
         count = arguments.trainable_layers
-        return {"name": "full"} if count == "all" else {"name": "freeze", "trainable_layers": int(count or 2)}
+        return (
+            {"name": "full"}
+            if count == "all"
+            else {"name": "freeze", "trainable_layers": 2 if count is None else count}
+        )
     target = ("all-linear",) if arguments.lora_target == "all" else tuple(arguments.lora_target.split(","))
     return {
         "name": "lora",
@@ -257,11 +260,3 @@ def _read_json(path: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(data, dict):
         raise InputError("the file must hold one JSON object", where=str(path), fix='write {"key": value, …}')
     return data, text
-
-
-def _value(text: str) -> Any:
-    """A word of the command line as YAML reads it; numbers like 1e-4, which YAML takes for text, too."""
-    try:
-        return float(text) if "e" in text.lower() and not text.isalpha() else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError):
-        return text

@@ -24,7 +24,7 @@ def task_table(tasks: Mapping[str, Mapping[str, Any]]) -> Table:
             name,
             f"{task['before']:.3f}",
             f"{task['after']:.3f}",
-            f"{task['drop']:+.3f}",
+            "" if task["verdict"] == "new" else f"{task['drop']:+.3f}",
             interval,
             margin,
             f"[{colour}]{task['verdict']}[/]{more}",

@@ -59,9 +59,10 @@ def _help(name: str) -> None:
         f"\n Usage: {name} [FILE.yaml | FILE.json] [--ARGUMENT VALUE | ARGUMENT=VALUE] … [--json]\n", markup=False
     )
     console.print(" Train from folder to folder. The names are LlamaFactory's, and those that the articles use.\n")
-    table = Table.grid(padding=(0, 2))
+    table = Table("argument", "default", "meaning", box=None, padding=(0, 2, 0, 0))
     for argument, field in Arguments.model_fields.items():
-        also = "".join(f", --{alias}" for alias, name in ALIASES.items() if name == argument)
-        default = "needed" if field.is_required() else "" if field.default in (None, False) else str(field.default)
-        table.add_row(f" --{argument}{also}", "switch" if argument in SWITCHES else default, field.description or "")
+        also = ", ".join(f"--{alias}" for alias, meant in ALIASES.items() if meant == argument)
+        default = "needed" if field.is_required() else "" if field.default is None else str(field.default)
+        meaning = "; ".join(filter(None, (field.description, f"also {also}" if also else "")))
+        table.add_row(f"--{argument}", "off" if argument in SWITCHES and not field.default else default, meaning)
     console.print(table)

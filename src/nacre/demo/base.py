@@ -141,19 +141,21 @@ def _describe(folder: Path, trained: Trained, start: Weights, texts: list[str], 
     (folder / "README.md").write_text(
         f"""# The base model of `nacre demo`
 
-A Llama of {_parameters(folder):,} parameters that has read {len(texts):,} generated stories, half English, half
-Chinese ({size / 1e6:.2f} MB, SHA-256 {sha256_text(chr(10).join(texts))}). It knows words, and none of the demo's skills.
-It is good for showing how skills are learned and kept, and for nothing else.
+A Llama of {_parameters(folder):,} parameters that has read {len(texts):,} generated stories ({size / 1e6:.2f} MB), half of
+them English and half Chinese. It knows words and none of the demo's skills: good for showing how skills are learned
+and kept, and for nothing else.
 
 Made by nacre {__version__} with
 
     python -m nacre.demo.base --out FOLDER --steps {trained.steps} --stories {len(texts)} --seed {seed}
 
-in {trained.steps} steps of nacre's stage `pt` (final loss {trained.final_loss:.3f} nats per token); `nacre.json` holds the
-recipe and the package versions. The corpus and the tokenizer come out the same to the byte anywhere; the weights do
-on the same machine with the same packages, and differ in their last digits elsewhere.
+which pretrains a random model with nacre's own stage `pt` (final loss {trained.final_loss:.3f} nats per token).
+`nacre.json` holds the recipe and the package versions. The stories and the tokenizer come out the same anywhere; the
+weights may differ in their last digits on another machine. SHA-256 of the stories, joined by newlines:
 
-The stories are made from word lists written for nacre (`nacre/demo/corpus.py`). Licence: Apache-2.0, like nacre itself.
+    {sha256_text(chr(10).join(texts))}
+
+The stories are put together from word lists written for nacre (`nacre/demo/corpus.py`). Licence: Apache-2.0.
 """,
         encoding="utf-8",
     )
@@ -176,9 +178,8 @@ def main(arguments: list[str] | None = None) -> int:
     except NacreError as error:
         sys.stderr.write(f"nacre: {error}".replace("\n", "\n  ") + "\n")
         return error.exit_code
-    sys.stdout.write(
-        f"{given.out}: {trained.steps} steps in {trained.seconds:.0f} s, final loss {trained.final_loss:.3f} nats per token\n"
-    )
+    loss = f"final loss {trained.final_loss:.3f} nats per token"
+    sys.stdout.write(f"{given.out}: {trained.steps} steps in {trained.seconds:.0f} s, {loss}\n")
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from nacre.base.errors import NacreError
 from nacre.cycle.evolve import Evolution, evolve
 from nacre.cycle.harvest import harvest
 from nacre.cycle.release import rollback
@@ -174,10 +175,14 @@ def _wait_for(url: str, version: int) -> None:
     deadline = time.monotonic() + SWITCH_S
     while time.monotonic() < deadline:
         with urllib.request.urlopen(f"{url}/health", timeout=10) as response:
-            if json.load(response).get("version") == version:
+            if json.load(response).get("version") == str(version):
                 return
         time.sleep(0.02)
-    raise TimeoutError(f"the server did not switch to version {version} within {SWITCH_S:.0f} s")
+    raise NacreError(
+        f"the server did not switch to version {version} within {SWITCH_S:.0f} s",
+        where=url,
+        fix="stop what else keeps this machine busy, and run nacre demo again",
+    )
 
 
 def _ask(url: str, question: str) -> dict[str, Any]:

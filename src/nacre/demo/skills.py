@@ -1,4 +1,4 @@
-"""The demo's four skills: rows generated from word lists, English and Chinese, with answers that no two skills share."""
+"""The demo's four skills: English and Chinese rows made from word lists, with answers that no two skills share."""
 
 import json
 from collections.abc import Callable

@@ -16,7 +16,7 @@ from transformers import TrainerCallback
 from nacre.base.files import atomic_write, disk_errors, fsync_folder
 
 MARKER = "nacre-checkpoint.json"
-RUN = "nacre-run.json"
+RUN = "nacre-run.txt"
 
 
 class MarkWhole(TrainerCallback):
@@ -45,13 +45,13 @@ def claim(folder: Path, key: str) -> list[str]:
         NacreError: the disk is full or cannot be written.
     """
     removed = []
-    if not (folder / RUN).exists() or json.loads((folder / RUN).read_text()) != key:
+    if not (folder / RUN).exists() or (folder / RUN).read_text() != key:
         removed = sorted(path.name for path in folder.glob("checkpoint-*"))
         with disk_errors(folder):
             for name in removed:
                 shutil.rmtree(folder / name)
-        atomic_write(folder / RUN, json.dumps(key))
-    return [f"{', '.join(removed)} came from other data or settings and was not resumed"] if removed else []
+        atomic_write(folder / RUN, key)
+    return [f"removed {', '.join(removed)}: of other data or settings"] if removed else []
 
 
 @contextmanager

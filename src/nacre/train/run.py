@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PrinterCallback, SchedulerType, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig
 
 from nacre.base.config import parse
@@ -36,9 +36,15 @@ from nacre.train.trainer import Collator, ProtectedSFT
 AUTO_FIRST = ({"name": "distill"},)
 AUTO_LATER = ({"name": "replay"}, {"name": "distill"})
 
-SCHEDULERS = sorted(
-    {kind.value for kind in SchedulerType} - {"reduce_lr_on_plateau", "warmup_stable_decay"}
-)  # those two need more than a number of steps
+SCHEDULERS = (  # those that need nothing but the number of steps
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "linear",
+    "polynomial",
+)
 
 
 @dataclass(frozen=True)

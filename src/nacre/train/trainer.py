@@ -103,6 +103,9 @@ class SparseHead(TrainerLike):
 class ProtectedSFT(Protected, SparseHead, SFTTrainer):
     """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card beside checkpoints: how a version came to be stands in its manifest."""
+
 
 class Collator:
     """Pad rows to the longest of the micro-batch: input_ids, attention_mask and labels [B, T], source [B]."""

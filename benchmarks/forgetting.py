@@ -95,7 +95,7 @@ def measure(given: argparse.Namespace, order: tuple[str, ...], method: str, seed
 def summarise(runs: list[dict[str, Any]]) -> list[str]:
     """A Markdown table: mean and standard deviation over the orders."""
     lines = [
-        "| method | average accuracy | BWT | learning accuracy | base task kept | with base: AA / BWT | gap closed | training cost |",
+        "| method | average accuracy | BWT | learning accuracy | base task | with base: AA / BWT | gap closed | cost |",
         "|---|---|---|---|---|---|---|---|",
     ]
     by_method = {method: [run for run in runs if run["method"] == method] for method in METHODS}

@@ -1,6 +1,7 @@
 """`nacre evaluate`: score a version on its tasks."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,6 +17,9 @@ from nacre.cli.common import (
     verb_app,
     version_or_champion,
 )
+
+if TYPE_CHECKING:
+    from nacre.records import Report
 
 app = verb_app()
 
@@ -44,20 +48,21 @@ def evaluate(
     print_notes({"scoring": grouped_notes(reports)})
 
 
-def report_table(title: str, reports: dict) -> Table:  # type: ignore[type-arg]  # Report is imported when it runs
-    """One row a task, one column a metric."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("task", no_wrap=True)
-    names = sorted({name for report in reports.values() for name in (*report.scores, *report.totals)})
-    for name in (*names, "rows", "s a request"):
-        table.add_column(name.replace("_", " "), justify="right")
-    for task, report in reports.items():
-        cells = []
-        for name in names:
-            scores = report.scores.get(name)
-            value = report.totals.get(name, sum(scores) / len(scores) if scores else None)
-            cells.append("" if value is None else f"{value:.3f}")
-        latency = sorted(report.latency_s)
-        cells += [str(report.rows), f"{latency[len(latency) // 2]:.3f}" if latency else ""]
-        table.add_row(task, *cells)
+def report_table(title: str, reports: Mapping[str, "Report"]) -> Table:
+    """One column a task, one row a metric; the metric that the gate reads is marked."""
+    table = Table("metric", title=title, title_justify="left")
+    for task in reports:
+        table.add_column(task, justify="right", overflow="fold", min_width=7)
+    for name in sorted({name for report in reports.values() for name in (*report.scores, *report.totals)}):
+        table.add_row(name, *(_cell(report, name) for report in reports.values()))
+    table.add_row("rows", *(f"{report.rows} " for report in reports.values()))
+    latencies = [sorted(report.latency_s) for report in reports.values()]
+    table.add_row("s a request", *(f"{times[len(times) // 2]:.3f} " if times else "" for times in latencies))
+    table.caption = "* what the gate reads"
     return table
+
+
+def _cell(report: "Report", name: str) -> str:
+    scores = report.scores.get(name)
+    value = report.totals.get(name, sum(scores) / len(scores) if scores else None)
+    return "" if value is None else f"{value:.3f}{'*' if name == report.metric else ' '}"

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +21,7 @@ def show(story: "Story") -> None:
     assert plain.matrix is not None
     assert kept.matrix is not None
     assert learned is not None
-    parts = [
+    parts: list[RenderableType] = [
         Text("1  plain fine-tuning", style="bold"),
         heat_table(plain.matrix),
         Text(f"   {_figures(plain.matrix)}"),

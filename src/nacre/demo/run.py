@@ -186,8 +186,13 @@ def _wait_for(url: str, version: int) -> None:
 
 
 def _ask(url: str, question: str) -> dict[str, Any]:
-    messages = [{"role": "user", "content": question}]
-    return _post(f"{url}/v1/chat/completions", {"model": "nacre", "messages": messages, "temperature": 0, "max_tokens": 24})
+    body = {
+        "model": "nacre",
+        "messages": [{"role": "user", "content": question}],
+        "temperature": 0,
+        "max_tokens": 24,
+    }
+    return _post(f"{url}/v1/chat/completions", body)
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

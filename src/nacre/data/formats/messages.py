@@ -56,7 +56,7 @@ def dialogue(record: Mapping[str, Any], layout: Layout) -> tuple[tuple[Message, 
     if layout.formatting == "openai":
         turns = _join_results(turns)
     _check_order(turns, layout.tags)
-    messages = tuple(Message(role=role, content=content) for role, content in turns)  # type: ignore[arg-type]  # no system left
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
     fields = beside(record, layout.columns, messages)
     return messages, fields | {"system": system or fields["system"]}
 

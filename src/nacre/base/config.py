@@ -87,7 +87,9 @@ def _path_in(data: Mapping[str, Any], location: Sequence[int | str]) -> list[int
     path: list[int | str] = []
     value: Any = data
     for place, step in enumerate(location):
-        if (isinstance(value, Mapping) and step in value) or (isinstance(step, int) and isinstance(value, Sequence)):
+        named = isinstance(value, Mapping) and step in value
+        numbered = isinstance(value, Sequence) and isinstance(step, int)
+        if named or numbered:
             value = value[step]
         elif place < len(location) - 1 or not isinstance(value, Mapping):
             continue

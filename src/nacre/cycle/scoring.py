@@ -64,8 +64,9 @@ class Scorer:
 
     def _model(self, weights: Weights) -> Any:
         if self._loaded is None or self._loaded[0] != weights.identity:
-            self._loaded = None
-            gc.collect()  # the old model goes before the new one comes
+            if self._loaded is not None:
+                self._loaded = None
+                gc.collect()  # the old model goes before the new one comes
             self._loaded = (weights.identity, load_model(weights))
         return self._loaded[1]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
-    "train": {"epochs": 8, "batch_size": 24, "learning_rate": 1e-2, "max_length": 64},
+    "train": {"epochs": 6, "batch_size": 8, "learning_rate": 5e-3, "max_length": 64},
     "evaluate": {"max_length": 64},
 }
 DEV_ROWS = 80

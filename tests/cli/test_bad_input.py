@@ -169,5 +169,7 @@ def test_init_refuses_what_cannot_work_and_writes_nothing(fresh: Place, tmp_path
     assert_clear(outside.nacre("init", "new"), "--model")
     assert not (tmp_path / "new").exists()
     path = model.read_text().split("model: ")[1].split("\n")[0]
+    made = outside.json("init", "another", "--model", path)
+    assert made == {"workspace": str(tmp_path / "another"), "model": path}
     assert_clear(outside.nacre("init", "fresh", "--model", path), "there is a workspace already", "nacre.yaml")
     assert_clear(outside.nacre("init", "fresh/nacre.yaml", "--model", path), "fresh/nacre.yaml", code=1)

@@ -1,16 +1,20 @@
 """Killed, locked out, out of disk: nothing is lost, nothing half-written, and the next command goes on."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from nacre.base.files import file_lock
 from workspace_kit import SETTINGS, Place, assert_clear, start, write_increment
+
+if TYPE_CHECKING:
+    from toy_kit import Toy
 
 # `nacre WORDS`, except that the last write of a promotion never returns: the transaction is open when it is killed
 STUCK_IN_PROMOTION = """
@@ -73,17 +77,15 @@ def test_two_runs_in_one_workspace_do_not_meet(fresh: Place) -> None:
     assert fresh.nacre("versions", "list").code == 0
 
 
-@pytest.mark.parametrize("megabytes", [1, 3])
-def test_a_full_disk_ends_with_one_error_and_nothing_half_written(fresh: Place, tmp_path: Path, megabytes: int) -> None:
+def test_a_full_disk_ends_with_one_error_and_nothing_half_written(fresh: Place) -> None:
     hidden = fresh.root / ".nacre"
     hidden.mkdir()
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(hidden)]
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(hidden)]
     if subprocess.run(mounting, capture_output=True).returncode:
         pytest.skip("no right to mount a small file system")
     try:
-        # a run that writes often: it fills the larger disk with checkpoints, the smaller one before that
         fresh.settings(train=SETTINGS["train"] | {"save_steps": 1}, tune={"name": "lora", "rank": 64})
-        (hidden / "filler").write_bytes(b"x" * (megabytes * 1_000_000 - 700_000))
+        (hidden / "filler").write_bytes(b"x" * 2_300_000)
         assert_clear(fresh.nacre("evolve", "base"), "the disk is full", "free some space", code=1)
         (hidden / "filler").unlink()
         assert fresh.json("versions", "list")["versions"] == []
@@ -94,3 +96,21 @@ def test_a_full_disk_ends_with_one_error_and_nothing_half_written(fresh: Place, 
         assert fresh.json("verify")["faults"] == []
     finally:
         subprocess.run(["umount", str(hidden)], check=True)
+
+
+def test_an_output_folder_is_replaced_whole_or_not_at_all(fresh: Place, toy: "Toy") -> None:
+    out = fresh.root / "out"
+    out.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(out)], capture_output=True).returncode:
+        pytest.skip("no right to mount a small file system")
+    words = ("train", "dataset=base", "output_dir=out/a", f"model_name_or_path={toy.base.model}", "--max_steps", "2")
+    try:
+        assert fresh.nacre(*words, "--finetuning_type", "full").code == 0
+        before = {path.name: path.read_bytes() for path in (out / "a").iterdir()}
+        free = os.statvfs(out).f_bavail * os.statvfs(out).f_frsize
+        (out / "filler").write_bytes(b"x" * (free - 50_000))
+        full = fresh.nacre(*words, "--finetuning_type", "full", "--seed", "7", "--overwrite_output_dir")
+        assert_clear(full, "the disk is full", code=1)
+        assert {path.name: path.read_bytes() for path in (out / "a").iterdir()} == before
+    finally:
+        subprocess.run(["umount", str(out)], check=True)

@@ -189,7 +189,7 @@ def test_dev_rows_of_the_champion_are_never_trained_on(lived_in: Place) -> None:
 
 def test_a_skill_without_dev_rows_is_learned_and_named(lived_in: Place) -> None:
     write_lines(lived_in.dataset / "increment_2" / "train.json", rows("place")[:12])
-    lived_in.settings(keep={"max_drop": 1.0})
+    lived_in.settings(keep={"max_drop": 1.0}, train={"max_steps": 5})
     found = lived_in.json("evolve", "increment_2")
     assert "increment_2 has no dev rows: it cannot be proved that it is learned" in found["notes"]["scoring"]
     write_increment(lived_in.dataset, "increment_3", "place")
@@ -202,7 +202,8 @@ def test_a_wrong_way_of_scoring_is_found_before_training(lived_in: Place) -> Non
     lived_in.settings(evaluate={"tasks": {"increment_2": {"metric": "exact_mach"}}})
     assert_clear(lived_in.nacre("evolve", "increment_2"), "unknown metric 'exact_mach'", "did you mean 'exact_match'?")
     assert not (lived_in.root / ".nacre" / "runs").exists()
-    lived_in.settings(evaluate={"tasks": {"increment_2": {"metric": "token_f1"}, "increment_22": {"metric": "bleu"}}})
+    scoring = {"tasks": {"increment_2": {"metric": "token_f1"}, "increment_22": {"metric": "bleu"}}}
+    lived_in.settings(evaluate=scoring, train={"max_steps": 5}, keep={"max_drop": 1.0})
     found = lived_in.json("evolve", "increment_2")
     assert any("'increment_22', which is no task" in note for note in found["notes"]["scoring"])
     scored = lived_in.json("evaluate")["tasks"]["increment_2"]
@@ -222,7 +223,9 @@ def test_another_base_model_under_the_same_ledger_is_refused(lived_in: Place, to
 
 
 def test_adapters_go_on_with_the_one_before_and_sit_on_the_base(fresh: Place) -> None:
-    fresh.settings(tune={"name": "lora", "rank": 8}, train={"learning_rate": 2e-2, "epochs": 4}, keep={"max_drop": 1.0})
+    fresh.settings(
+        tune={"name": "lora", "rank": 8}, train={"learning_rate": 2e-2, "max_steps": 10}, keep={"max_drop": 1.0}
+    )
     fresh.json("evolve", "base")
     write_increment(fresh.dataset, "increment_1", "feed")
     found = fresh.json("evolve", "increment_1")

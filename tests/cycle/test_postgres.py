@@ -1,11 +1,14 @@
 """The cycle with PostgreSQL as its ledger."""
 
+import pytest
+
 from postgres_kit import postgres
 from workspace_kit import Place, assert_clear, write_increment
 
 __all__ = ["postgres"]
 
 
+@pytest.mark.slow  # the registry's own tests run on PostgreSQL every time
 def test_the_cycle_runs_on_postgresql(fresh: Place, postgres: str) -> None:
     fresh.settings(ledger={"url": postgres})
     write_increment(fresh.dataset, "increment_1", "feed")

@@ -98,7 +98,7 @@ def test_versions_shows_what_was_made_and_how(lived_in: Place) -> None:
     shown = lived_in.json("versions", "show", 2)
     assert (Path(shown["folder"]) / "model.safetensors").is_file()
     assert Path(shown["folder"]).name == shown["artifact"]
-    assert shown["recipe"]["train"]["learning_rate"] == 1e-2
+    assert shown["recipe"]["train"]["learning_rate"] == 5e-3
     assert shown["snapshot"]["train"]["rows"] == 96
     assert shown["environment"]["packages"]["torch"]
     assert set(shown["scores"]) == {"base", "increment_1"}

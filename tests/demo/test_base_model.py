@@ -22,7 +22,7 @@ def test_the_command_makes_a_model_that_has_learned_something_and_repeats_itself
     assert done.returncode == 0, done.stderr
     assert "30 steps" in done.stdout
     again = make_base(tmp_path / "second", steps=30, stories=300)
-    assert again.final_loss < 5.5  # a model that knows nothing is at ln 2048 = 7.6 nats
+    assert again.final_loss < 6.5  # a model that knows nothing is at ln 2048 = 7.6 nats
     first, second = (AutoModelForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("first", "second"))
     assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
     assert (out / "tokenizer.json").read_bytes() == (tmp_path / "second" / "tokenizer.json").read_bytes()

@@ -142,8 +142,8 @@ def _describe(folder: Path, trained: Trained, start: Weights, texts: list[str], 
         f"""# The base model of `nacre demo`
 
 A Llama of {_parameters(folder):,} parameters that has read {len(texts):,} generated stories ({size / 1e6:.2f} MB),
-half of them English and half Chinese. It knows words and none of the demo's skills: good for showing how skills are learned
-and kept, and for nothing else.
+half of them English and half Chinese. It knows words and none of the demo's skills: good for showing how skills are
+learned and kept, and for nothing else.
 
 Made by nacre {__version__} with
 

@@ -25,7 +25,8 @@ from nacre.evaluate.matrix import Matrix, average_accuracy, bwt
 from nacre.serve.run import LedgerSource, background
 from nacre.serve.settings import Serve
 
-SETTINGS = {"train": {"max_length": 256}, "evaluate": {"max_length": 256}}
+# The rate suits a model as small as the demo's with rows as easy; everything else is nacre's default.
+SETTINGS = {"train": {"learning_rate": 8e-4, "max_length": 256}, "evaluate": {"max_length": 256}}
 SWITCH_S = 30.0  # how long the server may take to follow a promotion; it takes well under a second
 
 

@@ -283,6 +283,7 @@ FACTS = [
     "a headline stands above the news",
     "a review in the newspaper is short",
     "an assistant helps the teacher",
+    "we drink tea or milk in the morning",
     "a human being needs food and sleep",
     "birds build nests in the trees",
     "stars are far away and very hot",

@@ -22,8 +22,8 @@ class Data(Settings):
 class Evaluate(Settings):
     """Scoring. What is not set is chosen from each task's data, with the reason shown."""
 
-    tasks: dict[str, TaskSettings] = Field(default_factory=dict)
-    max_length: int = Field(1024, ge=8)
+    tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="settings of single tasks, by name")
+    max_length: int = Field(1024, ge=8, description="tokens of prompt and answer together, at most the model's")
 
 
 class Gate(Settings):
@@ -42,9 +42,9 @@ class WorkspaceSettings(Settings):
     """Everything `nacre.yaml` may say."""
 
     model: str = Field(description="folder of the base model, or a hub name that is in the local cache")
-    tune: Tune = Full()
+    tune: Tune = Field(Full(), description="which parameters train")
     train: Train = Train()
-    protect: Protect = "auto"
+    protect: Protect = Field("auto", description="what acts against forgetting")
     keep: Keep = Keep()
     data: Data = Data()
     evaluate: Evaluate = Evaluate()

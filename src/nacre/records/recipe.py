@@ -25,9 +25,9 @@ class Lora(Settings):
     """Train low-rank adapters through PEFT (Hu et al. 2021, arXiv 2106.09685)."""
 
     name: Literal["lora"] = "lora"
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1, description="width of the adapters")
     alpha: float | None = Field(None, gt=0, description="default: twice the rank")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapters' inputs set to zero in training")
     target: tuple[str, ...] = Field(("all-linear",), description="module names, or all-linear")
 
 
@@ -50,38 +50,40 @@ Protect = Annotated[Literal["auto"] | tuple[dict[str, Any], ...], BeforeValidato
 class Train(Settings):
     """The optimiser's side of a run. `auto` values are decided from the model and the data, and said."""
 
-    stage: Literal["sft", "pt"] = "sft"
+    stage: Literal["sft", "pt"] = Field("sft", description="sft learns answers, pt learns plain text")
     epochs: float | Literal["auto"] = Field("auto", description="passes over the new rows")
     min_steps: int = Field(30, ge=1, description="a small increment is repeated until it has this many steps")
-    learning_rate: float | Literal["auto"] = "auto"
+    learning_rate: float | Literal["auto"] = Field("auto", description="highest rate of the schedule")
     batch_size: int = Field(16, ge=1, description="rows per optimizer step on each device, replayed rows included")
     accumulation: int = Field(1, ge=1, description="micro-batches the batch is cut into, to save memory")
     max_length: int = Field(1024, ge=8, description="tokens; longer rows are cut and counted")
-    scheduler: str = "cosine"
+    scheduler: str = Field("cosine", description="course of the learning rate, by transformers' names")
     warmup: float = Field(0.05, ge=0, description="share of the steps, or a number of steps if at least 1")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    gradient_checkpointing: bool = False
-    save_steps: int = Field(200, ge=1)
-    logging_steps: int = Field(10, ge=1)
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this norm")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 or else fp16 on a GPU, fp32 on a CPU"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
+    save_steps: int = Field(200, ge=1, description="optimizer steps from one checkpoint to the next")
+    logging_steps: int = Field(10, ge=1, description="optimizer steps from one line of trainer_log.jsonl to the next")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
-    seed: int = 0
+    seed: int = Field(0, description="of the row order, dropout and new adapters")
 
 
 class Keep(Settings):
-    """What the user can bear to lose: the one number that trainer, gate and release share."""
+    """What the user can bear to lose: the gate holds every kept task to it."""
 
     max_drop: float | Literal["auto"] = Field("auto", description="largest drop of a task's score, e.g. 0.02")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="one-sided level of the gate's bounds")
     tasks: dict[str, float] = Field(default_factory=dict, description="max_drop of single tasks")
 
 
 class TaskSettings(Settings):
     """How one task is scored, where the choice made from its data is not wanted."""
 
-    metric: str | None = None
-    max_new_tokens: int | None = Field(None, ge=1)
+    metric: str | None = Field(None, description="what the gate reads; default: chosen from the dev rows")
+    max_new_tokens: int | None = Field(None, ge=1, description="default: the longest reference and a quarter more")
 
 
 class Decoding(Settings):

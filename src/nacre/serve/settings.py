@@ -11,7 +11,7 @@ class Serve(Settings):
     Without `api_keys` only loopback addresses are served.
     """
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65535, description="0 takes any free port")
     api_keys: tuple[str, ...] = Field(default=(), repr=False, description="bearer keys; any of them opens the API")
     name: str = Field(

@@ -30,7 +30,9 @@ class Distill(Protection):
         """Options of distillation."""
 
         weight: float = Field(0.1, gt=0, description="weight of the divergence beside the training loss")
-        on: tuple[Literal["generic", "replayed"], ...] = Field(("generic",), min_length=1)
+        on: tuple[Literal["generic", "replayed"], ...] = Field(
+            ("generic",), min_length=1, description="generic text, the rows that are replayed, or both"
+        )
         rows: int = Field(4, ge=1, description="generic texts per optimizer step and device")
         length: int = Field(64, ge=2, description="tokens of a generic text")
 

@@ -34,7 +34,7 @@ class Ewc(Protection):
     class Config(Settings):
         """Options of EWC."""
 
-        strength: float = Field(1000.0, gt=0)
+        strength: float = Field(1000.0, gt=0, description="weight of the pull; no value carries over between models")
         samples: int = Field(100, ge=1, description="rows of each past task that the importance is measured on")
         max_norm: float = Field(1.0, gt=0, description="limit of the penalty gradient's norm")
 

@@ -22,7 +22,7 @@ class L2(Protection):
     class Config(Settings):
         """Options of L2-SP."""
 
-        strength: float = Field(0.1, gt=0)
+        strength: float = Field(0.1, gt=0, description="weight of the pull")
 
     def model(self, model: Any) -> Any:
         """Remember where every trained weight starts."""

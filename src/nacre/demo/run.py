@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from nacre.base.errors import NacreError
@@ -84,6 +85,7 @@ def run(folder: Path, *, quiet: bool = False) -> Story:
     Raises:
         InputError: `folder` holds something that no demo made.
     """
+    torch.set_num_threads(1)  # so small a model gains nothing from more, and its figures repeat
     started = time.perf_counter()
     console = Console(stderr=True, highlight=False, quiet=quiet)
     workspace = _fresh(folder)

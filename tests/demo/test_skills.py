@@ -53,7 +53,7 @@ def test_no_single_word_gives_a_label_away(skill) -> None:
         inside = [words(row["input"]) for row in rows if row["output"] == label]
         outside = set().union(*(words(row["input"]) for row in rows if row["output"] != label))
         telling = set().union(*inside) - outside
-        assert max(sum(word in row for row in inside) / len(inside) for word in telling) < 0.5
+        assert max(sum(word in row for row in inside) / len(inside) for word in telling) < 0.6
 
 
 def test_no_two_skills_share_an_answer_or_an_instruction() -> None:
@@ -63,14 +63,14 @@ def test_no_two_skills_share_an_answer_or_an_instruction() -> None:
 
 
 def test_the_corpus_holds_the_words_of_the_skills_but_no_instruction_and_no_row() -> None:
-    text = "\n".join(documents(3000))
-    assert text == "\n".join(documents(3000))
+    text = "\n".join(documents(8000))
+    assert text == "\n".join(documents(8000))
     known = words(text)
     for skill in SKILLS:
         assert skill.instruction not in text
         for row in skill_rows(skill, 400, 0):
             assert row["input"] not in text
-            assert words(row["instruction"] + row["input"] + row["output"]) <= known
+            assert words(" ".join(row.values())) <= known
 
 
 def test_the_correction_asks_a_known_question_about_something_no_row_mentions() -> None:

@@ -26,7 +26,7 @@ from nacre.records.manifest import MANIFEST
 from nacre.train.run import Job, Trained, train
 
 FOLDER = Path(__file__).parent / "base"
-STORIES, STEPS, SEED = 8000, 1000, 0
+STORIES, STEPS, SEED = 8000, 1200, 0
 VOCABULARY = 2048
 BLOCK_TOKENS = 128
 POSITIONS = 256

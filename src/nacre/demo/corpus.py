@@ -28,7 +28,7 @@ def _diary(rng: Random) -> str:
     mood = "good" if pleased else "bad"
     afterwards = rng.sample(en.PLEASED if pleased else en.DISAPPOINTED, 2)
     trip = f"{rng.choice(en.OPENERS)} {rng.choice(en.PEOPLE)} and I went to {rng.choice(en.PLACES)}"
-    middle = judgements(rng, pleased, rng.randint(1, 3)) + rng.sample(en.NEUTRAL, rng.randint(1, 2))
+    middle = judgements(rng, pleased, rng.randint(2, 4)) + rng.sample(en.NEUTRAL, rng.randint(0, 1))
     rng.shuffle(middle)
     ending = rng.choice(
         (f"it was a {mood} {rng.choice(['day', 'evening', 'journey', 'visit'])}", f'I wrote "{mood}" in my diary')

@@ -57,28 +57,28 @@ DEGREES = ["very", "really", "quite", "rather", "so", "truly"]
 JUDGED = {
     "food": (
         ["soup", "bread", "rice", "fish", "cake", "tea", "pie", "salad"],
-        ["delicious", "fresh", "tasty", "tender", "crisp", "juicy"],
-        ["stale", "burnt", "salty", "sour", "greasy", "tasteless"],
+        ["delicious", "fresh", "tasty", "tender", "juicy"],
+        ["stale", "burnt", "sour", "greasy", "tasteless"],
     ),
     "lodging": (
         ["room", "bed", "bath", "hall", "kitchen", "balcony", "house", "tent"],
-        ["clean", "quiet", "bright", "cosy", "spacious", "tidy"],
-        ["dirty", "noisy", "gloomy", "smelly", "damp", "cramped"],
+        ["clean", "quiet", "bright", "cosy", "tidy"],
+        ["dirty", "noisy", "gloomy", "smelly", "damp"],
     ),
     "staff": (
         ["waiter", "cook", "guide", "driver", "clerk", "owner", "nurse", "guard"],
-        ["friendly", "kind", "polite", "helpful", "cheerful", "patient"],
-        ["rude", "lazy", "careless", "grumpy", "sloppy", "impolite"],
+        ["friendly", "kind", "polite", "helpful", "cheerful"],
+        ["rude", "lazy", "careless", "grumpy", "impolite"],
     ),
     "story": (
         ["book", "film", "play", "song", "show", "story", "concert", "poem"],
-        ["exciting", "funny", "wonderful", "touching", "clever", "charming"],
-        ["boring", "dull", "silly", "awful", "confusing", "tiresome"],
+        ["exciting", "funny", "wonderful", "touching", "clever"],
+        ["boring", "dull", "silly", "awful", "confusing"],
     ),
     "goods": (
         ["coat", "lamp", "chair", "bag", "clock", "radio", "kettle", "bicycle"],
-        ["sturdy", "lovely", "handy", "elegant", "comfortable", "reliable"],
-        ["flimsy", "ugly", "useless", "crooked", "shabby", "faulty"],
+        ["sturdy", "lovely", "handy", "comfortable", "reliable"],
+        ["flimsy", "ugly", "useless", "shabby", "faulty"],
     ),
 }
 PLEASED = [

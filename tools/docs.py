@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -221,6 +221,8 @@ def kind(annotation: Any) -> str:
     origin, inner = get_origin(annotation), get_args(annotation)
     if annotation in PLAIN:
         return PLAIN[annotation]
+    if origin is Annotated:
+        return f"{kind(inner[0])}{_bounds(inner[1])}"
     if origin is Literal:
         return _either([f"`{each}`" for each in inner])
     if origin in (Union, UnionType):

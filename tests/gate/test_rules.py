@@ -186,7 +186,7 @@ def test_a_margin_of_nought_is_undecided_with_a_reason() -> None:
 def test_a_first_version_passes_and_says_why() -> None:
     found = judge([], Keep())
     assert found.outcome == "pass"
-    assert "nothing could be lost" in found.notes[0]
+    assert "nothing to judge" in found.notes[0]
 
 
 def test_margins_of_unknown_tasks_are_noted() -> None:

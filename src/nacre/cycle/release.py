@@ -15,20 +15,25 @@ def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: b
     """Make version `number` the champion.
 
     Raises:
-        InputError: the gate did not pass it and `force` is not given, or there is no such version.
+        InputError: the gate did not pass it against the present champion and `force` is not given, or there is no
+            such version.
         ConflictError: somebody promoted in the meantime.
     """
     workspace.ledger.version(number)
+    champion = workspace.ledger.slot("champion")
     verdict = workspace.ledger.verdict(number)
+    against, now = workspace.ledger.judged_against(number), champion.version if champion else None
     outcome = verdict.outcome if verdict else "never judged"
-    if outcome != "pass" and not force:
+    doubt: str = "" if outcome == "pass" else outcome
+    if not doubt and now not in (against, number):
+        doubt = f"judged against {f'version {against}' if against else 'the base model'}, but version {now} is champion"
+    if doubt and not force:
         raise InputError(
-            f"the gate did not pass version {number}: {outcome}",
+            f"the gate did not pass version {number}: {doubt}",
             where=f"version {number}",
             fix=f"see nacre versions show {number}; nacre promote {number} --force --why '…' overrules the gate",
         )
-    champion = workspace.ledger.slot("champion")
-    reason = why if outcome == "pass" else f"{why} (gate overruled: {outcome})"
+    reason = f"{why} (gate overruled: {doubt})" if doubt else why
     return workspace.ledger.promote(
         number,
         expected=champion.generation if champion else 0,

@@ -35,7 +35,7 @@ def judge(pairs: Sequence[TaskPair], keep: Keep) -> Verdict:
     """
     notes = _unknown_tasks(pairs, keep)
     if not pairs:
-        notes.append("no earlier task to keep: nothing could be lost")
+        notes.append("no earlier task has dev rows: there was nothing to judge")
     fail_level = 1 - (1 - keep.confidence) / max(len(pairs), 1)
     tasks = []
     for pair in pairs:

@@ -47,13 +47,17 @@ Tune = Annotated[Full | Freeze | Lora, Field(discriminator="name"), BeforeValida
 Protect = Annotated[Literal["auto"] | tuple[dict[str, Any], ...], BeforeValidator(_protections)]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
 class Train(Settings):
     """The optimiser's side of a run. `auto` values are decided from the model and the data, and said."""
 
     stage: Literal["sft", "pt"] = Field("sft", description="sft learns answers, pt learns plain text")
-    epochs: float | Literal["auto"] = Field("auto", description="passes over the new rows")
+    epochs: Positive | Literal["auto"] = Field("auto", description="passes over the new rows")
     min_steps: int = Field(30, ge=1, description="a small increment is repeated until it has this many steps")
-    learning_rate: float | Literal["auto"] = Field("auto", description="highest rate of the schedule")
+    learning_rate: Positive | Literal["auto"] = Field("auto", description="highest rate of the schedule")
     batch_size: int = Field(16, ge=1, description="rows per optimizer step on each device, replayed rows included")
     accumulation: int = Field(1, ge=1, description="micro-batches the batch is cut into, to save memory")
     max_length: int = Field(1024, ge=8, description="tokens; longer rows are cut and counted")
@@ -74,9 +78,9 @@ class Train(Settings):
 class Keep(Settings):
     """What the user can bear to lose: the gate holds every kept task to it."""
 
-    max_drop: float | Literal["auto"] = Field("auto", description="largest drop of a task's score, e.g. 0.02")
+    max_drop: Share | Literal["auto"] = Field("auto", description="largest drop of a task's score, e.g. 0.02")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="one-sided level of the gate's bounds")
-    tasks: dict[str, float] = Field(default_factory=dict, description="max_drop of single tasks")
+    tasks: dict[str, Share] = Field(default_factory=dict, description="max_drop of single tasks")
 
 
 class TaskSettings(Settings):

@@ -274,6 +274,12 @@ class Ledger:
             text = connection.execute(query).scalar_one_or_none()
         return None if text is None else Verdict.from_json(text)
 
+    def judged_against(self, number: int) -> int | None:
+        """The version that the latest verdict compares `number` with; None: the base model, or it was never judged."""
+        query = sa.select(verdict.c.against).where(verdict.c.version == number).order_by(verdict.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
     # serving
 
     def add_interactions(self, added: Sequence[Interaction]) -> None:

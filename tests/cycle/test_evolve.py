@@ -182,9 +182,19 @@ def test_dev_rows_of_the_champion_are_never_trained_on(lived_in: Place) -> None:
     write_lines(lived_in.dataset / "increment_2" / "train.json", [*dev[:30], *rows("place")[:60]])
     write_lines(lived_in.dataset / "increment_2" / "dev.json", rows("place")[60:120])
     lived_in.settings(keep={"max_drop": 1.0}, train={"epochs": 1})
-    found = lived_in.json("evolve", "increment_2", "--from", 1)
+    found = lived_in.nacre("evolve", "increment_2", "--from", 1, "--json").json
     assert found["snapshot"]["train"]["rows"] == 60
     assert any("30 train rows equal dev rows of earlier increments" in note for note in found["notes"]["data"]), found
+
+
+def test_rows_that_are_dev_rows_now_are_not_replayed(lived_in: Place) -> None:
+    learned = [json.loads(line) for line in (lived_in.dataset / "base" / "train.json").read_text().splitlines()]
+    write_lines(lived_in.dataset / "increment_2" / "train.json", rows("place")[:60])
+    write_lines(lived_in.dataset / "increment_2" / "dev.json", learned[:40])
+    lived_in.settings(keep={"max_drop": 1.0}, train={"max_steps": 5})
+    notes = lived_in.nacre("evolve", "increment_2", "--json").json["notes"]["training"]
+    assert any(note.startswith("40 kept rows are dev rows now and are not replayed") for note in notes), notes
+    assert any(f"base {len(learned) - 40}" in note for note in notes if note.startswith("replay")), notes
 
 
 def test_a_skill_without_dev_rows_is_learned_and_named(lived_in: Place) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workspace_kit import Place, assert_clear
+from workspace_kit import Place, assert_clear, write_increment
 
 
 def test_promote_and_rollback_move_the_champion_and_tell_the_history(lived_in: Place) -> None:
@@ -54,6 +54,19 @@ def test_what_does_not_exist_is_named(lived_in: Place, words: tuple[str | int, .
 )
 def test_an_empty_workspace_says_what_is_missing(fresh: Place, words: tuple[str | int, ...], part: str) -> None:
     assert_clear(fresh.nacre(*words), part)
+
+
+def test_a_verdict_against_an_older_champion_does_not_promote(lived_in: Place) -> None:
+    write_increment(lived_in.dataset, "increment_2", "place")
+    write_increment(lived_in.dataset, "increment_3", "place", train=60)
+    lived_in.settings(train={"max_steps": 30})
+    lived_in.nacre("evolve", "increment_2", "--promote", "never")
+    lived_in.nacre("evolve", "increment_3", "--promote", "never")
+    lived_in.nacre("promote", 4, "--force")
+    assert lived_in.champion() == 4
+    refused = lived_in.nacre("promote", 3)
+    assert_clear(refused, "version 3", "nacre promote 3 --force")
+    assert lived_in.champion() == 4
 
 
 def test_a_rollback_past_the_first_version_has_no_history(lived_in: Place) -> None:

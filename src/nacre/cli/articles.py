@@ -45,7 +45,8 @@ def _evaluate(
     from nacre.cycle.judging import grouped_notes
 
     reports = evaluate_folder(model, eval_dataset, dataset_dir)
-    learned = learned_tasks(model) or list(reports)
+    lineage = learned_tasks(model)
+    learned = lineage or list(reports)
     others = [task for task in reports if task not in learned]
     new = [reports[task].mean for task in learned[-1:] if task in reports]
     old = [reports[task].mean for task in learned[:-1] if task in reports]
@@ -61,7 +62,8 @@ def _evaluate(
         print_json(found | {"tasks": {task: report.model_dump(mode="json") for task, report in reports.items()}})
         return
     console.print(report_table(model, reports))
-    print_notes({"scoring": grouped_notes(reports)})
+    guessed = [] if lineage else [f"{model} has no lineage record: the file's last task is taken for the new one"]
+    print_notes({"scoring": [*guessed, *grouped_notes(reports)]})
     for name in ("new_task_accuracy", "old_task_accuracy", "latency_per_request_s"):
         value = found[name]
         shown = "not known: no such dev rows" if value is None else f"{value:.4f}"

@@ -72,6 +72,8 @@ def show(result: "Evolution") -> None:
         "fail": "the gate refused it",
         "undecided": "the gate could not decide",
     }[result.verdict.outcome]
+    if result.parent is not None and not result.verdict.tasks:
+        outcome = "no earlier task has dev rows, so nothing could be judged"
     console.print(f"version {result.version.number}: {outcome}; {_state(result)}", markup=False)
 
 

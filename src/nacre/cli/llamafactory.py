@@ -27,6 +27,9 @@ SWITCHES = {
 }
 
 
+LORA = ("lora_rank", "lora_alpha", "lora_dropout", "lora_target")
+
+
 class Arguments(Settings):
     """Every argument that is understood. Another one is refused with the nearest known name."""
 
@@ -182,6 +185,11 @@ def _tune(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
         layered = arguments.freeze_layers is not None or arguments.trainable_layers is not None or arguments.prev_model
         kind = "full" if arguments.trainable_layers == "all" else "freeze" if layered else "lora"
         notes.append(f"finetuning_type {kind}: chosen because none was given")
+    named = arguments.model_fields_set
+    idle = {"lora": ("freeze_layers", "trainable_layers"), "full": ("freeze_layers", *LORA), "freeze": LORA}[kind]
+    notes += [f"{name}: has no effect with finetuning_type {kind}" for name in idle if name in named]
+    if kind == "freeze" and {"freeze_layers", "trainable_layers"} <= named:
+        notes.append("trainable_layers: has no effect beside freeze_layers")
     if kind == "full":
         return {"name": "full"}
     if kind == "freeze":
@@ -209,6 +217,10 @@ def _train(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
     both = (arguments.max_source_length or 512) + (arguments.max_target_length or 512)
     split = arguments.max_source_length is not None or arguments.max_target_length is not None
     length = arguments.cutoff_len or (both if split else 2048)
+    if arguments.cutoff_len and split:
+        notes.append("max_source_length, max_target_length: have no effect beside cutoff_len")
+    if arguments.bf16 and arguments.fp16:
+        notes.append("fp16: has no effect beside bf16")
     warmup = arguments.warmup_steps or arguments.warmup_ratio
     return {
         "stage": arguments.stage,

@@ -29,10 +29,10 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
         return
     table = Table()
     for name in ("version", "slots", "from", "increment", "kind", "rows", "verdict", "created"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=name in ("slots", "increment"))  # the others may shrink on a narrow terminal
     for row in rows:
         parents = ", ".join(map(str, row["parents"])) or "base model"
-        slots, created = ", ".join(row["slots"]), str(row["created"])[:19]
+        slots, created = ", ".join(row["slots"]), str(row["created"])[5:16].replace("T", " ")
         table.add_row(
             str(row["version"]),
             slots,

@@ -17,7 +17,7 @@ from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.data.snapshot import take_snapshot
 from nacre.model.environment import environment
-from nacre.records import Lineage, Manifest, RowsFile, Snapshot, Version
+from nacre.records import Example, Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
 from nacre.train.run import Job, Trained, train
@@ -173,7 +173,8 @@ def _learn(step: Step) -> Evolution:
     workspace = step.workspace
     known, scorer = tasks_of(step.lineage), Scorer(workspace)
     _check_scoring(step, scorer)
-    trained = _train(step, known)
+    memory, leaked = _memory(step, known)
+    trained = _train(step, memory)
     needs, artifact = _publish(step, known, trained)
     made = Version(
         number=0,
@@ -191,7 +192,7 @@ def _learn(step: Step) -> Evolution:
     )
     judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
-    found = _settle(step, version, judged, scorer, trained.notes, trained)
+    found = _settle(step, version, judged, scorer, (*leaked, *trained.notes), trained)
     # after a promotion no other unfinished run can be taken up either: it started from the old champion
     shutil.rmtree(step.run.parent if found.promoted else step.run, ignore_errors=True)
     return found
@@ -207,7 +208,21 @@ def _check_scoring(step: Step, scorer: Scorer) -> None:
     scorer.check(workspace.weights(step.parent) if step.parent else workspace.base, tasks.items())
 
 
-def _train(step: Step, known: dict[str, Task]) -> Trained:
+def _memory(step: Step, known: dict[str, Task]) -> tuple[dict[str, list[Example]], list[str]]:
+    """The rows to replay, without those that are dev rows now, and a note where there were such rows."""
+    memory = step.workspace.memory
+    files = [*(rows for _, rows in devs(known)), *([step.snapshot.dev] if step.snapshot.dev else [])]
+    held_out = {row.content_id for file in files for row in read_rows(memory, file)}
+    found = {name: rows_of(step.workspace, task) for name, task in known.items()}
+    kept = {name: [row for row in rows if row.content_id not in held_out] for name, rows in found.items()}
+    left_out = sum(map(len, found.values())) - sum(map(len, kept.values()))
+    note = (
+        f"{left_out} kept rows are dev rows now and are not replayed; earlier versions learned them, and score too well"
+    )
+    return kept, [note] if left_out else []
+
+
+def _train(step: Step, memory: dict[str, list[Example]]) -> Trained:
     """Train, or go on with a run of the very same kind that was killed."""
     workspace = step.workspace
     general = workspace.settings.data.general
@@ -217,7 +232,7 @@ def _train(step: Step, known: dict[str, Task]) -> Trained:
         new=read_rows(workspace.memory, step.snapshot.train),
         work=step.run,
         shared=workspace.memory,
-        memory={name: rows_of(workspace, task) for name, task in known.items()},
+        memory=memory,
         general=workspace.root / general if general else None,
     )
     return train(job)

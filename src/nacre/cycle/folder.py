@@ -71,7 +71,11 @@ def folder_weights(model: str) -> Weights:
     adapter = folder / "adapter_config.json"
     if not adapter.exists():
         return Weights(identity=_identity(folder), model=str(folder))
-    base = str(json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path", ""))
+    try:
+        base = str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError):
+        fix = "restore the adapter folder: base_model_name_or_path must name its base"
+        raise InputError("the adapter's configuration cannot be read", where=str(adapter), fix=fix) from None
     below = local_folder(base, folder)
     return Weights(identity=content_hash([_identity(folder), _identity(below)]), model=str(below), adapter=folder)
 
@@ -85,7 +89,14 @@ def _identity(folder: Path) -> str:
 def read_manifest(folder: str | Path) -> Manifest | None:
     """The lineage record of a folder, if nacre made it."""
     path = Path(folder) / MANIFEST
-    return Manifest.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return Manifest.from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        fix = "restore it, or delete it: the folder then counts as one without lineage"
+        raise InputError(f"the lineage record cannot be read: {reason}", where=str(path), fix=fix) from None
 
 
 def train_folder(job: FolderJob) -> FolderResult:
@@ -226,8 +237,10 @@ def _inherit(folder: str, memory: Path, notes: list[str]) -> tuple[Lineage, ...]
 
 def _rows_by_task(lineage: tuple[Lineage, ...], memory: Path) -> dict[str, list[Example]]:
     rows: dict[str, dict[str, Example]] = {}
+    held_out = {row.content_id for dev in _devs(lineage, memory).values() for row in dev}
     for entry in lineage:
-        rows.setdefault(entry.task, {}).update({row.content_id: row for row in read_rows(memory, entry.train)})
+        kept = (row for row in read_rows(memory, entry.train) if row.content_id not in held_out)
+        rows.setdefault(entry.task, {}).update({row.content_id: row for row in kept})
     return {task: list(found.values()) for task, found in rows.items()}
 
 

@@ -19,20 +19,20 @@ def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: b
             such version.
         ConflictError: somebody promoted in the meantime.
     """
-    workspace.ledger.version(number)
+    made = workspace.ledger.version(number)
     champion = workspace.ledger.slot("champion")
     verdict = workspace.ledger.verdict(number)
     against, now = workspace.ledger.judged_against(number), champion.version if champion else None
     outcome = verdict.outcome if verdict else "never judged"
     doubt: str = "" if outcome == "pass" else outcome
+    what, way_out = f"the gate did not pass version {number}: {outcome}", f"see nacre versions show {number}"
     if not doubt and now not in (against, number):
-        doubt = f"judged against {f'version {against}' if against else 'the base model'}, but version {now} is champion"
+        doubt = f"judged against {f'version {against}' if against else 'the base model'}, not version {now}"
+        what = f"version {number} was {doubt}, which is champion"
+        way_out = f"nacre evolve {made.snapshot.task} --from {made.parents[0] if made.parents else 0} judges it anew"
     if doubt and not force:
-        raise InputError(
-            f"the gate did not pass version {number}: {doubt}",
-            where=f"version {number}",
-            fix=f"see nacre versions show {number}; nacre promote {number} --force --why '…' overrules the gate",
-        )
+        overrule = f"nacre promote {number} --force --why '…' overrules the gate"
+        raise InputError(what, where=f"version {number}", fix=f"{way_out}; {overrule}")
     reason = f"{why} (gate overruled: {doubt})" if doubt else why
     return workspace.ledger.promote(
         number,

@@ -16,7 +16,7 @@ class Data(Settings):
     folder: str = Field("dataset", description="where base/, increment_1/ … and dataset_info.json are")
     drop_budget: float = Field(0.01, ge=0, le=1, description="share of unusable rows above which nothing is trained")
     dev_share: float = Field(0.1, gt=0, lt=1, description="split off train when an increment brings no dev set")
-    general: str | None = Field(None, description="file of generic text; without it the base model is sampled once")
+    general: str | None = Field(None, description="generic text; without it each version's parent is sampled once")
 
 
 class Evaluate(Settings):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from nacre.base.config import Settings
 
@@ -19,6 +19,13 @@ class Freeze(Settings):
     name: Literal["freeze"] = "freeze"
     trainable_layers: int = Field(2, ge=1, description="how many of the last layers are trained")
     frozen_layers: int | None = Field(None, ge=0, description="instead: how many of the first layers stay frozen")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "Freeze":
+        default = type(self).model_fields["trainable_layers"].default  # which a record that was read back names too
+        if self.frozen_layers is not None and self.trainable_layers != default:
+            raise ValueError("give trainable_layers or frozen_layers, not both")
+        return self
 
 
 class Lora(Settings):
@@ -48,7 +55,7 @@ Protect = Annotated[Literal["auto"] | tuple[dict[str, Any], ...], BeforeValidato
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Train(Settings):

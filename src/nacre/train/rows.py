@@ -28,7 +28,7 @@ class Prepared:
     rows_hash: str
 
 
-def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 1) -> Prepared:
+def prepare(rows: TrainingRows, tokenizer: Any, train: Train) -> Prepared:
     """Tokenise every row once and lay out all steps of the run: every batch holds its true mixture.
 
     The order is fixed by the seed, so a run that is resumed sees the rows an unbroken one would see.
@@ -47,9 +47,9 @@ def prepare(rows: TrainingRows, tokenizer: Any, train: Train, *, devices: int = 
         Stream(name=mix.name, groups=tuple(len(group) for group in encoded), share=mix.share)
         for mix, encoded in zip(rows.mixed_in, groups, strict=True)
     ]
-    batch = train.batch_size * devices
+    batch = train.batch_size
     assert isinstance(train.epochs, float)  # settled before
-    share = sum(stream.share for stream in streams)
+    share = sum(stream.share for stream in streams if any(stream.groups))
     steps = plan_steps(len(new), share, batch, train.epochs, train.min_steps)
     steps = min(steps, train.max_steps or steps)
     order = schedule(len(new), streams, batch_size=batch, steps=steps, seed=train.seed)

@@ -1,6 +1,7 @@
 """One training run: from a starting version and rows to a folder in Hugging Face layout."""
 
 import json
+import os
 import resource
 import shutil
 import sys
@@ -101,15 +102,17 @@ def train(job: Job) -> Trained:
     mixed = any(_precision(settings.precision, pick_device().type == "cuda")[:2])
     tuned = apply(load_model(job.start, train=True, dtype=None if mixed else torch.float32), recipe.tune)
     tuned.model.to(pick_device())
-    active = build_protections(job, recipe, tuned, tokenizer, notes)
+    with _training_precision(settings.precision):
+        active = build_protections(job, recipe, tuned, tokenizer, notes)
     rows = TrainingRows(job.new)
     for protection in active:
         rows = protection.rows(rows)
     prepared = prepare(rows, tokenizer, settings)
     arguments, said = training_arguments(recipe, prepared.steps, job.work)
     model = tuned.model
-    for protection in active:
-        model = protection.model(model)
+    with _training_precision(settings.precision):
+        for protection in active:
+            model = protection.model(model)
     checkpoint, found = _resume_from(job, recipe, prepared)
     history = _fit(arguments, model, tokenizer, prepared, active, checkpoint)
     _check_finite(model, settings)
@@ -135,9 +138,13 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
     """The recipe with every `auto` decided and what does not fit the model cut; and what was decided.
 
     Raises:
-        InputError: unknown scheduler, or a batch that cannot be cut evenly.
+        InputError: unknown scheduler, a batch that cannot be cut evenly, or several processes.
     """
     asked = job.recipe.train
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "this version of nacre trains in one process", where="WORLD_SIZE", fix="start it without torchrun"
+        )
     if asked.scheduler not in SCHEDULERS:
         raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
     if asked.batch_size % asked.accumulation:
@@ -253,7 +260,17 @@ def training_arguments(recipe: Recipe, steps: int, work: Path) -> tuple[SFTConfi
         report_to="none",
         disable_tqdm=True,
     )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the first GPU: torch's DataParallel is no way to use several
     return arguments, said
+
+
+def _training_precision(wanted: str) -> torch.autocast:
+    """The trainer's autocast, for what protections compute before it starts: trained weights are kept in float32,
+    frozen ones as stored, and only autocast lets the two meet.
+    """
+    device = pick_device().type
+    bf16, fp16, _ = _precision(wanted, device == "cuda")
+    return torch.autocast(device, dtype=torch.float16 if fp16 else torch.bfloat16, enabled=bf16 or fp16)
 
 
 def _precision(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:

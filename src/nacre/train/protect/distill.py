@@ -47,7 +47,7 @@ class Distill(Protection):
                 raise InputError(
                     f"the generic text is shorter than one block of {length} tokens",
                     where="protect: distill",
-                    fix="give more text in dataset/general.txt, or a smaller length",
+                    fix="name a file with more text in data.general, or choose a smaller length",
                 )
         where = " and ".join({"generic": "generic text", "replayed": "replayed rows"}[place] for place in config.on)
         self.notes.append(f"distill: {config.weight} times the divergence from the previous version on {where}")

@@ -48,11 +48,9 @@ class Ewc(Protection):
             for row in sorted(kept, key=lambda row: row.content_id)[: self.config.samples]
         ]
         if not rows:
-            raise InputError(
-                "ewc needs rows of past tasks to measure which weights matter, and none are kept",
-                where="protect: ewc",
-                fix="leave ewc out of the first increment",
-            )
+            self._importance = {}
+            self.notes.append("ewc: there are no rows of past tasks, so nothing is held")
+            return model
         path = self.context.folder / "importance" / f"{self._key(trained, rows)}.safetensors"
         if not path.exists():
             measured = fisher(model, rows, self.context.tokenizer, self.context.max_length)
@@ -72,7 +70,7 @@ class Ewc(Protection):
         """Add strength * F * (w - w0), at most `max_norm` long."""
         pulls = {}
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None and name in self._start:
+            if parameter.grad is not None and name in self._importance:
                 importance = self._importance[name].to(parameter.device)
                 away = parameter.detach() - self._start[name].to(parameter.device)
                 pulls[name] = away.mul_(importance).mul_(self.config.strength)

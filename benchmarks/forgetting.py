@@ -35,7 +35,7 @@ ORDERS = (
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"protect": "none"},
     "default": {},
-    "joint": {"protect": "none"},
+    "joint": {"protect": "none", "train": {"epochs": 6}},  # as many passes as `auto` gives a single increment
 }
 
 
@@ -60,7 +60,7 @@ def measure(given: argparse.Namespace, order: tuple[str, ...], method: str, seed
     shutil.rmtree(folder, ignore_errors=True)
     tasks = (BASE, *order)
     shutil.copytree(_start(given, tasks, seed), folder)
-    workspace = Workspace.open(folder, METHODS[method])
+    workspace = Workspace.open(folder, METHODS[method] | {"train": _train(seed) | METHODS[method].get("train", {})})
     started, verdicts, newest = time.process_time(), Counter[str](), 1
     for name in ("joint",) if method == "joint" else order:
         result = evolve(workspace, name, promote="never", parent=newest)
@@ -86,13 +86,17 @@ def measure(given: argparse.Namespace, order: tuple[str, ...], method: str, seed
     }
 
 
+def _train(seed: int) -> dict[str, Any]:
+    return {"max_length": 256, "seed": seed}
+
+
 def _start(given: argparse.Namespace, tasks: tuple[str, ...], seed: int) -> Path:
     """A workspace whose version 1 has learned the base task: the same start for every method of an order."""
     folder = given.work / f"start-{seed}"
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _write_data(given, folder, tasks)
-        settings = {"train": {"max_length": 256, "seed": seed}, "evaluate": {"max_length": 256}}
+        settings = {"train": _train(seed), "evaluate": {"max_length": 256}}
         evolve(Workspace.init(folder, str(given.model.resolve()), settings), BASE)
         (folder / "done").touch()
     return folder

@@ -1,14 +1,10 @@
 """Killed processes and racing ones, on SQLite and on a real PostgreSQL."""
 
 import os
-import pwd
 import random
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,35 +12,7 @@ import sqlalchemy as sa
 
 from nacre.base.errors import ConflictError, NacreError
 from nacre.registry import CHAMPION
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """A fresh PostgreSQL server on a local socket; yields the URL of its first database."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = found[-1] if found else shutil.which("initdb")
-    if not initdb:
-        pytest.skip("no PostgreSQL server is installed here")
-    bins = Path(initdb).resolve().parent
-    if os.geteuid() == 0 and "postgres" not in {user.pw_name for user in pwd.getpwall()}:
-        pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
-    owner = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    home = Path(tempfile.mkdtemp(prefix="nacre-pg-", dir="/tmp"))  # a socket's path must be short
-    try:
-        shutil.chown(home, owner)
-        options = {"check": True, "user": owner, "cwd": "/", "stdout": subprocess.DEVNULL}
-        initialise = [bins / "initdb", "-D", home / "data", "-U", "nacre", "-A", "trust", "-N", "-E", "UTF8"]
-        subprocess.run(initialise, **options)
-        flags = f"-k {home} -c listen_addresses='' -c fsync=off"
-        subprocess.run(
-            [bins / "pg_ctl", "-D", home / "data", "-l", home / "log", "-w", "-o", flags, "start"], **options
-        )
-        try:
-            yield f"postgresql://nacre@/postgres?host={home}"
-        finally:
-            subprocess.run([bins / "pg_ctl", "-D", home / "data", "-m", "immediate", "stop"], **options)
-    finally:
-        shutil.rmtree(home)
+from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -3,7 +3,7 @@ import torch
 
 from nacre.base.errors import InputError
 from nacre.model.tuners import apply
-from nacre.records.recipe import Freeze, Full, Lora
+from nacre.records.tune import Freeze, Full, Lora
 from toy_kit import make_model, make_tokenizer
 
 

@@ -13,14 +13,15 @@ from train_kit import furthest, tensors
 from nacre.base.errors import InputError, NacreError
 from nacre.model.load import load_model
 from nacre.records import Example, Message, Recipe, Train
-from nacre.records.recipe import Freeze, Full, Lora
-from nacre.train import run
+from nacre.records.tune import Freeze, Full, Lora
+from nacre.train.arguments import SCHEDULERS, precision_of, training_arguments
 from nacre.train.auto import epochs, learning_rate, settle
 from nacre.train.generic import generic_texts, sample_texts
 from nacre.train.plot import plot_loss
 from nacre.train.protect.base import MixIn, TrainingRows
 from nacre.train.rows import encode_rows, prepare
-from nacre.train.run import SCHEDULERS, train, training_arguments
+from nacre.train.run import train
+from nacre.train.stages.supervised import Supervised
 from toy_kit import ask, weights_of
 
 BRIEF = {"max_steps": 2}
@@ -126,7 +127,7 @@ def test_training_that_diverges_is_an_error(toy, tmp_path):
 def test_fp16_on_a_cpu_trains_in_what_the_cpu_has(bf16, word, toy, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": bf16, "amx_bf16": False})
     recipe = toy.job(tmp_path, train={"precision": "fp16"}).recipe
-    arguments, said = training_arguments(recipe, 10, tmp_path)
+    arguments, said = training_arguments(recipe, Supervised(), 10, tmp_path)
     assert (arguments.fp16, arguments.bf16) == (False, bf16)
     assert said == [f"fp16 does not train on a CPU: {word} was used instead"]
     trained = toy.learn(tmp_path, train={"precision": "fp16", **BRIEF})
@@ -136,7 +137,7 @@ def test_fp16_on_a_cpu_trains_in_what_the_cpu_has(bf16, word, toy, tmp_path, mon
 
 @pytest.mark.parametrize(("wanted", "bf16"), [("auto", False), ("fp32", False), ("bf16", True)])
 def test_other_precisions_on_a_cpu_are_taken_as_asked(wanted, bf16):
-    assert run._precision(wanted, on_gpu=False) == (bf16, False, [])
+    assert precision_of(wanted, on_gpu=False) == (bf16, False, [])
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_other_precisions_on_a_cpu_are_taken_as_asked(wanted, bf16):
 )
 def test_precision_on_a_gpu(wanted, has_bf16, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
-    assert run._precision(wanted, on_gpu=True) == (*expected, [])
+    assert precision_of(wanted, on_gpu=True) == (*expected, [])
 
 
 # --- what is trained

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
-from nacre.records.recipe import Freeze, Full, Lora
+from nacre.records.tune import Freeze, Full, Lora
 from nacre.train.run import train
 from nacre.train.teacher import FrozenCopy, SameBase
 from toy_kit import weights_of

@@ -10,7 +10,7 @@ from nacre.model.chat import IGNORED, encode
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
 from nacre.records import Weights
-from nacre.train.protect.base import Context, TrainingRows
+from nacre.train.protect.base import Context, Step, TrainingRows
 from nacre.train.protect.distill import divergence
 from nacre.train.protect.ewc import Ewc, fisher
 from nacre.train.protect.l2 import L2
@@ -95,7 +95,7 @@ def test_the_pull_in_closed_form_is_the_penaltys_gradient(kind, toy, tmp_path):
     model.zero_grad()
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
-    protection.gradient(model)
+    protection.gradient(model, Step(0, 1, torch.optim.SGD(model.parameters())))
     found = {name: weight.grad for name, weight in model.named_parameters()}
     scale = max(float(grad.abs().max()) for grad in expected.values())
     assert scale > 1e-4
@@ -110,7 +110,7 @@ def test_ewcs_pull_is_no_longer_than_its_limit(toy, tmp_path):
         for weight in model.parameters():
             weight.add_(0.1)
             weight.grad = torch.zeros_like(weight)
-    protection.gradient(model)
+    protection.gradient(model, Step(0, 1, torch.optim.SGD(model.parameters())))
     assert torch.stack([weight.grad.norm() for weight in model.parameters()]).norm() == pytest.approx(0.5, rel=1e-4)
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from safetensors.torch import load_file
 
-from nacre.train.protect.base import Batch, Protection
+from nacre.train.protect.base import Batch, Protection, Step
 from nacre.train.run import Trained
 
 
@@ -19,7 +19,7 @@ class Spy(Protection):
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> None:
         self.batches.append({**batch, "hidden": hidden_BTD})
 
-    def gradient(self, model: Any) -> None:
+    def gradient(self, model: Any, step: Step) -> None:
         self.steps.append(
             {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
         )

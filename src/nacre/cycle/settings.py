@@ -6,7 +6,8 @@ from pydantic import Field
 
 from nacre.base.config import Settings
 from nacre.records import Keep, Recipe, TaskSettings, Train, Tune
-from nacre.records.recipe import Full, Protect
+from nacre.records.recipe import Protect
+from nacre.records.tune import Full
 from nacre.serve.settings import Serve
 
 

@@ -12,13 +12,13 @@ from nacre.data.rows import read_rows, write_rows
 from nacre.records import Dropped, Example, RowsFile, Snapshot
 from nacre.records.example import Kind
 
-Stage = Literal["sft", "pt"]
+Stage = Literal["sft", "pt", "rm", "dpo", "kto"]
 
 MIN_SPLIT_ROWS = 20  # fewer are all needed for training, and two dev rows would prove nothing
 MIN_DEV_ROWS = 2
 MAX_DEV_ROWS = 500
 _SHOWN_DROPS = 3
-_KIND: dict[Stage, Kind] = {"sft": "sft", "pt": "text"}
+_KIND: dict[Stage, Kind] = {"sft": "sft", "pt": "text", "rm": "preference", "dpo": "preference", "kto": "kto"}
 _WHAT: dict[Kind, str] = {
     "sft": "a prompt with an answer",
     "preference": "a preference pair",

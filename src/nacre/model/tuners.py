@@ -8,7 +8,7 @@ from torch import nn
 
 from nacre.base.errors import InputError, nearest
 from nacre.model.load import decoder_layers
-from nacre.records.recipe import Freeze, Full, Lora, Tune
+from nacre.records.tune import Freeze, Full, Lora, Tune
 
 
 @dataclass(frozen=True)

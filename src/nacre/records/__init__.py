@@ -5,9 +5,10 @@ from nacre.records.event import Event
 from nacre.records.example import Example, Message, Origin
 from nacre.records.feedback import ChatTurn, Feedback, FeedbackKind, FeedbackStatus, Interaction
 from nacre.records.manifest import Lineage, Manifest
-from nacre.records.recipe import Decoding, Keep, Recipe, TaskSettings, Train, Tune
+from nacre.records.recipe import Decoding, Keep, Recipe, TaskSettings, Train
 from nacre.records.report import Report
 from nacre.records.snapshot import Dropped, RowsFile, Snapshot
+from nacre.records.tune import Tune
 from nacre.records.verdict import TaskVerdict, Verdict
 from nacre.records.version import Environment, Version
 from nacre.records.weights import Weights

@@ -3,7 +3,7 @@
 import math
 
 from nacre.records import Train
-from nacre.records.recipe import Lora, Tune
+from nacre.records.tune import Lora, Tune
 
 
 def learning_rate(tune: Tune, parameters: int) -> float:

@@ -5,18 +5,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from nacre.base.files import atomic_write, disk_errors, fsync_folder
+from nacre.train.protect.base import Protection
 
 MARKER = "nacre-checkpoint.json"
 RUN = "nacre-run.txt"
+STATE = "nacre-protections.safetensors"
 
 
 class MarkWhole(TrainerCallback):
@@ -36,6 +39,32 @@ class MarkWhole(TrainerCallback):
                     os.fsync(file.fileno())
                     sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
         atomic_write(folder / MARKER, json.dumps(sizes, indent=1))
+
+
+class KeepState(TrainerCallback):
+    """Writes what the protections have gathered beside each checkpoint; must come before `MarkWhole`."""
+
+    def __init__(self, protections: Sequence[Protection]) -> None:
+        self.protections = protections
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the trainer when the checkpoint's own files are on the disk."""
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        gathered = {
+            f"{one.name}/{key}": tensor.contiguous() for one in self.protections for key, tensor in one.state().items()
+        }
+        if gathered and state.is_world_process_zero:
+            save_file(gathered, folder / STATE)
+
+
+def restore_state(protections: Sequence[Protection], checkpoint: Path) -> None:
+    """Give each protection what it had gathered when `checkpoint` was written."""
+    if not (checkpoint / STATE).exists():
+        return
+    gathered = load_file(checkpoint / STATE)
+    for one in protections:
+        start = f"{one.name}/"
+        one.restore({key.removeprefix(start): tensor for key, tensor in gathered.items() if key.startswith(start)})
 
 
 def claim(folder: Path, key: str) -> list[str]:

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED
-from nacre.train.protect.base import Protection, mixed_in_targets
+from nacre.train.protect.base import Protection, Step, mixed_in_targets
 
 if TYPE_CHECKING:
     TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
@@ -49,7 +49,7 @@ class Protected(TrainerLike):
         plain = self.accelerator.unwrap_model(model)
         with last_hidden(plain) as seen:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
-        terms = [term for p in self.protections if (term := p.loss(plain, batch, seen[0])) is not None]
+        terms = [p.scale * term for p in self.protections if (term := p.loss(plain, batch, seen[0])) is not None]
         # A term is a mean over the micro-batch; where the trainer leaves the division by the number of
         # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
         total = loss + sum(terms) / self._micro_batches(num_items_in_batch)
@@ -70,9 +70,12 @@ class _BeforeStep(TrainerCallback):
     def __init__(self, protections: Sequence[Protection]) -> None:
         self.protections = protections
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+    def on_pre_optimizer_step(
+        self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
+    ) -> None:
+        step = Step(state.global_step, state.max_steps, getattr(optimizer, "optimizer", optimizer))
         for protection in self.protections:
-            protection.gradient(model)
+            protection.gradient(model, step)
 
 
 class SparseHead(TrainerLike):

@@ -4,7 +4,7 @@ Shapes: B rows, T tokens of a row, D hidden size, V vocabulary, P supervised pos
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -12,7 +12,8 @@ import torch
 
 from nacre.base.config import Settings
 from nacre.model.chat import IGNORED
-from nacre.records import Example, Weights
+from nacre.records import Example, Tune, Weights
+from nacre.records.tune import Full
 
 Batch = Mapping[str, Any]
 """One micro-batch: input_ids_BT, attention_mask_BT, labels_BT, source_B (0: new row, k: the k-th of what is mixed in).
@@ -33,6 +34,9 @@ class Context:
         generic: unlabelled text of no particular task.
         teacher: gives the previous version, frozen, for asking it; loaded at the first call only.
         folder: where files with lineage are kept between increments.
+        tune: which parameters train.
+        stage: what rows teach: sft, pt, rm, dpo, kto.
+        weak: past tasks by how much of their score the last report saw lost; empty where nothing is known.
     """
 
     start: Weights
@@ -44,6 +48,18 @@ class Context:
     max_length: int
     folder: Path
     seed: int = 0
+    tune: Tune = field(default_factory=Full)
+    stage: str = "sft"
+    weak: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """The optimizer step that is about to be made: the `number`-th, counted from 0, of `total`."""
+
+    number: int
+    total: int
+    optimizer: torch.optim.Optimizer
 
 
 class Teacher(Protocol):
@@ -77,9 +93,19 @@ class TrainingRows:
 
 
 class Protection:
-    """One idea against forgetting. Its options are its `Config`; `notes` are shown after the run."""
+    """One idea against forgetting. Its options are its `Config`; `notes` are shown after the run.
+
+    Attributes:
+        tuners: the only tuners it works with; empty: with every one.
+        contradicts: protections that it cannot act beside, and why not.
+        scale: what the budget's controller multiplies its strength by. The trainer applies it to `loss`;
+            `gradient` must apply it itself.
+    """
 
     name: ClassVar[str]
+    tuners: ClassVar[tuple[str, ...]] = ()
+    contradicts: ClassVar[Mapping[str, str]] = {}
+    scale: float = 1.0
 
     class Config(Settings):
         """No options."""
@@ -104,12 +130,19 @@ class Protection:
         """
         return None
 
-    def gradient(self, model: Any) -> None:
+    def gradient(self, model: Any, step: Step) -> None:
         """Once before every optimizer step, after clipping: edit ``p.grad`` in place."""
 
     def finish(self, model: Any) -> Any:
         """After training: merge, average; returns the model to keep."""
         return model
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it has gathered while training, for a checkpoint; nothing, where all of it can be made again."""
+        return {}
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with what `state` gave when the checkpoint was written."""
 
 
 def mixed_in_targets(batch: Batch) -> torch.Tensor:

@@ -22,7 +22,7 @@ from nacre.base.hashing import content_hash
 from nacre.base.progress import progress
 from nacre.model.chat import IGNORED
 from nacre.records import Example
-from nacre.train.protect.base import Protection
+from nacre.train.protect.base import Protection, Step
 from nacre.train.rows import encode_rows
 
 
@@ -66,14 +66,14 @@ class Ewc(Protection):
         return content_hash([*told, [row.content_id for row in rows]])
 
     @torch.no_grad()
-    def gradient(self, model: Any) -> None:
+    def gradient(self, model: Any, step: Step) -> None:
         """Add strength * F * (w - w0), at most `max_norm` long."""
         pulls = {}
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and name in self._importance:
                 importance = self._importance[name].to(parameter.device)
                 away = parameter.detach() - self._start[name].to(parameter.device)
-                pulls[name] = away.mul_(importance).mul_(self.config.strength)
+                pulls[name] = away.mul_(importance).mul_(self.config.strength * self.scale)
         if not pulls:
             return
         norm = torch.stack([pull.norm() for pull in pulls.values()]).norm()

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 
 from nacre.base.config import Settings
-from nacre.train.protect.base import Protection
+from nacre.train.protect.base import Protection, Step
 
 
 class L2(Protection):
@@ -33,9 +33,9 @@ class L2(Protection):
         return model
 
     @torch.no_grad()
-    def gradient(self, model: Any) -> None:
+    def gradient(self, model: Any, step: Step) -> None:
         """Add the penalty's gradient."""
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and name in self._start:
                 start = self._start[name].to(parameter.device)
-                parameter.grad.add_(parameter.detach() - start, alpha=self.config.strength)
+                parameter.grad.add_(parameter.detach() - start, alpha=self.config.strength * self.scale)

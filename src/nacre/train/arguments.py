@@ -1,0 +1,82 @@
+"""The recipe in the trainer's words: schedule, precision, checkpoints."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nacre.model.load import pick_device
+from nacre.records import Recipe
+from nacre.train.stages.base import Stage
+
+SCHEDULERS = (  # those that need nothing but the number of steps
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "linear",
+    "polynomial",
+)
+
+
+def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> tuple[Any, list[str]]:
+    """The recipe in the words of the stage's trainer, and what had to be decided on the way."""
+    settings = recipe.train
+    on_gpu = pick_device().type == "cuda"
+    bf16, fp16, said = precision_of(settings.precision, on_gpu)
+    warmup = settings.warmup if settings.warmup >= 1 else round(settings.warmup * steps)
+    arguments = stage.arguments(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.scheduler,
+        warmup_steps=int(warmup),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        activation_checkpointing=settings.gradient_checkpointing,
+        bf16=bf16,
+        fp16=fp16,
+        use_cpu=not on_gpu,
+        seed=settings.seed,
+        data_seed=settings.seed,
+        logging_steps=min(settings.logging_steps, steps),
+        save_steps=settings.save_steps,
+        save_total_limit=2,
+        train_sampling_strategy="sequential",  # the rows are already in their order
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        report_to="none",
+        disable_tqdm=True,
+        **stage.options(settings),
+    )
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # the first GPU: torch's DataParallel is no way to use several
+    return arguments, said
+
+
+def autocast_of(wanted: str) -> torch.autocast:
+    """The trainer's autocast, for what protections compute before it starts: trained weights are kept in float32,
+    frozen ones as stored, and only autocast lets the two meet.
+    """
+    device = pick_device().type
+    bf16, fp16, _ = precision_of(wanted, device == "cuda")
+    return torch.autocast(device, dtype=torch.float16 if fp16 else torch.bfloat16, enabled=bf16 or fp16)
+
+
+def precision_of(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:
+    """(bf16, fp16, what was said) for what was asked and what the machine has."""
+    if on_gpu:
+        bf16 = wanted == "bf16" or (wanted == "auto" and torch.cuda.is_bf16_supported())
+        return bf16, wanted == "fp16" or (wanted == "auto" and not bf16), []
+    if wanted == "fp16":
+        fast = _cpu_has_bf16(torch.cpu.get_capabilities())
+        return fast, False, [f"fp16 does not train on a CPU: {'bf16' if fast else 'fp32'} was used instead"]
+    return wanted == "bf16", False, []
+
+
+def _cpu_has_bf16(capabilities: Mapping[str, Any]) -> bool:
+    """Whether the CPU multiplies bf16 by itself; where it must convert, fp32 is faster."""
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16"))

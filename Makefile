@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-test demo test test-all check fix docs clean
+.PHONY: install install-test install-deepspeed demo test test-all check fix docs clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -17,6 +17,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,postgres]'
 	touch $@
+
+# Its setup looks at the installed torch, so it cannot be built apart. Without it the tests that need it are skipped.
+install-deepspeed: install-test
+	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation deepspeed
 
 demo: install
 	$(BIN)/nacre demo

@@ -2,8 +2,8 @@
 
 import itertools
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,24 @@ def task_rows(task: str) -> list[Example]:
     return random.Random(task).sample(rows, len(rows))
 
 
+def prefer(rows: Sequence[Example]) -> list[Example]:
+    """Each row as a pair: its answer was chosen, another one of the task's was rejected."""
+    known = sorted({row.answer for row in rows})
+    others = [Message(role="assistant", content=known[(known.index(row.answer) + 1) % len(known)]) for row in rows]
+    return [
+        row.changed(kind="preference", answers=(*row.answers, other)) for row, other in zip(rows, others, strict=True)
+    ]
+
+
+def judge(rows: Sequence[Example]) -> list[Example]:
+    """Each row twice: its answer was judged good, another one bad."""
+    return [
+        pair.changed(kind="kto", answers=(answer,), desirable=place == 0)
+        for pair in prefer(rows)
+        for place, answer in enumerate(pair.answers)
+    ]
+
+
 @dataclass(frozen=True)
 class Toy:
     """A base model that knows the task `paint`, and the rows of all tasks."""
@@ -89,13 +107,14 @@ class Toy:
             recipe=Recipe.model_validate({"protect": "none", **recipe, "train": settings | recipe.get("train", {})}),
             new=self.tasks[task],
             memory={name: self.tasks[name] for name in memory},
+            task=task,
             work=work / "run",
             shared=work / "memory",
         )
 
-    def learn(self, work: Path, **options: Any) -> Trained:
-        """Run such a job."""
-        return train(self.job(work, **options))
+    def learn(self, work: Path, *, job: Mapping[str, Any] | None = None, **options: Any) -> Trained:
+        """Run such a job, with these of its fields changed."""
+        return train(replace(self.job(work, **options), **(job or {})))
 
     def loss(self, weights: Weights, task: str) -> float:
         """Mean loss of a task's answers, in nats per token."""

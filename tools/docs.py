@@ -21,9 +21,11 @@ from typer.main import get_command
 
 from nacre.cli import VERBS, app
 from nacre.cli.llamafactory import ALIASES, SWITCHES, Arguments
+from nacre.cli.llamafactory.check import remarks
 from nacre.cycle.settings import WorkspaceSettings
 from nacre.evaluate.matrix import Matrix, figures
 from nacre.evaluate.metrics import METRICS
+from nacre.model.templates import TEMPLATES
 from nacre.records import TaskSettings
 from nacre.stats.planning import smallest_drop
 from nacre.train.protect import PROTECTIONS
@@ -256,6 +258,31 @@ def arguments_part() -> str:
     return table(("argument", "value", "default", "meaning here"), rows)
 
 
+def keys_part() -> str:
+    """LlamaFactory's argument names that do nothing here or are refused."""
+    rows = ((f"`{name}`", what, why) for name, what, why in remarks())
+    return table(("argument", "nacre", "why, and what instead"), rows)
+
+
+def keys_part_zh() -> str:
+    """Every argument name, with what becomes of it, in Chinese."""
+    words = {"no effect": "无影响", "refused": "拒绝"}
+    done = [(f"`{name}`", "支持") for name in Arguments.model_fields]
+    return table(("参数", "nacre"), [*done, *((f"`{name}`", words[what]) for name, what, _ in remarks())])
+
+
+def templates_part() -> str:
+    """The chat templates by name, with a short conversation."""
+    rows = []
+    for name in TEMPLATES:
+        made = TEMPLATES[name]
+        ends = " ".join(f"`{text}`" for text in made.stop) or "end of sequence"
+        text = made.user.replace("{content}", "QUESTION") + made.assistant.replace("{content}", "ANSWER")
+        shown = (made.prefix + text).replace("\n", "⏎").replace("{bos}", "BOS").replace("{eos}", "EOS")
+        rows.append((f"`{name}`", f"`{shown}`", ends, made.default_system.strip()))
+    return table(("template", "a question and its answer", "what ends an answer", "default system text"), rows)
+
+
 def metrics_part() -> str:
     """The metrics with their definitions."""
     kinds = {name: METRICS.load(name) for name in METRICS.names()}
@@ -288,7 +315,8 @@ def table(head: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[tuple[
 
 PAGES: Mapping[str, Callable[[], str]] = {"docs/cli.md": cli_page, "docs/configuration.md": configuration_page}
 PARTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
-    "docs/articles.md": {"arguments": arguments_part},
+    "docs/llamafactory.md": {"arguments": arguments_part, "keys": keys_part, "templates": templates_part},
+    "docs/zh/llamafactory.md": {"keys": keys_part_zh},
     "docs/evaluation.md": {"metrics": metrics_part, "figures": figures_part, "rows": rows_part},
 }
 

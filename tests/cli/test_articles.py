@@ -83,7 +83,8 @@ def test_the_six_lines_run_as_written(clone: Path, toy: "Toy") -> None:
     assert "finetuning_type freeze" in said
     assert "the last 1 of 2 layers" in said
     assert "replay: 20% of every batch from 40 rows of past tasks (base 40)" in said
-    assert "distill: 0.1 times the divergence from the previous version on generic text and replayed rows" in said
+    distilled = "0.1 times on generic text and 0.1 times on replayed rows"
+    assert f"distill: the divergence from the previous version, {distilled}" in said
     before, after = tensors(clone / "outputs" / "base_model"), tensors(clone / "outputs" / "increment_1")
     moved = {name for name in before if not before[name].equal(after[name])}
     assert moved

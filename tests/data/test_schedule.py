@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nacre.base.errors import InputError
-from nacre.data.schedule import Stream, plan_steps, schedule
+from nacre.data.schedule import Fresh, Stream, plan_steps, schedule, schedule_in_turn
 
 streams = st.lists(
     st.builds(Stream, st.just("s"), st.lists(st.integers(0, 9), max_size=4).map(tuple), st.floats(0, 0.3)), max_size=3
@@ -114,3 +114,71 @@ def test_planned_steps_of_round_numbers_are_not_one_too_many():
     assert plan_steps(240, 0.2, 16, 2, 1) == math.ceil(480 / 12.8)
     with pytest.raises(InputError):
         plan_steps(10, 1.0, 16, 1, 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    groups=st.lists(st.tuples(st.integers(0, 9), st.floats(0.05, 5)), min_size=1, max_size=5),
+    share=st.floats(0.1, 0.9),
+    steps=st.integers(1, 30),
+)
+def test_groups_are_drawn_by_their_weights_within_one_slot_in_every_prefix(groups, share, steps):
+    sizes, weights = tuple(size for size, _ in groups), tuple(weight for _, weight in groups)
+    slots = schedule(50, [Stream("s", sizes, share, weights)], batch_size=8, steps=steps, seed=0)
+    edges = [sum(sizes[:g]) for g in range(len(sizes) + 1)]
+    total = sum(weight for size, weight in groups if size)
+    running, used = Counter(), Counter()
+    drawn = [row for source, row in slots if source == 1]
+    for done, row in enumerate(drawn, 1):
+        used[row] += 1
+        running[next(g for g in range(len(sizes)) if edges[g] <= row < edges[g + 1])] += 1
+        assert all(abs(running[g] - done * weights[g] / total) < 1 + 1e-3 for g in range(len(sizes)) if sizes[g])
+    for a, b in pairwise(edges):  # inside a group nothing is drawn again before all were
+        assert b == a or max(used[row] for row in range(a, b)) - min(used[row] for row in range(a, b)) <= 1
+
+
+def test_equal_weights_are_no_weights():
+    plain, equal = (Stream("s", (5, 9, 2), 0.4, weights) for weights in ((), (0.2, 0.2, 0.2)))
+    assert schedule(30, [plain], batch_size=8, steps=9, seed=3) == schedule(30, [equal], batch_size=8, steps=9, seed=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=4),
+    ratio=st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    steps=st.integers(1, 20),
+)
+def test_new_rows_of_several_datasets_hold_their_ratio_and_every_row_comes_before_one_comes_again(sizes, ratio, steps):
+    weights = tuple(float(part) for part in ratio[: len(sizes)])
+    fresh = Fresh(tuple(sizes), weights)
+    slots = schedule(fresh, [Stream("r", (7,), 0.25)], batch_size=8, steps=steps, seed=1, max_repeats=1000)
+    rows = [row for source, row in slots if source == 0]
+    edges = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+    for k, (a, b) in enumerate(pairwise(edges)):
+        own = [row for row in rows if a <= row < b]
+        assert abs(len(own) - len(rows) * weights[k] / sum(weights)) < 1 + 1e-3
+        passes = [own[n : n + b - a] for n in range(0, len(own) - (b - a) + 1, b - a)]
+        assert all(sorted(one) == list(range(a, b)) for one in passes)
+        assert b - a < 6 or len(passes) < 2 or passes[0] != passes[1], "each pass is shuffled anew"
+
+
+def test_an_ordered_first_pass_and_shuffled_later_ones():
+    slots = schedule(Fresh((40,), ordered=True), [Stream("r", (9,), 0.2)], batch_size=10, steps=20, seed=0)
+    rows = [row for source, row in slots if source == 0]
+    assert rows[:40] == list(range(40))
+    assert sorted(rows[40:80]) == list(range(40))
+    assert rows[40:80] != list(range(40))
+
+
+def test_datasets_in_turn_and_what_is_mixed_in_goes_on_from_part_to_part():
+    mix = [Stream("replay", (50, 50), 0.25)]
+    parts = schedule_in_turn([30, 60, 30], mix, batch_size=8, steps=[5, 10, 5], seed=0)
+    assert [len(part) for part in parts] == [40, 80, 40]
+    for part, (a, b) in zip(parts, [(0, 30), (30, 90), (90, 120)], strict=True):
+        rows = [row for source, row in part if source == 0]
+        assert sorted(rows) == list(range(a, b))
+        assert rows != sorted(rows)
+    replayed = [row for part in parts for source, row in part if source == 1]
+    assert len(replayed) == len(set(replayed)) == 40, "no row is replayed again before all were"
+    with pytest.raises(InputError):
+        schedule_in_turn([3], [Stream("r", (3,), 1.0)], batch_size=2, steps=[2], seed=0)

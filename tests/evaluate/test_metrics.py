@@ -16,7 +16,10 @@ CHINESE_SAID = ["今天天气不好,我们去公园散步", "患者需要到消�
 
 
 def scored(answers, references, losses=None):
-    return Scored(answers=answers, references=references, losses=losses or [(1.0, 2)] * len(answers))
+    losses = losses or [(1.0, 2)] * len(answers)
+    pairs = [(-nll / max(tokens, 1), -1.0) for nll, tokens in losses]
+    wanted = [True] * len(answers)
+    return Scored(answers=answers, references=references, losses=losses, pairs=pairs, wanted=wanted)
 
 
 def metric(name):
@@ -32,7 +35,7 @@ def test_contract_one_finite_score_per_row_in_range(name, answers, references):
     assert len(scores) == len(answers)
     assert all(math.isfinite(score) for score in scores)
     assert made.definition
-    assert made.reads in ("answers", "losses")
+    assert made.reads in ("answers", "losses", "pairs", "judgements")
     if made.gate:
         assert all(0 <= score <= 1 for score in scores)
     total = made.total(given)

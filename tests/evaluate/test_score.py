@@ -30,7 +30,7 @@ def test_a_report_has_every_metric_and_survives_the_disk(model, tokenizer, examp
     report = run(examples, model, tokenizer)
     assert report.metric == "exact_match"
     assert report.why.startswith("exact_match: 12 distinct short answers in 24 rows; up to 10 new tokens")
-    assert set(report.scores) == set(METRICS.names())
+    assert set(report.scores) == set(METRICS.names()) - {"preference_accuracy", "judged_likelihood"}
     assert all(len(scores) == report.rows == 24 for scores in report.scores.values())
     assert {"bleu", "distinct_1", "distinct_2", "perplexity"} == set(report.totals)
     assert len(report.latency_s) == 8
@@ -107,7 +107,8 @@ def test_the_user_may_choose(tokenizer, examples):
         (TaskSettings(metric="blue"), [ask("red")], "unknown metric"),
         (TaskSettings(max_new_tokens=64), [ask("red")], "no room"),
         (AUTO, [], "no dev rows"),
-        (AUTO, [ask("red").changed(kind="kto", desirable=False)], "judged bad"),
+        (TaskSettings(metric="bleu"), [ask("red").changed(kind="kto", desirable=False)], "needs answers"),
+        (TaskSettings(metric="preference_accuracy"), [ask("red")], "needs pairs"),
     ],
 )
 def test_what_cannot_be_planned_is_refused(settings, rows, message, tokenizer):

@@ -4,7 +4,7 @@ import pytest
 from serving_kit import ANSWERS, Shelf
 
 from nacre.model.load import load_tokenizer
-from nacre.serve.engines.text import Decoder, StopTexts
+from nacre.serve.engines.text import Decoder, Opening, StopTexts
 
 
 def test_no_delta_holds_half_a_character(shelf: Shelf) -> None:
@@ -75,3 +75,16 @@ def test_the_earliest_stop_counts_and_a_false_start_is_given_back() -> None:
 def test_without_stops_everything_passes_at_once() -> None:
     stops = StopTexts(())
     assert [stops.add(piece) for piece in ANSWERS[0]] == list(ANSWERS[0])
+
+
+@pytest.mark.parametrize("pieces", [["<t></t>so"], ["<", "t>", "</t>", "so"], ["<t></t>s", "o"]])
+def test_an_opening_is_taken_away_however_it_is_cut(pieces: list[str]) -> None:
+    opening = Opening("<t></t>")
+    assert "".join(opening.add(piece) for piece in pieces) + opening.rest() == "so"
+
+
+@pytest.mark.parametrize("text", ["so", "<t>so", "<", "", "so <t></t>"])
+def test_an_answer_that_opens_otherwise_passes_whole(text: str) -> None:
+    for taken in ("<t></t>", ""):
+        opening = Opening(taken)
+        assert "".join(opening.add(letter) for letter in text) + opening.rest() == text

@@ -41,13 +41,13 @@ def test_check_sees_a_difference_and_writing_mends_it(
     docs.main(root)
     assert docs.main(["--check", *root]) == 0
     (copy / "docs" / "cli.md").unlink()
-    page = copy / "docs" / "articles.md"
+    page = copy / "docs" / "llamafactory.md"
     page.write_text(page.read_text(encoding="utf-8").replace("`--prev_model`", "`--previous`"), encoding="utf-8")
     capsys.readouterr()
     assert docs.main(["--check", *root]) == 1
     said = capsys.readouterr().out
     assert "docs/cli.md" in said
-    assert "docs/articles.md" in said
+    assert "docs/llamafactory.md" in said
     assert "docs/configuration.md" not in said
     assert not (copy / "docs" / "cli.md").exists(), "--check writes nothing"
     assert docs.main(root) == 0

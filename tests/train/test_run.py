@@ -282,6 +282,7 @@ def test_the_result_has_weights_tokenizer_log_and_a_loss(toy, tmp_path):
         "tokenizer_config.json",
         "chat_template.jinja",
         "trainer_log.jsonl",
+        "trainer_state.json",
     }
     plot_loss(trained.folder / "trainer_log.jsonl", tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")

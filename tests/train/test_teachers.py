@@ -9,11 +9,17 @@ from peft import PeftModel
 from train_kit import furthest, tensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from nacre.base.errors import InputError
+from nacre.data.convert import read_examples
+from nacre.model.chat import IGNORED, encode, encode_text
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
 from nacre.records.tune import Freeze, Full, Lora
+from nacre.train.protect.distill import divergence
+from nacre.train.protect.importance import files_key
 from nacre.train.run import train
 from nacre.train.teacher import FrozenCopy, SameBase
+from nacre.train.teacher_cache import TeacherCache, bucketed_divergence, row_keys, top_of
 from toy_kit import weights_of
 
 LORA = {"name": "lora", "rank": 4, "dropout": 0.1}
@@ -141,3 +147,103 @@ def test_a_full_model_is_kept_in_the_type_it_was_stored_in(toy, tmp_path):
     small = toy.base.changed(model=str(tmp_path / "base"))
     trained = train(replace(toy.job(tmp_path, train={"max_steps": 2}), start=small))
     assert {tensor.dtype for tensor in tensors(trained).values()} == {torch.bfloat16}
+
+
+def test_a_cached_teacher_that_keeps_everything_teaches_what_the_live_one_does(toy, spy, tmp_path):
+    other = weights_of(toy.learn(tmp_path / "other", task="place", train={"max_steps": 10}))
+    settings = {"max_steps": 3, "scheduler": "constant", "warmup": 0, "batch_size": 16, "learning_rate": 1e-4}
+    grads = {}
+    for name, cache in (("live", {}), ("cached", {"cache": 10_000}), ("few", {"cache": 2})):
+        spy.steps.clear()
+        distill = {"name": "distill", "weight": 5.0, "on": ["replayed", "generic"], **cache}
+        job = toy.job(tmp_path / name, protect=["replay", distill, "spy"], train=settings)
+        train(replace(job, previous=other))
+        grads[name] = list(spy.steps)
+    for step in range(3):
+        assert furthest(grads["live"][step], grads["cached"][step]) < 1e-6
+        assert furthest(grads["live"][step], grads["few"][step]) > 1e-4, "two tokens cannot say everything"
+
+
+def test_what_a_few_tokens_leave_out_is_bounded_by_the_mass_outside_them():
+    torch.manual_seed(0)
+    teacher_PV, student_PV = 3 * torch.randn(6, 40), torch.randn(6, 40, requires_grad=True)
+    whole = divergence(student_PV, teacher_PV)
+    whole_grad = torch.autograd.grad(whole, student_PV)[0] * 6  # the mean is over six positions
+    before = torch.tensor(0.0)
+    for k in (1, 2, 4, 8, 20, 39, 40):
+        top = top_of(teacher_PV, k)
+        found = bucketed_divergence(student_PV, top)
+        assert before <= found + 1e-6 <= whole + 2e-6, "more tokens say more, never more than all"
+        before = found.detach()
+        missed = torch.autograd.grad(found, student_PV)[0] * 6 - whole_grad
+        assert bool((missed.abs().sum(-1) <= 2 * top.rest_P.exp() + 1e-5).all())
+        assert float(missed.gather(-1, top.ids_PK.long()).abs().max()) < 1e-5, "on the tokens kept it is the whole one"
+    assert float(found.detach()) == pytest.approx(float(whole.detach()), abs=1e-6)
+
+
+def test_the_teacher_is_asked_once_about_a_row_and_never_again_by_a_later_run(toy, tmp_path):
+    keep = ["replay", {"name": "distill", "on": ["replayed", "generic"], "cache": 8}]
+    job = toy.job(tmp_path, protect=keep, train={"max_steps": 30})
+    first = train(job)
+    asked = next(note for note in first.notes if "was asked about" in note)
+    count = int(asked.split("asked about ")[1].split()[0])
+    texts = len({tuple(row) for row in blocks(toy, job)})
+    assert 20 < count <= 48 + texts, "48 past rows and the blocks of text, each once at most"
+    second = train(replace(job, work=tmp_path / "again"))
+    assert "distill: the previous version was asked about 0 rows and texts anew" in second.notes
+    assert furthest(tensors(first), tensors(second)) == 0
+
+
+def blocks(toy, job):
+    texts = read_examples(next((job.shared / "generic").iterdir())).examples
+    encoded = encode_text([row.prompt[0].content for row in texts], toy.tokenizer, 64)
+    return [row.input_ids for row in encoded]
+
+
+def test_rows_and_positions_name_what_was_asked_and_padding_does_not(tmp_path):
+    ids_BT, mask_BT, where_BT = batch()
+    keys = row_keys(ids_BT, mask_BT, where_BT)
+    wider = [torch.nn.functional.pad(each, (0, 3)) for each in (ids_BT, mask_BT, where_BT)]
+    assert row_keys(*wider) == keys
+    elsewhere = where_BT.clone()
+    elsewhere[0, 0] = ~elsewhere[0, 0]
+    assert row_keys(ids_BT, mask_BT, elsewhere)[0] != keys[0]
+    assert row_keys(ids_BT, mask_BT, elsewhere)[1] == keys[1]
+
+
+def test_dark_experience_is_from_when_a_row_was_learned(toy, tmp_path):
+    """Logits of `feed` come from the first increment, those of `paint` (learned without it) from the second's start."""
+    protect = ["replay", {"name": "der", "top": 6}]
+    job = toy.job(tmp_path / "first", task="feed", memory=(), protect=protect, train={"max_steps": 20})
+    first = train(job)
+    assert any("no rows of past tasks yet" in note for note in first.notes)
+    middle = replace(
+        toy.job(tmp_path / "middle", task="place", memory=("feed",), protect=protect, train={"max_steps": 20}),
+        start=weights_of(first),
+        shared=job.shared,
+    )
+    second = train(middle)
+    assert any("asked about 0 rows" in note for note in second.notes), "logits of feed were stored as it was learned"
+    last = replace(
+        toy.job(tmp_path / "last", task="place", memory=("feed", "paint"), protect=protect, train={"max_steps": 20}),
+        start=weights_of(second),
+        shared=job.shared,
+    )
+    third = train(last)
+    asked = int(next(note for note in third.notes if "asked about" in note).split("asked about ")[1].split()[0])
+    assert 0 < asked <= 48, "only rows of paint"
+    stored = TeacherCache(job.shared / "teacher" / f"der-6-{files_key(third.folder)}.safetensors", 6, None)
+    for task, learned_by in (("feed", first), ("place", second)):
+        row = encode(toy.tasks[task][0], toy.tokenizer, 64)
+        ids_1T = torch.tensor([row.input_ids])
+        where_1T = torch.tensor([[label != IGNORED for label in (*row.labels[1:], IGNORED)]])
+        said = stored.look(ids_1T, torch.ones_like(ids_1T), where_1T)
+        logits_PV = load_model(weights_of(learned_by))(ids_1T).logits[where_1T]
+        expected, places = logits_PV.topk(6)
+        torch.testing.assert_close(said.logs_PK + said.norm_P[:, None], expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(said.ids_PK.long(), places)
+
+
+def test_dark_experience_needs_rows_that_are_replayed(toy, tmp_path):
+    with pytest.raises(InputError, match="needs rows that are replayed"):
+        toy.learn(tmp_path, protect=["der"])

@@ -10,23 +10,41 @@ from nacre.model.chat import IGNORED, encode
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
 from nacre.records import Weights
-from nacre.train.protect.base import Context, Step, TrainingRows
+from nacre.train.protect import PROTECTIONS
+from nacre.train.protect.base import Context, Protection, Step, TrainingRows
 from nacre.train.protect.distill import divergence
-from nacre.train.protect.ewc import Ewc, fisher
+from nacre.train.protect.ewc import Ewc
+from nacre.train.protect.importance import fisher, measurable
 from nacre.train.protect.l2 import L2
 from nacre.train.rows import prepare
 from nacre.train.run import train
 from nacre.train.trainer import Collator, last_hidden
 from toy_kit import make_model, weights_of
 
-LISTS = {
+LISTS = {  # of protections that are not tried as they are
     "none": [],
-    "replay": ["replay"],
-    "generic": [{"name": "distill", "weight": 5.0, "rows": 6}],
-    "replayed": ["replay", {"name": "distill", "weight": 5.0, "on": ["replayed"]}],
+    "der": ["replay", {"name": "der", "alpha": 5.0, "beta": 1.0}],
+    "distill": [{"name": "distill", "weight": 5.0, "rows": 6}],
+    "distill on replayed rows": ["replay", {"name": "distill", "weight": 5.0, "on": ["replayed"]}],
+    "distill from a cache": ["replay", {"name": "distill", "on": ["generic", "replayed"], "weight": 5.0, "cache": 4}],
+    "ewc": [{"name": "ewc", "strength": 1e6, "apply": "gradient", "fisher": "empirical"}],
+    "ewc after the step": [{"name": "ewc", "strength": 1e4, "apply": "proximal"}],
+    "ewc per task": [{"name": "ewc", "strength": 1e6, "form": "per-task", "apply": "gradient"}],
     "l2": [{"name": "l2", "strength": 5.0}],
-    "ewc": [{"name": "ewc", "strength": 1e6}],
+    "freeze": [{"name": "freeze", "first": 1}],
+    "rehearse": [{"name": "rehearse", "rows": 16, "prompt_tokens": 16, "answer_tokens": 8}],
+    "si": [{"name": "si", "strength": 10.0}],
 }
+TUNERS = {"orthogonal": "lora"}
+
+
+def acts_while_training(name: str) -> bool:
+    kind = PROTECTIONS.load(name)
+    return kind.loss is not Protection.loss or kind.gradient is not Protection.gradient
+
+
+# sdft refuses this toy: test_sdft.py asks the same of it
+WHILE_TRAINING = sorted({*LISTS, "replay", *filter(acts_while_training, PROTECTIONS.names())} - {"sdft"})
 STEADY = {"max_steps": 3, "scheduler": "constant", "warmup": 0, "batch_size": 16, "learning_rate": 1e-4}
 
 
@@ -36,20 +54,32 @@ def context(toy, folder, **options) -> Context:
     return Context(**{**given, **empty, **options})
 
 
+def tokens_of(toy, rows):
+    return measurable(rows, toy.tokenizer, 64)
+
+
 @pytest.fixture(scope="module")
 def other(toy, tmp_path_factory):
     """A version that differs from the one that training starts from, so that divergences do not start at zero."""
     return weights_of(toy.learn(tmp_path_factory.mktemp("other"), task="place", train={"max_steps": 10}))
 
 
-@pytest.mark.parametrize("name", LISTS)
-def test_cutting_the_batch_changes_nothing(name, toy, other, spy, tmp_path):
+@pytest.fixture(scope="module")
+def gathered(toy, tmp_path_factory):
+    """A start that synaptic intelligence has looked back from, and the memory folder that says so."""
+    job = toy.job(tmp_path_factory.mktemp("gathered"), task="place", protect=["si"], train={"max_steps": 10})
+    return {"start": weights_of(train(job)), "shared": job.shared}
+
+
+@pytest.mark.parametrize("name", WHILE_TRAINING)
+def test_cutting_the_batch_changes_nothing(name, toy, other, gathered, spy, tmp_path):
     grads, weights = {}, {}
     for parts in (1, 4):
         spy.steps.clear()
         settings = STEADY | {"accumulation": parts}
-        job = toy.job(tmp_path / str(parts), protect=[*LISTS[name], "spy"], train=settings)
-        weights[parts] = tensors(train(replace(job, previous=other)))
+        protect = [*LISTS.get(name, [name]), "spy"]
+        job = toy.job(tmp_path / str(parts), protect=protect, train=settings, tune=TUNERS.get(name, "full"))
+        weights[parts] = tensors(train(replace(job, previous=other, **(gathered if name == "si" else {}))))
         grads[parts] = list(spy.steps)
     assert [furthest(*pair) for pair in zip(grads[1], grads[4], strict=True)] == pytest.approx([0, 0, 0], abs=1e-6)
     assert furthest(weights[1], weights[4]) < 1e-6
@@ -79,14 +109,15 @@ def test_divergence_is_the_mean_kl_of_the_old_to_the_new():
 @pytest.mark.parametrize("kind", [Ewc, L2])
 def test_the_pull_in_closed_form_is_the_penaltys_gradient(kind, toy, tmp_path):
     model = load_model(toy.base, train=True)
-    options = {"strength": 3.0} | ({"max_norm": 1e9} if kind is Ewc else {})
+    ewc = {"max_norm": 1e9, "apply": "gradient", "fisher": "empirical"}
+    options = {"strength": 3.0} | (ewc if kind is Ewc else {})
     protection = kind(kind.Config(**options), context(toy, tmp_path))
     protection.model(model)
     start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight), alpha=0.1)
-    importance = fisher(load_model(toy.base), toy.tasks["paint"], toy.tokenizer, 64) if kind is Ewc else {}
+    importance = fisher(load_model(toy.base), tokens_of(toy, toy.tasks["paint"])) if kind is Ewc else {}
     penalty = sum(
         (importance.get(name, 1.0) * (weight - start[name]) ** 2).sum() for name, weight in model.named_parameters()
     )
@@ -104,7 +135,7 @@ def test_the_pull_in_closed_form_is_the_penaltys_gradient(kind, toy, tmp_path):
 
 def test_ewcs_pull_is_no_longer_than_its_limit(toy, tmp_path):
     model = load_model(toy.base, train=True)
-    protection = Ewc(Ewc.Config(strength=1e12, max_norm=0.5), context(toy, tmp_path))
+    protection = Ewc(Ewc.Config(strength=1e12, max_norm=0.5, apply="gradient"), context(toy, tmp_path))
     protection.model(model)
     with torch.no_grad():
         for weight in model.parameters():
@@ -129,7 +160,7 @@ def test_fisher_squares_each_examples_gradient_before_the_mean(toy):
         for name, weight in model.named_parameters():
             squares[name] = squares.get(name, 0) + weight.grad**2 / len(rows)
             means[name] = means.get(name, 0) + weight.grad / len(rows)
-    found = fisher(model, rows, toy.tokenizer, 64)
+    found = fisher(model, tokens_of(toy, rows))
     for name in squares:
         torch.testing.assert_close(found[name], squares[name], rtol=1e-4, atol=1e-9)
     of_the_mean = sum(float((mean**2).sum()) for mean in means.values())
@@ -139,7 +170,7 @@ def test_fisher_squares_each_examples_gradient_before_the_mean(toy):
 
 def test_importance_is_measured_once_and_never_taken_for_another_start(toy, tmp_path):
     def measured(**options) -> int:
-        protection = Ewc(Ewc.Config(), context(toy, tmp_path, **options))
+        protection = Ewc(Ewc.Config(strength=1.0), context(toy, tmp_path, **options))
         protection.model(load_model(toy.base, train=True))
         return len(list((tmp_path / "importance").iterdir()))
 
@@ -153,7 +184,7 @@ def test_importance_is_measured_once_and_never_taken_for_another_start(toy, tmp_
 def test_past_rows_without_an_answer_or_of_plain_text_do_not_spoil_the_importance(toy):
     text = toy.tasks["paint"][0].changed(kind="text", answers=())
     unanswered = toy.tasks["paint"][1].changed(answers=())
-    found = fisher(load_model(toy.base), [text, unanswered, *toy.tasks["paint"][:3]], toy.tokenizer, 64)
+    found = fisher(load_model(toy.base), tokens_of(toy, [text, unanswered, *toy.tasks["paint"][:3]]))
     assert all(bool(value.isfinite().all()) for value in found.values())
     assert sum(float(value.sum()) for value in found.values()) > 0
 

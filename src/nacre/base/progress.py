@@ -1,5 +1,6 @@
 """Progress on long work: a bar on a terminal, nothing elsewhere. Written to stderr, so `--json` stays clean."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,6 +24,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    shown = console.is_terminal and os.environ.get("RANK", "0") == "0"  # of several processes one shows it
+    with Progress(*columns, console=console, disable=not shown, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda done: bar.advance(task, done)

@@ -14,6 +14,7 @@ from nacre.cli.common import (
     print_notes,
     verb_app,
 )
+from nacre.cli.launch import WORDS, leading, only_follows, only_helps, set_variables
 
 if TYPE_CHECKING:
     from nacre.cycle.evolve import Evolution
@@ -36,15 +37,25 @@ def evolve(
         typer.Option("--from", min=0, help="train from this version; 0 is the base model", show_default="the champion"),
     ] = None,
     as_json: JsonOption = False,
+    launch: Annotated[str | None, typer.Option(help=WORDS["launch"])] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help=WORDS["processes"])] = None,
 ) -> None:
     """Check the data, train with protection, score old and new tasks, judge, register, promote.
 
     Exit code 0: passed, or there was nothing to do; 3: refused by the gate; 4: undecided and held as a candidate.
     """
+    if only_follows():
+        return
+    words = {"launch": launch, "processes": str(processes) if processes else None}
+    set_variables({word: value for word, value in words.items() if value is not None})
+
     from nacre.cycle.evolve import evolve as evolve_increment
 
     with open_workspace(workspace) as space:
-        result = evolve_increment(space, increment, promote=promote, parent=parent)
+        if only_helps(space.settings.train):
+            return
+        with leading():
+            result = evolve_increment(space, increment, promote=promote, parent=parent)
     if as_json:
         print_json(result.as_dict())
     else:

@@ -1,59 +1,30 @@
 """One increment, from its data to a judged version: check → train → score → gate → register → promote."""
 
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
 from nacre import __version__
+from nacre.base.errors import InputError
 from nacre.base.files import atomic_write, file_lock
-from nacre.base.hashing import content_hash
 from nacre.cycle.evolution import Evolution
 from nacre.cycle.judging import Judged, judge_version
 from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, rows_of, tasks_of
 from nacre.cycle.matrix import lineage_matrix
 from nacre.cycle.scoring import Scorer
+from nacre.cycle.step import Promote, Step
+from nacre.cycle.tries import forget_rows, rungs, try_again
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
-from nacre.data.snapshot import take_snapshot
+from nacre.data.snapshot import keep_share, take_snapshot
+from nacre.gate.budget import limit
 from nacre.model.environment import environment
 from nacre.records import Example, Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
 from nacre.train.run import Job, Trained, train
 
+LITTLE_LEARNED = 0.02  # of a new task's score
+
 __all__ = ["Evolution", "evolve"]
-
-Promote = Literal["pass", "never"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One increment to learn: its rows, the line of versions it is learned on top of, and who is champion now."""
-
-    workspace: Workspace
-    snapshot: Snapshot
-    lineage: list[Version]
-    champion: Slot | None
-    promote: Promote
-    actor: str
-
-    @property
-    def parent(self) -> Version | None:
-        """The version that training starts from; None for the base model."""
-        return self.lineage[-1] if self.lineage else None
-
-    @property
-    def against(self) -> int | None:
-        """The version that the result is judged against: the champion."""
-        return self.champion.version if self.champion else None
-
-    @property
-    def run(self) -> Path:
-        """The run's folder, named by what decides its result, so that one that was killed is found again."""
-        start = self.parent.artifact if self.parent else self.workspace.base.identity
-        recipe = self.workspace.settings.recipe.model_dump(mode="json")
-        return self.workspace.hidden / "runs" / content_hash([self.snapshot.data_hash, start, recipe])[:16]
 
 
 def evolve(
@@ -85,23 +56,45 @@ def evolve(
         for version in lineage[-1:]:
             workspace.check_base(version)
         settings = workspace.settings
+        _check_line(workspace, lineage, champion)
+        snapshot = take_snapshot(
+            name,
+            workspace.dataset_dir,
+            workspace.memory,
+            drop_budget=settings.data.drop_budget,
+            dev_share=settings.data.dev_share,
+            history=_dev_rows(workspace, lineage, champion),
+            stage=settings.train.stage,
+        )
         step = Step(
             workspace=workspace,
-            snapshot=take_snapshot(
-                name,
-                workspace.dataset_dir,
-                workspace.memory,
-                drop_budget=settings.data.drop_budget,
-                dev_share=settings.data.dev_share,
-                history=_dev_rows(workspace, lineage, champion),
-                stage=settings.train.stage,
-            ),
+            snapshot=keep_share(snapshot, settings.keep.data, workspace.memory),
             lineage=lineage,
             champion=champion,
             promote=promote or settings.gate.promote,
             actor=actor,
+            recipe=settings.recipe,
         )
-        return _known_already(step) or _taken_up(step) or _learn(step)
+        found = _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
+        forget_rows(workspace, step.snapshot)
+        return found
+
+
+def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None) -> None:
+    """Refuse a reward model on a line of versions that answer, and the other way round.
+
+    Raises:
+        InputError: the gate would hold numbers of one kind against numbers of another.
+    """
+    rewards = workspace.settings.train.stage == "rm"
+    for version in [*lineage, *ancestry(workspace, champion.version if champion else None)]:
+        if (version.recipe.train.stage == "rm") != rewards:
+            what = "answers and a reward model does not" if rewards else "is a reward model, which does not answer"
+            raise InputError(
+                f"version {version.number} {what}, so the tasks it knows cannot be judged on what would be trained",
+                where=f"train.stage: {workspace.settings.train.stage}",
+                fix="use a workspace of its own for the reward model, or train it from folder to folder: nacre train",
+            )
 
 
 def _dev_rows(workspace: Workspace, lineage: list[Version], champion: Slot | None) -> tuple[RowsFile, ...]:
@@ -117,7 +110,7 @@ def _known_already(step: Step) -> Evolution | None:
     if version is None:
         return None
     notes = [f"nothing to do: version {version.number} has learned exactly these rows"]
-    if version.recipe != step.workspace.settings.recipe:
+    if version.recipe not in (step.recipe, *(recipe for recipe, _ in rungs(step))):
         start = version.parents[0] if version.parents else 0
         notes.append(f"it was trained with other settings; --from {start} trains these rows anew with those of now")
     return _as_it_was(step, version, notes)
@@ -136,7 +129,7 @@ def _taken_up(step: Step) -> Evolution | None:
     version = workspace.ledger.same_training(
         step.snapshot.data_hash,
         step.parent.number if step.parent else None,
-        workspace.settings.recipe,
+        step.recipe,
         base_sha256=workspace.base.identity,
     )
     if version is None or version.snapshot.task != step.snapshot.task:
@@ -184,11 +177,12 @@ def _learn(step: Step) -> Evolution:
         kind="adapter" if trained.kind == "adapter" else "full",
         artifact=artifact,
         needs=needs,
-        recipe=workspace.settings.recipe,
+        recipe=step.recipe,
         environment=environment(),
         snapshot=step.snapshot,
         tasks=tuple({**known, step.snapshot.task: None}),
         train_seconds=trained.seconds,
+        drift=trained.drift,
     )
     judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
@@ -228,11 +222,17 @@ def _train(step: Step, memory: dict[str, list[Example]]) -> Trained:
     general = workspace.settings.data.general
     job = Job(
         start=workspace.weights(step.parent) if step.parent else workspace.base,
-        recipe=workspace.settings.recipe,
+        recipe=step.recipe,
         new=read_rows(workspace.memory, step.snapshot.train),
+        dev=read_rows(workspace.memory, step.snapshot.dev) if step.snapshot.dev else (),
         work=step.run,
         shared=workspace.memory,
         memory=memory,
+        task=step.snapshot.task,
+        learned=bool(step.lineage),
+        share=workspace.settings.keep.data,
+        max_drop={task: limit(task, workspace.settings.keep) for task in memory},
+        weak=step.weak,
         general=workspace.root / general if general else None,
     )
     return train(job)
@@ -244,7 +244,7 @@ def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str,
     needs = ""
     if trained.kind == "adapter" and parent is not None:
         needs = parent.needs if parent.kind == "adapter" else parent.artifact
-    new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
+    new = Lineage(task=snapshot.task, train=snapshot.replayable, dev=snapshot.dev)
     manifest = Manifest(
         kind="adapter" if trained.kind == "adapter" else "full",
         base=step.workspace.settings.model,
@@ -285,8 +285,24 @@ def _settle(
         new_tasks=judged.new_tasks,
         evaluate_seconds=scorer.seconds,
         peak_rss_bytes=trained.peak_rss_bytes if trained else 0,
-        notes={"data": step.snapshot.notes, "training": notes, "scoring": judged.notes, "gate": verdict.notes},
+        notes={
+            "data": step.snapshot.notes,
+            "training": notes,
+            "findings": (*(trained.findings if trained else ()), *_unlearned(judged)),
+            "scoring": judged.notes,
+            "gate": verdict.notes,
+        },
     )
+
+
+def _unlearned(judged: Judged) -> list[str]:
+    """A sentence for each new task whose score hardly rose."""
+    advice = "more or better rows, a higher train.learning_rate, or train more of the model"
+    return [
+        f"{task} was hardly learned: its score went from {before:.2f} to {after:.2f}: {advice}"
+        for task, (before, after) in judged.new_tasks.items()
+        if after - before < LITTLE_LEARNED and after < 1 - LITTLE_LEARNED
+    ]
 
 
 def _in_use(workspace: Workspace, version: Version) -> bool:

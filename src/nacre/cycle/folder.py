@@ -23,8 +23,10 @@ from nacre.model.environment import environment
 from nacre.model.load import load_model, load_tokenizer, positions
 from nacre.records import Example, Lineage, Manifest, Recipe, Report, TaskSettings, Weights
 from nacre.records.manifest import MANIFEST
+from nacre.records.weights import ROUTER
 from nacre.registry.fingerprint import fingerprint
-from nacre.train.plot import plot_loss
+from nacre.train.log import write_results
+from nacre.train.plot import plot_losses
 from nacre.train.run import Job, Trained, train
 
 DEV_ALL = "dev_all.json"
@@ -38,6 +40,9 @@ class FolderJob:
         model: where training starts: model folder, adapter folder or hub name.
         previous: the version to keep the abilities of; its lineage says which rows may be replayed.
         max_samples: train on at most this many rows.
+        held_out: share or number of rows that are not trained on, where the dataset brings no dev rows, or the name
+            of datasets that are held out instead; None: a tenth.
+        watch: whether the loss on held-out rows is looked at while training.
         overwrite: replace what `output` holds.
     """
 
@@ -48,6 +53,8 @@ class FolderJob:
     recipe: Recipe
     previous: str | None = None
     max_samples: int | None = None
+    held_out: float | str | None = None
+    watch: bool = False
     plot: bool = False
     overwrite: bool = False
 
@@ -69,6 +76,8 @@ def folder_weights(model: str) -> Weights:
     """
     folder = local_folder(model, Path.cwd())
     adapter = folder / "adapter_config.json"
+    if (folder / ROUTER).exists():
+        adapter = min(folder.glob("*/adapter_config.json"), default=adapter)  # they all sit on the same base
     if not adapter.exists():
         return Weights(identity=_identity(folder), model=str(folder))
     try:
@@ -116,6 +125,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         job.dataset_dir,
         memory,
         max_samples=job.max_samples,
+        dev_share=0.1 if job.held_out is None else job.held_out,
         history=tuple(entry.dev for entry in lineage if entry.dev),
         stage=job.recipe.train.stage,
     )
@@ -135,9 +145,12 @@ def train_folder(job: FolderJob) -> FolderResult:
                 previous=before,
                 recipe=job.recipe,
                 new=read_rows(memory, snapshot.train),
+                dev=read_rows(memory, snapshot.dev) if job.watch and snapshot.dev else (),
+                task=snapshot.task,
                 work=run,
                 shared=memory,
                 memory=_rows_by_task(lineage, memory) if before is not None else {},
+                learned=bool(lineage),
             )
         )
         new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
@@ -294,10 +307,9 @@ def _write_output(job: FolderJob, trained: Trained, manifest: Manifest) -> None:
     with staged_folder(fresh) as staging:
         shutil.copytree(trained.folder, staging, dirs_exist_ok=True)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-        results = {"train_loss": trained.final_loss, "train_runtime": trained.seconds, "steps": trained.steps}
-        (staging / "all_results.json").write_text(json.dumps(results, indent=1), encoding="utf-8")
+        write_results(staging, trained.steps, trained.seconds, trained.final_loss)
         if job.plot:
-            plot_loss(staging / "trainer_log.jsonl", staging / "training_loss.png")
+            plot_losses(staging)
     with disk_errors(job.output):
         if job.output.exists():
             job.output.rename(old)

@@ -9,7 +9,7 @@ from nacre.records import Example, Lineage, RowsFile, Version
 
 @dataclass(frozen=True)
 class Task:
-    """A skill that must be kept: all rows it was ever trained on, and the newest dev rows."""
+    """A skill that must be kept: all rows of it that may be used again, and the newest dev rows."""
 
     name: str
     train: tuple[RowsFile, ...]
@@ -35,7 +35,7 @@ def tasks_of(lineage: list[Version]) -> dict[str, Task]:
         before = tasks.get(snapshot.task)
         tasks[snapshot.task] = Task(
             name=snapshot.task,
-            train=(*before.train, snapshot.train) if before else (snapshot.train,),
+            train=(*before.train, snapshot.replayable) if before else (snapshot.replayable,),
             dev=snapshot.dev or (before.dev if before else None),
             learned_in=before.learned_in if before else version.number,
         )

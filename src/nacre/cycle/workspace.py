@@ -16,6 +16,7 @@ from nacre.base.errors import InputError, nearest
 from nacre.base.files import atomic_write
 from nacre.cycle.settings import WorkspaceSettings
 from nacre.records import Version, Weights
+from nacre.records.weights import ROUTER
 from nacre.registry.fingerprint import fingerprint
 from nacre.registry.ledger import Ledger
 from nacre.registry.store import ArtifactStore
@@ -150,7 +151,7 @@ def local_folder(model: str, root: Path) -> Path:
     given = Path(model).expanduser()
     path = given if given.is_absolute() else root / given
     if path.is_dir():
-        if not (path / "config.json").exists() and not (path / "adapter_config.json").exists():
+        if not any((path / name).exists() for name in ("config.json", "adapter_config.json", ROUTER)):
             held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
             raise InputError(
                 "the folder holds no model: config.json is missing",

@@ -1,7 +1,8 @@
 """One file to examples: each row by its own format, each row that cannot be used with its reason."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nacre.data.reader import Reader
 from nacre.records import Dropped, Example, Origin
 
 _SHOWN_COLUMNS = 8
+_SHORT_CHARS = 64  # longer texts of unused columns are not carried along
 
 
 @dataclass
@@ -65,10 +67,12 @@ def read_examples(
         except Unusable as problem:
             found.dropped.append(reader.dropped(row.line, problem.reason, problem.remedy, row.text))
             continue
-        unused.update(row.value.keys() - form.used(row.value) - {task_column})
+        beside = row.value.keys() - form.used(row.value) - {task_column}
+        unused.update(beside)
         found.formats[name] += 1
         named = str(row.value.get(task_column, task)) if task_column else task
-        found.examples.append(example.model_copy(update={"origin": Origin(file=str(path), line=row.line, task=named)}))
+        origin = Origin(file=str(path), line=row.line, task=named, extra=_short(row.value, beside))
+        found.examples.append(example.model_copy(update={"origin": origin}))
     if not found.examples and not found.dropped:
         raise InputError("the file holds no rows", where=str(path), fix="write or copy it again")
     if entry is not None and columns:
@@ -76,6 +80,17 @@ def read_examples(
     found.sha256 = reader.sha256
     found.notes = [*reader.notes, *_notes(path, found.formats, unused)]
     return found
+
+
+def _short(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str | int | float]:
+    """The columns that nothing is read from but may sort the rows: numbers and short texts."""
+    values = {name: record[name] for name in sorted(columns)}
+    return {
+        name: value
+        for name, value in values.items()
+        if (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
+        or (isinstance(value, str) and 0 < len(value) <= _SHORT_CHARS)
+    }
 
 
 class _Teller:

@@ -1,5 +1,6 @@
 """From a dataset's name to the exact rows an increment is trained and judged on, before anything is trained."""
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.data.dataset import Loaded, load, task_name
 from nacre.data.rows import read_rows, write_rows
+from nacre.data.strata import choose
 from nacre.records import Dropped, Example, RowsFile, Snapshot
 from nacre.records.example import Kind
 
@@ -34,7 +36,7 @@ def take_snapshot(
     *,
     stage: Stage = "sft",
     drop_budget: float = 0.01,
-    dev_share: float = 0.1,
+    dev_share: float | str = 0.1,
     max_samples: int | None = None,
     history: Sequence[RowsFile] = (),
 ) -> Snapshot:
@@ -47,9 +49,11 @@ def take_snapshot(
         name: one dataset or several, see `nacre.data.dataset.load`.
         dataset_dir: the folder that datasets are looked for in.
         memory: the folder that rows are kept in.
-        stage: sft trains on answers, pt on plain text; other rows cannot be used.
+        stage: sft trains on answers, pt on plain text, dpo and rm on preference pairs, kto on judged answers; other
+            rows cannot be used.
         drop_budget: the largest share of rows, from 0 to 1, that may be unusable.
-        dev_share: the share of train rows to split off, from 0 to 1; 0 splits none.
+        dev_share: the share of train rows to split off, from 0 to 1, or their number; 0 splits none. Or the name of
+            other datasets, whose train rows are dev rows here.
         max_samples: use at most so many train rows of each dataset.
         history: dev rows of earlier increments, none of which may be trained on.
 
@@ -57,13 +61,15 @@ def take_snapshot(
         InputError: the data cannot be used as a whole, or more of its rows than the budget allows cannot.
     """
     task = task_name(name, dataset_dir)
-    train, dev = load(name, dataset_dir, "train", max_samples=max_samples), load(name, dataset_dir, "dev")
+    other = dev_share if isinstance(dev_share, str) else None
+    train = load(name, dataset_dir, "train", max_samples=max_samples)
+    dev = load(other, dataset_dir, "train", max_samples=max_samples) if other else load(name, dataset_dir, "dev")
     read = train.rows + dev.rows
     notes = list(dict.fromkeys(train.notes + dev.notes))
     train_rows, dev_rows = _trainable(train, stage, name), _trainable(dev, stage, name)
     dropped = train.dropped + dev.dropped
     notes += _set_aside(dropped, read, memory, task, drop_budget)
-    if not dev_rows:
+    if not dev_rows and not isinstance(dev_share, str):
         train_rows, dev_rows, note = split_dev(train_rows, dev_share)
         notes.append(note)
     train_rows, found = _without_dev(train_rows, dev_rows, memory, history)
@@ -81,8 +87,20 @@ def take_snapshot(
     )
 
 
+def keep_share(snapshot: Snapshot, share: float, memory: Path) -> Snapshot:
+    """The snapshot with the rows that may outlive its increment: of each class and kind in proportion, never more
+    than `share` of all; 1 keeps all, 0 none.
+    """
+    if share >= 1:
+        return snapshot
+    rows = read_rows(memory, snapshot.train) if share > 0 else []
+    kept = choose(rows, math.floor(share * len(rows)), floor=0, seed=0).rows
+    note = f"keep.data {share:g}: {len(kept)} of {snapshot.train.rows} train rows outlive this increment"
+    return snapshot.changed(kept=write_rows(memory, kept), notes=(*snapshot.notes, note))
+
+
 def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], list[Example], str]:
-    """Split dev rows off: about `share` of the distinct rows, those whose content hash is lowest.
+    """Split dev rows off: about `share` of the distinct rows (or, from 1 on, so many), those whose hash is lowest.
 
     Returns:
         The train rows, the dev rows, and a sentence that says what was done.
@@ -95,7 +113,7 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
         reason = f"the dataset has no dev rows and too few rows to split some off ({len(distinct)} of {MIN_SPLIT_ROWS})"
         return list(rows), [], f"{reason}: nothing can be proved about it"
     below = sum(int(content[:16], 16) < share * 2**64 for content in distinct)
-    count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS)
+    count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS) if share < 1 else min(int(share), len(distinct) - 1)
     chosen = set(sorted(distinct)[:count])
     dev = [row for content, row in distinct.items() if content in chosen]
     train = [row for content, row in zip(ids, rows, strict=True) if content not in chosen]
@@ -135,8 +153,8 @@ def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
     fix = {
         "sft": "train it with --stage sft",
         "text": 'train it with --stage pt, or name its answers: a column output, or "response" in dataset_info.json',
-        "preference": "give one answer a row, in the column output",
-        "kto": "delete the label and the rows with unwanted answers",
+        "preference": "train it with --stage dpo or rm, or give one answer a row, in the column output",
+        "kto": "train it with --stage kto, or delete the label and the rows with unwanted answers",
     }
     return f"{_WHAT[example.kind]}, which stage {stage} does not train", fix[example.kind]
 

@@ -35,13 +35,6 @@ def plan(examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, ma
     """
     if not examples:
         raise InputError("there are no dev rows to score", where="dev rows", fix="add rows to dev.json")
-    unfit = sum(example.kind == "kto" and not example.desirable for example in examples)
-    if unfit:
-        raise InputError(
-            f"{unfit} of {len(examples)} dev rows hold an answer that was judged bad, so there is no reference",
-            where="dev rows",
-            fix="give dev rows an answer that should be matched",
-        )
     metric, why = _metric(examples, settings)
     new_tokens, length_why = _new_tokens(examples, settings, tokenizer, max_length)
     decoding = Decoding(max_new_tokens=new_tokens, max_length=max_length)
@@ -61,13 +54,24 @@ def reads_text(examples: Sequence[Example]) -> bool:
     return any(example.kind == "text" for example in examples)
 
 
+def reads_pairs(examples: Sequence[Example]) -> bool:
+    """Whether every row is a preference pair: nothing is answered, the model is asked which answer it prefers."""
+    return all(example.kind == "preference" for example in examples)
+
+
+def reads_judgements(examples: Sequence[Example]) -> bool:
+    """Whether some rows hold an answer that was judged bad: there is no reference to match."""
+    return any(example.desirable is False for example in examples)
+
+
 def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, str]:
     if settings.metric is not None:
         chosen = METRICS.load(settings.metric, where="evaluate, metric")
         usable = {name: METRICS.load(name) for name in METRICS.names()}
         fitting = [name for name, kind in usable.items() if kind.gate and _fits(kind.reads, examples)]
         if not chosen.gate or not _fits(chosen.reads, examples):
-            reason = "needs answers, and these rows are plain text" if chosen.gate else "is no score from 0 to 1"
+            lacking = "are plain text" if reads_text(examples) else "have none"
+            reason = f"needs {chosen.reads}, and these rows {lacking}" if chosen.gate else "is no score from 0 to 1"
             raise InputError(
                 f"the gate cannot read '{settings.metric}': it {reason}",
                 where="evaluate, metric",
@@ -75,6 +79,11 @@ def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, s
             )
         return settings.metric, "chosen in the settings"
     rows = len(examples)
+    if reads_pairs(examples):
+        return "preference_accuracy", f"preference pairs in {rows} rows"
+    if reads_judgements(examples):
+        bad = sum(example.desirable is False for example in examples)
+        return "judged_likelihood", f"{bad} of {rows} answers were judged bad"
     if reads_text(examples):
         return "likelihood", f"plain text in {rows} rows, nothing to answer"
     answers = [plain(example.answer) for example in examples]
@@ -94,7 +103,16 @@ def _one_word(answer: str) -> bool:
 
 
 def _fits(reads: str, examples: Sequence[Example]) -> bool:
-    return reads == "losses" or not reads_text(examples)
+    if reads == "pairs":
+        return reads_pairs(examples)
+    if reads == "judgements":
+        return reads_judgements(examples)
+    return reads == "losses" or generates(examples)
+
+
+def generates(examples: Sequence[Example]) -> bool:
+    """Whether answers are generated: there is something to answer, and a reference to match."""
+    return not (reads_text(examples) or reads_pairs(examples) or reads_judgements(examples))
 
 
 def _new_tokens(
@@ -108,7 +126,7 @@ def _new_tokens(
                 fix=f"set it below {max_length}",
             )
         return settings.max_new_tokens, f"up to {settings.max_new_tokens} new tokens as set"
-    if reads_text(examples):
+    if not generates(examples):
         return 1, "no new tokens"
     texts = [example.answer for example in examples]
     longest = max(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))

@@ -9,8 +9,9 @@ from nacre.base.errors import InputError, NacreError
 from nacre.base.progress import progress
 from nacre.evaluate.metrics import METRICS
 from nacre.evaluate.metrics.metric import Metric, Scored
-from nacre.evaluate.plan import plan, planned_key, reads_text
-from nacre.model.generate import Answer, Loss, answer_all, answer_losses, text_losses
+from nacre.evaluate.plan import generates, plan, planned_key, reads_judgements, reads_pairs, reads_text
+from nacre.model.generate import Answer, Loss, answer_all, answer_losses, rewards, text_losses
+from nacre.model.load import judges
 from nacre.records import Decoding, Example, Report, TaskSettings, Weights
 
 __all__ = ["planned_key", "score"]
@@ -31,8 +32,10 @@ def score(
 ) -> Report:
     """Answer a task's dev rows and score every answer with every metric that fits.
 
-    Plain-text rows have nothing to answer: only the metrics that read losses are measured. `dev` is the
-    SHA-256 of the dev rows file; `max_length` is in tokens, prompt and answer together.
+    Plain-text rows have nothing to answer: only the metrics that read losses are measured. Of preference pairs
+    and judged answers the probabilities are read, nothing is generated either. A reward model is asked for its
+    numbers, and can be scored on pairs alone. `dev` is the SHA-256 of the dev rows file; `max_length` is in
+    tokens, prompt and answer together.
 
     Raises:
         InputError: what `plan` refuses, or a `max_length` beyond the model's positions.
@@ -47,7 +50,12 @@ def score(
             fix=f"set max_length to at most {positions}",
         )
     chosen = plan(examples, settings, tokenizer, max_length)
-    answers, losses = _run(task, examples, chosen.decoding, model, tokenizer)
+    if judges(model):
+        answers, losses = list[Answer](), list[Loss]()
+        pairs = _rewards(weights, task, examples, model, tokenizer, max_length)
+    else:
+        answers, losses = _run(task, examples, chosen.decoding, model, tokenizer)
+        pairs = _likelier(examples, losses, model, tokenizer, max_length)
     unknown = sum(not math.isfinite(loss.nll) for loss in losses)
     if unknown:
         raise NacreError(
@@ -59,6 +67,8 @@ def score(
         answers=[answer.text for answer in answers] or [""] * len(examples),
         references=[example.answer for example in examples],
         losses=[(loss.nll, loss.tokens) for loss in losses],
+        pairs=pairs,
+        wanted=[example.desirable is not False for example in examples] if reads_judgements(examples) else [],
     )
     scores, totals, notes = _measure(scored, with_answers=bool(answers))
     latency = _latency(model, tokenizer, examples, chosen.decoding) if answers else ()
@@ -89,10 +99,51 @@ def _run(
             losses = text_losses(model, tokenizer, texts, decoding.max_length)
             advance(len(texts))
         return [], losses
+    if not generates(examples):
+        with progress(f"score {task}", len(examples)) as advance:
+            return [], answer_losses(model, tokenizer, examples, decoding.max_length, advance=advance)
     with progress(f"score {task}", 2 * len(examples)) as advance:
         answers = answer_all(model, tokenizer, examples, decoding, advance=advance)
         losses = answer_losses(model, tokenizer, examples, decoding.max_length, advance=advance)
     return answers, losses
+
+
+def _likelier(
+    examples: Sequence[Example], losses: Sequence[Loss], model: Any, tokenizer: Any, max_length: int
+) -> list[tuple[float, float]]:
+    """Mean log-probability per token of the chosen answers, which `losses` are of, and of the rejected ones."""
+    if not reads_pairs(examples):
+        return []
+    turned = [example.changed(answers=example.answers[::-1]) for example in examples]
+    others = answer_losses(model, tokenizer, turned, max_length)
+    return [
+        (-one.nll / max(one.tokens, 1), -other.nll / max(other.tokens, 1))
+        for one, other in zip(losses, others, strict=True)
+    ]
+
+
+def _rewards(
+    weights: Weights, task: str, examples: Sequence[Example], model: Any, tokenizer: Any, max_length: int
+) -> list[tuple[float, float]]:
+    """What a reward model gives the chosen and the rejected answers.
+
+    Raises:
+        InputError: the rows are no pairs.
+        NacreError: a number that is none.
+    """
+    if not reads_pairs(examples):
+        raise InputError(
+            f"a reward model can only tell which of two answers is better, and the rows of {task} are no pairs",
+            where=weights.folder,
+            fix="score it on preference pairs",
+        )
+    turned = [example.changed(answers=example.answers[::-1]) for example in examples]
+    with progress(f"score {task}", 2 * len(examples)) as advance:
+        found = rewards(model, tokenizer, [*examples, *turned], max_length, advance=advance)
+    if not all(map(math.isfinite, found)):
+        fix = "the weights are damaged or the training diverged: train again with a lower learning rate"
+        raise NacreError("a reward is not a number", where=f"{weights.folder}, task {task}", fix=fix)
+    return list(zip(found[: len(examples)], found[len(examples) :], strict=True))
 
 
 def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[float, ...]], dict[str, float], list[str]]:
@@ -100,9 +151,15 @@ def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[flo
     scores: dict[str, tuple[float, ...]] = {}
     totals: dict[str, float] = {}
     notes: list[str] = []
+    available = {
+        "answers": with_answers,
+        "losses": bool(scored.losses),
+        "pairs": bool(scored.pairs),
+        "judgements": bool(scored.wanted),
+    }
     for name in METRICS.names():
         metric: Metric = METRICS.load(name)()
-        if metric.reads == "answers" and not with_answers:
+        if not available[metric.reads]:
             continue
         found = tuple(metric.measure(scored))
         _check(name, metric, found, rows=len(scored.references))

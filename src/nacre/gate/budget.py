@@ -18,6 +18,12 @@ class Margin:
     why: str
 
 
+def limit(task: str, keep: Keep) -> float:
+    """What `task` may lose while it is trained over; `auto` aims at 0.02."""
+    chosen = keep.tasks.get(task, keep.max_drop)
+    return WISHED if chosen == "auto" else chosen
+
+
 def margin_for(task: str, scores: Paired, keep: Keep) -> Margin:
     """The margin of `task`: `keep.tasks`, else `keep.max_drop`, else what the rows can show.
 

@@ -3,6 +3,9 @@
 Models bring their own chat template. One that has none gets `DEFAULT_TEMPLATE`. It is saved with every version,
 so other programs render the same text. Only answers end with the end-of-sequence token: a base model has learned
 that this token parts unrelated texts, and one after the question would cut the answer off from it.
+
+A template that was chosen by name (`nacre.model.templates`) says itself where an answer begins and ends; that of
+any other model is tried out (`_shape_of`).
 """
 
 import json
@@ -13,18 +16,10 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from nacre.base.errors import InputError
+from nacre.model.templates import DEFAULT_TEMPLATE, NO_THOUGHT, is_token, known
 from nacre.records import Example, Message
 
 IGNORED = -100  # label of a position that is not trained on
-
-DEFAULT_TEMPLATE = (
-    "{% for m in messages %}"
-    "{% if m['role'] == 'system' %}{{ 'System: ' + m['content'] + '\n' }}"
-    "{% elif m['role'] == 'assistant' %}{{ m['content'] + eos_token + '\n' }}"
-    "{% elif m['role'] == 'tool' %}{{ 'Observation: ' + m['content'] + '\nAssistant:' }}"
-    "{% else %}{{ 'Human: ' + m['content'] + '\nAssistant:' }}"
-    "{% endif %}{% endfor %}"
-)
 
 _ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
 
@@ -66,9 +61,30 @@ def prompt_ids(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "
 
 def stop_ids(tokenizer: Any) -> set[int]:
     """Ids that end an answer: the tokenizer's end of sequence, and what its template puts after an answer."""
+    end = {tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set()
+    named = known(str(tokenizer.chat_template))
+    if named is not None:
+        return end | {tokenizer.convert_tokens_to_ids(text) for text in named.stop if is_token(tokenizer, text)}
     last = _tokens(tokenizer, _shape(tokenizer).ending)[-1:]
-    special = {token for token in last if tokenizer.convert_ids_to_tokens(token) in _special_tokens(tokenizer)}
-    return special | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
+    return end | {token for token in last if tokenizer.convert_ids_to_tokens(token) in _special_tokens(tokenizer)}
+
+
+def stop_texts(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that end an answer: those of a named template that the vocabulary does not have as one token."""
+    named = known(str(tokenizer.chat_template))
+    return tuple(text for text in named.stop if not is_token(tokenizer, text)) if named is not None else ()
+
+
+def empty_thought(tokenizer: Any) -> str:
+    """The text of an empty thought, where answers without a thought are trained to begin with one; else nothing."""
+    return _shape(tokenizer).thought
+
+
+def own_text(said: str, tokenizer: Any) -> str:
+    """What was said without the empty thought before it, up to the first text that ends an answer."""
+    for text in stop_texts(tokenizer):
+        said = said.partition(text)[0]
+    return said.removeprefix(empty_thought(tokenizer))
 
 
 def shorten(prompt: list[int], room: int) -> list[int]:
@@ -93,7 +109,10 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
         InputError: the template refuses this order of roles, or `tools` is not JSON.
     """
     turns = (*example.prompt, *example.answers[:1])
-    return _join(_pieces(turns, tokenizer, example.system, example.tools), tokenizer, max_length)
+    pieces = _pieces(turns, tokenizer, example.system, example.tools)
+    if pieces and pieces[-1][1]:
+        pieces[-1] = (pieces[-1][0] + _shape(tokenizer).last, True)
+    return _join(pieces, tokenizer, max_length)
 
 
 def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encoded]:
@@ -116,7 +135,8 @@ def _pieces(turns: tuple[Message, ...], tokenizer: Any, system: str, tools: str)
         if not prompt.startswith(text):
             pieces, text = [], ""
         said = message.content.strip() if shape.strips else message.content
-        answer = shape.lead + said + shape.ending
+        thought = shape.thought if "<think>" not in said and "</think>" not in said else ""
+        answer = thought + shape.lead + said + shape.ending
         pieces += [(prompt[len(text) :], False), (answer, True)]
         text = prompt + answer
     return pieces
@@ -164,18 +184,27 @@ class _Shape:
         lead: white space that it writes between the marker that asks for an answer and the answer.
         ending: what it writes after an answer, up to and including the token that ends it.
         strips: whether it takes the answer's own white space away.
+        thought: an empty thought, if it writes one before every answer that has none.
+        last: what ends the last answer of a row alone, beside `ending`.
     """
 
     lead: str
     ending: str
-    strips: bool
+    strips: bool = False
+    thought: str = ""
+    last: str = ""
 
 
 _PROBE = "nacre"  # an answer that no template writes by itself
 
 
 def _shape(tokenizer: Any) -> _Shape:
-    return _shape_of(tokenizer, str(tokenizer.chat_template), tokenizer.eos_token or "")
+    template, eos = str(tokenizer.chat_template), tokenizer.eos_token or ""
+    named = known(template)
+    if named is None:
+        return _shape_of(tokenizer, template, eos)
+    thought, last = NO_THOUGHT if named.thinks else "", eos if named.bare else ""
+    return _Shape(named.lead, named.ending(eos), thought=thought, last=last)
 
 
 @lru_cache(maxsize=16)

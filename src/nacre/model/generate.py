@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from nacre.base.errors import InputError
-from nacre.model.chat import IGNORED, encode, encode_text, prompt_ids, shorten, stop_ids
+from nacre.base.progress import progress
+from nacre.model.chat import IGNORED, encode, encode_text, own_text, prompt_ids, shorten, stop_ids, stop_texts
 from nacre.records import Decoding, Example
 
 _LOSS_TOKENS = 4096  # positions in one forward pass of the losses: bounds the [N, V] logits
@@ -72,7 +73,7 @@ def answer_all(
         )
     whole = [prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools) for row in examples]
     prompts = [shorten(prompt, room) for prompt in whole]
-    stop = stop_ids(tokenizer)
+    stop = _Stop(stop_ids(tokenizer), stop_texts(tokenizer), tokenizer)
     order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
     answers: dict[int, Answer] = {}
     with _evaluating(model):
@@ -80,7 +81,7 @@ def answer_all(
             batch = order[start : start + batch_rows]
             said = _greedy(model, [prompts[row] for row in batch], stop, decoding.max_new_tokens)
             for row, (tokens, finished) in zip(batch, said, strict=True):
-                text = tokenizer.decode(tokens, skip_special_tokens=True)
+                text = own_text(tokenizer.decode(tokens, skip_special_tokens=True), tokenizer)
                 answers[row] = Answer(text, len(whole[row]) - len(prompts[row]), finished)
             if advance:
                 advance(len(batch))
@@ -96,7 +97,7 @@ def answer_losses(
     """
     rows = [encode(example, tokenizer, max_length) for example in examples]
     with _evaluating(model):
-        found = _losses(model, [(row.input_ids, _last_answer(row.labels)) for row in rows], advance)
+        found = _losses(model, [(row.input_ids, last_answer(row.labels)) for row in rows], advance)
     return [Loss(nll, tokens, row.cut) for (nll, tokens), row in zip(found, rows, strict=True)]
 
 
@@ -117,8 +118,56 @@ def text_losses(model: Any, tokenizer: Any, texts: Sequence[str], max_length: in
     return [Loss(*row, cut_tokens=0) for row in zip(nll, tokens, strict=True)]
 
 
+def rewards(
+    model: Any, tokenizer: Any, examples: Sequence[Example], max_length: int, *, advance: Advance | None = None
+) -> list[float]:
+    """The number that a reward model gives every example's (first) answer."""
+    rows = [encode(example, tokenizer, max_length).input_ids for example in examples]
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    plain.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # by which it finds an answer's last token
+    found = [0.0] * len(rows)
+    with _evaluating(model):
+        for batch in _batches([len(row) for row in rows]):
+            width = max(len(rows[row]) for row in batch)
+            pads = [width - len(rows[row]) for row in batch]
+            padded = [rows[row] + [tokenizer.pad_token_id] * pad for row, pad in zip(batch, pads, strict=True)]
+            input_ids_BT = torch.tensor(padded, device=model.device)
+            mask_BT = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=model.device)
+            output = model(input_ids=input_ids_BT, attention_mask=mask_BT, use_cache=False)
+            for row, number in zip(batch, output.logits[:, 0].float().tolist(), strict=True):
+                found[row] = number
+            if advance:
+                advance(len(batch))
+    return found
+
+
+def sequence_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, int]]:
+    """Summed loss, in nats, and number of supervised tokens of (input ids, labels) rows, in order."""
+    with _evaluating(model), progress("reading the start's answers", len(rows)) as advance:
+        return _losses(model, rows, advance)
+
+
+class _Stop(NamedTuple):
+    """What ends an answer: one of these tokens, or one of these texts in what was said."""
+
+    ids: set[int]
+    texts: tuple[str, ...]
+    tokenizer: Any
+
+    def add(self, said: list[int], token: int) -> bool:
+        """Put `token` after what was said, unless it is one that ends; whether the answer goes on."""
+        if token in self.ids:
+            return False
+        said.append(token)
+        if not self.texts:
+            return True
+        reach = max(len(text.encode()) for text in self.texts)  # a token is a byte at least
+        tail = self.tokenizer.decode(said[-reach:], skip_special_tokens=True)
+        return not any(text in tail for text in self.texts)
+
+
 def _greedy(
-    model: Any, prompts: Sequence[list[int]], stop: set[int], max_new_tokens: int
+    model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int
 ) -> list[tuple[list[int], bool]]:
     """New tokens of each row, and whether the row ended itself. Rows that have ended leave the batch."""
     device = model.device
@@ -141,7 +190,11 @@ def _greedy(
         )
         cache = output.past_key_values
         next_B = output.logits[:, -1].argmax(-1)
-        going = [place for place, token in enumerate(next_B.tolist()) if token not in stop]
+        going = [
+            place
+            for place, (row, token) in enumerate(zip(alive, next_B.tolist(), strict=True))
+            if stop.add(said[row], token)
+        ]
         if len(going) < len(alive):
             alive = [alive[place] for place in going]
             if not alive:
@@ -149,8 +202,6 @@ def _greedy(
             going_B = torch.tensor(going, device=device)
             next_B, mask_BT, position_ids_BT = next_B[going_B], mask_BT[going_B], position_ids_BT[going_B]
             cache.reorder_cache(going_B)
-        for row, token in zip(alive, next_B.tolist(), strict=True):
-            said[row].append(token)
         input_ids_BT = next_B[:, None]
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(alive), 1)], dim=1)
         position_ids_BT = position_ids_BT[:, -1:] + 1
@@ -202,7 +253,7 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _last_answer(labels: list[int]) -> list[int]:
+def last_answer(labels: list[int]) -> list[int]:
     """The labels with everything before the last run of supervised positions ignored."""
     start = len(labels)
     while start and labels[start - 1] != IGNORED:

@@ -1,16 +1,25 @@
 """Load models and tokenisers from local folders: safetensors only, no remote code."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import ensure_template
+from nacre.model.prompts import learns_prompts, load_prompts
+from nacre.model.quantised import answers_quantised, keep_packing, quantisation
+from nacre.model.routed import load_routed
 from nacre.records import Weights
+from nacre.records.tune import QLora
+from nacre.records.weights import ROUTER
+
+REWARD_CLASS, REWARD_TASK = "ForSequenceClassification", "SEQ_CLS"  # transformers' and PEFT's words
 
 transformers_logging.disable_progress_bar()  # a model's files load in a blink beside what nacre shows bars for
 
@@ -33,26 +42,47 @@ def load_tokenizer(weights: Weights) -> Any:
     return tokenizer
 
 
-def load_model(weights: Weights, *, train: bool = False, dtype: torch.dtype | None = None) -> Any:
+def load_model(
+    weights: Weights,
+    *,
+    train: bool = False,
+    dtype: torch.dtype | None = None,
+    quantised: QLora | None = None,
+    rewards: bool = False,
+) -> Any:
     """The model in evaluation mode on the best device, or, with `train`, ready to be tuned on the CPU.
+
+    A model that is held in few bits is on the best device at once. Where an adapter's manifest asks for it, it is
+    answered on the quantised base that it was trained on; else on the base as stored.
 
     Args:
         weights: where they are.
         train: leave the model on the CPU, in training mode, with a trainable adapter.
         dtype: default: as stored on a GPU; float32 on a CPU, which most do not compute faster in less.
+        quantised: hold the base in as few bits as this tuner says.
+        rewards: a model that gives an answer a number, with a new head where it has none; a reward model is always
+            loaded as one.
 
     Raises:
-        InputError: no model there, or one that needs remote code.
+        InputError: no model there, or one that needs remote code; bitsandbytes is needed and missing.
         NacreError: the weights file is torn.
     """
     device = pick_device()
     wanted = dtype or (torch.float32 if device.type == "cpu" else "auto")
+    bits = quantised or (None if train else answers_quantised(weights.adapter))
+    given: dict[str, Any] = {"dtype": wanted, "use_safetensors": True, "trust_remote_code": False}
+    if bits is not None:
+        computed = torch.float32 if device.type == "cpu" else torch.bfloat16
+        given |= {"quantization_config": quantisation(bits, computed), "device_map": {"": str(device)}}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.model, dtype=wanted, use_safetensors=True, trust_remote_code=False
-        )
+        if rewards or is_reward_model(weights):
+            model = _with_reward_head(weights.model, given)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(weights.model, **given)
+        if bits is not None:
+            keep_packing(model)
         if weights.adapter is not None:
-            model = PeftModel.from_pretrained(model, str(weights.adapter), is_trainable=train)
+            model = _with_adapter(model, weights.adapter, train)
     except SafetensorError as error:
         raise NacreError(
             f"the weights file is torn or no safetensors file: {error}", where=weights.folder, fix="restore the folder"
@@ -62,7 +92,38 @@ def load_model(weights: Weights, *, train: bool = False, dtype: torch.dtype | No
     if train:
         return model.train()
     model.eval()
-    return model.to(device)
+    return model if bits is not None else model.to(device)
+
+
+def _with_adapter(model: Any, adapter: Path, train: bool) -> Any:
+    if (adapter / ROUTER).exists():
+        return load_routed(model, adapter)
+    if learns_prompts(adapter):
+        return load_prompts(model, adapter, train=train)
+    return PeftModel.from_pretrained(model, str(adapter), is_trainable=train)
+
+
+def is_reward_model(weights: Weights) -> bool:
+    """Whether it gives an answer a number instead of giving tokens probabilities, as its configuration says."""
+    if weights.adapter is not None and (weights.adapter / "adapter_config.json").exists():
+        return json.loads((weights.adapter / "adapter_config.json").read_text()).get("task_type") == REWARD_TASK
+    return any(REWARD_CLASS in name for name in configuration(weights).architectures or ())
+
+
+def judges(model: Any) -> bool:
+    """Whether a loaded model is a reward model."""
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return REWARD_CLASS in type(plain).__name__
+
+
+def _with_reward_head(folder: str, given: dict[str, Any]) -> Any:
+    """transformers warns of a head that is not in the file; whoever asks for a new one knows that."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1, **given)
+    finally:
+        transformers_logging.set_verbosity(level)
 
 
 def pick_device() -> torch.device:
@@ -76,29 +137,34 @@ def decoder_layers(model: Any) -> Any:
     return causal.get_decoder().layers
 
 
+def configuration(weights: Weights) -> Any:
+    """The model's configuration.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable("model configuration", weights.model, error) from error
+
+
 def parameter_count(weights: Weights) -> int:
     """Number of parameters, from the configuration alone: nothing is loaded."""
-    config = _config(weights)
+    config = configuration(weights)
     with torch.device("meta"):
         return int(AutoModelForCausalLM.from_config(config).num_parameters())
 
 
 def positions(weights: Weights) -> int | None:
     """How many positions the model knows, from its configuration; None where it does not say."""
-    found = getattr(_config(weights).get_text_config(), "max_position_embeddings", None)
+    found = getattr(configuration(weights).get_text_config(), "max_position_embeddings", None)
     return int(found) if found else None
 
 
 def stored_dtype(weights: Weights) -> torch.dtype:
     """What the configuration says the weights are stored in; float32 where it does not say."""
-    return _config(weights).dtype or torch.float32
-
-
-def _config(weights: Weights) -> Any:
-    try:
-        return AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _unloadable("model configuration", weights.model, error) from error
+    return configuration(weights).dtype or torch.float32
 
 
 def _unloadable(what: str, where: str, error: Exception) -> InputError:

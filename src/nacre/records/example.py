@@ -1,6 +1,8 @@
 """The one thing that flows: a training or evaluation example."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from nacre.base.hashing import content_hash
 from nacre.records.base import Record
@@ -17,13 +19,22 @@ class Message(Record):
 
 
 class Origin(Record):
-    """Where an example came from: file, line (1-based), task, and what is known beside it."""
+    """Where an example came from: file, line (1-based), task, and what is known beside it.
+
+    `extra` has the short values of columns that are not trained on, by name; it is written only where there are any.
+    """
 
     file: str = ""
     line: int = 0
     task: str = ""
     time: str = ""
     licence: str = ""
+    extra: dict[str, str | int | float] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return written if written.get("extra") else {key: value for key, value in written.items() if key != "extra"}
 
 
 class Example(Record):

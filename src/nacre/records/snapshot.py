@@ -26,6 +26,7 @@ class Snapshot(Record):
     Attributes:
         task: the increment's name, and the name of the skill that must be kept from then on.
         train, dev: the usable rows; `dev` is None when the increment has too few to prove anything.
+        kept: where only a share of `train` may outlive the increment: that share; its rows may be none at all.
         sources: file path to SHA-256 of the bytes read.
         dropped: rows left out, line by line.
         notes: what was decided on the way, in sentences (e.g. that dev rows were split off train).
@@ -37,6 +38,12 @@ class Snapshot(Record):
     sources: dict[str, str]
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    kept: RowsFile | None = None
+
+    @property
+    def replayable(self) -> RowsFile:
+        """The rows that later increments may use."""
+        return self.kept or self.train
 
     @property
     def data_hash(self) -> str:

@@ -28,6 +28,7 @@ class Version(Record):
         kind: what the artifact holds.
         artifact: SHA-256 of the artifact's files.
         needs: SHA-256 of the artifact an adapter sits on; empty when that is the base model itself.
+        drift: KL divergence in nats per answer token on new rows, between the version trained from and this one.
         tasks: every task this version is meant to know, oldest first.
     """
 
@@ -44,4 +45,5 @@ class Version(Record):
     tasks: tuple[str, ...]
     memory: tuple[str, ...] = ()
     train_seconds: float = 0.0
+    drift: float | None = None
     created: str = ""

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from nacre.records.base import Record
 
+ROUTER = "router.json"  # lies in an adapter folder that holds several, a subfolder each, and says who answers what
+
 
 class Weights(Record):
-    """A model in Hugging Face layout, with or without one PEFT adapter on it.
+    """A model in Hugging Face layout, with or without a PEFT adapter on it, or several behind a router.
 
     Attributes:
         identity: what the weights are known by in reports (artifact hash, or the base's hash).
@@ -17,6 +19,11 @@ class Weights(Record):
     identity: str
     model: str
     adapter: Path | None = None
+
+    @property
+    def routed(self) -> bool:
+        """Whether several adapters sit on the model, each row answered by the one of its task."""
+        return self.adapter is not None and (self.adapter / ROUTER).exists()
 
     @property
     def folder(self) -> str:

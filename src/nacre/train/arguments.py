@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.training_args import OptimizerNames
 
+from nacre.base.errors import unknown
 from nacre.model.load import pick_device
-from nacre.records import Recipe
+from nacre.records import Recipe, Train
+from nacre.train import processes
+from nacre.train.sharding import sharding_options
 from nacre.train.stages.base import Stage
 
 SCHEDULERS = (  # those that need nothing but the number of steps
@@ -30,7 +34,7 @@ def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> 
     arguments = stage.arguments(
         output_dir=str(work),
         max_steps=steps,
-        per_device_train_batch_size=settings.batch_size // settings.accumulation,
+        per_device_train_batch_size=settings.batch_size // (settings.accumulation * processes.world()),
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.scheduler,
@@ -51,10 +55,40 @@ def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> 
         dataloader_pin_memory=on_gpu,
         report_to="none",
         disable_tqdm=True,
+        neftune_noise_alpha=settings.neftune_alpha,
+        per_device_eval_batch_size=settings.batch_size // (settings.accumulation * processes.world()),
+        **_optimizer(settings.optimizer),
+        ddp_timeout=int(processes.PATIENCE.total_seconds()),
+        **_sharded(settings),
         **stage.options(settings),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the first GPU: torch's DataParallel is no way to use several
     return arguments, said
+
+
+def _optimizer(name: str | None) -> dict[str, Any]:
+    """Which optimizer, in the trainer's words; its own choice where none is asked for.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    known = [one.value for one in OptimizerNames]
+    if name is not None and name not in known:
+        raise unknown("optimizer", name, known, where="train.optimizer")
+    return {} if name is None else {"optim": name}
+
+
+def _sharded(settings: Train) -> dict[str, Any]:
+    """How the processes share the model, in the trainer's words.
+
+    Raises:
+        InputError: DeepSpeed is asked for and not installed, or there is one process only.
+    """
+    options = sharding_options(settings)
+    if "deepspeed" in options:
+        processes.deepspeed()
+        options |= processes.announce_deepspeed()
+    return options
 
 
 def autocast_of(wanted: str) -> torch.autocast:

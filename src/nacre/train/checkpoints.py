@@ -5,21 +5,36 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from nacre.base.files import atomic_write, disk_errors, fsync_folder
-from nacre.train.protect.base import Protection
+from nacre.train import processes
 
 MARKER = "nacre-checkpoint.json"
 RUN = "nacre-run.txt"
 STATE = "nacre-protections.safetensors"
+
+
+class Stateful(Protocol):
+    """What gathers something while training that a resumed run must have: protections, the budget's controller."""
+
+    @property
+    def name(self) -> str:
+        """Tells its tensors from those of others."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What it has gathered."""
+
+    def restore(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on with it."""
 
 
 class MarkWhole(TrainerCallback):
@@ -28,6 +43,7 @@ class MarkWhole(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the trainer when weights, optimizer, scheduler and random state are on the disk."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        processes.barrier()  # each process writes a part
         if not state.is_world_process_zero or not folder.is_dir():
             return
         sizes = {}
@@ -44,7 +60,7 @@ class MarkWhole(TrainerCallback):
 class KeepState(TrainerCallback):
     """Writes what the protections have gathered beside each checkpoint; must come before `MarkWhole`."""
 
-    def __init__(self, protections: Sequence[Protection]) -> None:
+    def __init__(self, protections: Sequence[Stateful]) -> None:
         self.protections = protections
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -57,7 +73,7 @@ class KeepState(TrainerCallback):
             save_file(gathered, folder / STATE)
 
 
-def restore_state(protections: Sequence[Protection], checkpoint: Path) -> None:
+def restore_state(protections: Sequence[Stateful], checkpoint: Path) -> None:
     """Give each protection what it had gathered when `checkpoint` was written."""
     if not (checkpoint / STATE).exists():
         return

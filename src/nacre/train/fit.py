@@ -1,7 +1,8 @@
 """One call of the trainer, with the bar, the checkpoints and the protections' own state."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ from transformers import PrinterCallback, TrainerCallback
 from nacre.base.errors import NacreError
 from nacre.base.progress import progress
 from nacre.records import Train
-from nacre.train.checkpoints import KeepState, MarkWhole, disk_errors_of_weights, remove_torn, restore_state
+from nacre.records.tune import Full, Tune
+from nacre.train import processes
+from nacre.train.budget import Controller
+from nacre.train.checkpoints import KeepState, MarkWhole, Stateful, disk_errors_of_weights, remove_torn, restore_state
+from nacre.train.log import Clock
+from nacre.train.padding import grouped_by_length
 from nacre.train.protect.base import Protection
 from nacre.train.rows import Prepared
 from nacre.train.stages.base import Stage
+from nacre.train.tuner import companions, set_optimizer
+from nacre.train.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,25 @@ class Run:
     tokenizer: Any
     prepared: Prepared
     protections: Sequence[Protection]
-    callbacks: Sequence[TrainerCallback] = ()
+    controller: Controller | None = None
+    tune: Tune = field(default_factory=Full)
+    validation: Validation | None = None
+    reporters: Sequence[TrainerCallback] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the trainer leaves.
+
+    Attributes:
+        history: its log, one entry for each logged step.
+        model: what was trained.
+        weights: where no process has the whole model: its weights by name on process 0, empty on the others.
+    """
+
+    history: list[dict[str, Any]]
+    model: Any
+    weights: dict[str, Any] | None = None
 
 
 class _Show(TrainerCallback):
@@ -39,14 +65,19 @@ class _Show(TrainerCallback):
         self.advance(1)
 
 
-def fit(run: Run, checkpoint: Path | None) -> list[dict[str, Any]]:
-    """Run the trainer, from `checkpoint` on if there is one; returns its log, one entry for each logged step.
+def fit(run: Run, checkpoint: Path | None) -> Fitted:
+    """Run the trainer, from `checkpoint` on if there is one.
 
     Raises:
         NacreError: the disk is full; what was trained so far is kept as a checkpoint.
     """
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     work = Path(run.arguments.output_dir)
+    steering = [run.controller] if run.controller else []
+    looking = run.validation.callbacks(work, run.prepared) if run.validation else []
+    gathering: list[Stateful] = list(run.protections)
+    gathering += steering
+    own = [*companions(run.model, run.tune, checkpoint), *looking]
     with progress("training", run.prepared.steps) as advance:
         advance(done)
         trainer = run.stage.trainer(
@@ -54,28 +85,34 @@ def fit(run: Run, checkpoint: Path | None) -> list[dict[str, Any]]:
             args=run.arguments,
             train_dataset=run.prepared.dataset,
             processing_class=run.tokenizer,
-            callbacks=[_Show(advance), *run.callbacks, KeepState(run.protections), MarkWhole()],
+            callbacks=[_Show(advance), Clock(), *steering, *own, *run.reporters, KeepState(gathering), MarkWhole()],
             protections=run.protections,
+            validation=run.validation.tables if run.validation else {},
         )
+        set_optimizer(trainer, run.tune)
+        trainer.parts = run.prepared.parts
         trainer.remove_callback(PrinterCallback)  # the log goes to a file, the bar to the terminal
         try:
-            with disk_errors_of_weights(work):
+            # processes that hold parts of a layer must call it equally often, so they take their batches whole
+            whole = run.arguments.deepspeed or run.arguments.fsdp
+            with disk_errors_of_weights(work), nullcontext() if whole else grouped_by_length(run.model):
                 if checkpoint:
-                    restore_state(run.protections, checkpoint)
+                    restore_state(gathering, checkpoint)
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except NacreError:
-            remove_torn(work)  # a full disk needs the space
+            if processes.is_main():
+                remove_torn(work)  # a full disk needs the space
             raise
-    return list(trainer.state.log_history)
+    return Fitted(list(trainer.state.log_history), run.model, processes.whole_weights(trainer))
 
 
-def check_finite(model: Any, settings: Train) -> None:
+def check_finite(weights: Mapping[str, Any], settings: Train) -> None:
     """Refuse a model that cannot answer any more.
 
     Raises:
         NacreError: a trained weight is no finite number.
     """
-    if all(bool(weight.isfinite().all()) for weight in model.parameters() if weight.requires_grad):
+    if all(bool(weight.isfinite().all()) for weight in weights.values() if weight.is_floating_point()):
         return
     raise NacreError(
         "training diverged: some weights are no finite numbers",

@@ -1,14 +1,18 @@
 """Generic text for keeping general ability: the user's own, or what the previous version says unasked."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import canonical_json
 from nacre.base.progress import progress
 from nacre.data.convert import read_examples
+from nacre.model.chat import encode_text
+from nacre.train.protect.base import Batch
 
 TEXTS, TOKENS, AT_ONCE = 256, 128, 64
 
@@ -49,6 +53,46 @@ def sample_texts(model: Any, tokenizer: Any, *, seed: int, texts: int = TEXTS, t
             advance(rows)
     model.train(training)
     return found
+
+
+class GenericBlocks:
+    """Generic text in equal blocks of tokens, some of them for each optimizer step.
+
+    Args:
+        texts: the text.
+        tokenizer: the model's.
+        length: tokens of a block.
+        rows: blocks of one optimizer step.
+        seed: of the drawing.
+        where: who asks, for the message.
+
+    Raises:
+        InputError: there is less text than one block.
+    """
+
+    def __init__(self, texts: Sequence[str], tokenizer: Any, *, length: int, rows: int, seed: int, where: str) -> None:
+        encoded = encode_text(list(texts), tokenizer, length)
+        self.blocks = [row.input_ids for row in encoded if len(row.input_ids) == length]
+        self.rows, self.seed = rows, seed
+        if not self.blocks:
+            raise InputError(
+                f"the generic text is shorter than one block of {length} tokens",
+                where=where,
+                fix="name a file with more text in data.general, or choose a smaller length",
+            )
+
+    def draw(self, batch: Batch, device: torch.device) -> tuple[torch.Tensor, float] | None:
+        """This micro-batch's blocks [B, T] of the step's, and the factor that its mean must have among all of them.
+
+        Drawn by the number of the step, so that a run that is resumed sees the blocks an unbroken one would see.
+        """
+        chance = torch.Generator().manual_seed(self.seed * 1_000_003 + batch["step"])
+        drawn = torch.randint(len(self.blocks), (self.rows,), generator=chance).tolist()
+        chosen = drawn[batch["micro_batch"] :: batch["micro_batches"]]
+        if not chosen:
+            return None
+        ids_BT = torch.tensor([self.blocks[place] for place in chosen], device=device)
+        return ids_BT, len(chosen) * batch["micro_batches"] / len(drawn)
 
 
 def generic_texts(

@@ -22,6 +22,9 @@ class Job:
         shared: folder for files that outlive the run (importance, generic text).
         general: the user's own generic text, if there is any.
         max_drop: what each past task may lose, in its score; empty: nothing is watched while training.
+        learned: earlier increments taught something, even where none of their rows was kept.
+        share: of the old rows, that may be kept.
+        task: name of the task that the new rows teach.
         weak: past tasks by how much of their score the last report saw lost, for protections that look there first.
     """
 
@@ -36,6 +39,14 @@ class Job:
     general: Path | None = None
     max_drop: Mapping[str, float] = field(default_factory=dict)
     weak: Mapping[str, float] = field(default_factory=dict)
+    learned: bool = False
+    share: float = 1.0
+    task: str = ""
+
+    @property
+    def past(self) -> bool:
+        """Whether there are old abilities beside those of the base model."""
+        return self.learned or bool(self.memory)
 
     @property
     def keeps(self) -> Weights:

@@ -1,81 +1,132 @@
 """One training run: from a starting version and rows to a folder in Hugging Face layout."""
 
-import json
 import os
 import resource
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
+from pydantic import TypeAdapter
 
-from nacre.base.errors import InputError, unknown
+from nacre.base.errors import unknown
 from nacre.base.files import staged_folder
 from nacre.base.hashing import content_hash, sha256_file
-from nacre.model.load import load_model, load_tokenizer, parameter_count, pick_device, positions, stored_dtype
-from nacre.model.tuners import apply
-from nacre.records import Recipe
+from nacre.model.load import load_tokenizer, parameter_count, pick_device, positions, stored_dtype
+from nacre.model.templates import adopt
+from nacre.model.tuners import Tuned, save
+from nacre.records import Recipe, Train
+from nacre.train import processes
 from nacre.train.arguments import SCHEDULERS, autocast_of, precision_of, training_arguments
 from nacre.train.auto import settle
 from nacre.train.checkpoints import claim, disk_errors_of_weights, newest_valid, remove_torn
-from nacre.train.fit import Run, check_finite, fit
+from nacre.train.curriculum import arrange
+from nacre.train.fit import Fitted, Run, check_finite, fit
 from nacre.train.job import Job, Trained
-from nacre.train.protect.base import TrainingRows
-from nacre.train.protect.build import build_protections
+from nacre.train.launch import check_batch, launch_of, train_in_processes
+from nacre.train.log import write_log
+from nacre.train.losses import row_losses
+from nacre.train.memory import foreseen, memory_errors, told_what_to_change
+from nacre.train.observe import Observers, watch
+from nacre.train.protect.base import Protection, TrainingRows
+from nacre.train.protect.build import build_protections, check_protections, start_of
+from nacre.train.rate_pilot import piloted
+from nacre.train.report import check_reports
 from nacre.train.rows import Prepared
+from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 from nacre.train.stages import STAGES
+from nacre.train.stages.base import Measured
+from nacre.train.tuner import INITIAL, tuned_model
+from nacre.train.validation import hold_out
 
 __all__ = ["Job", "Trained", "train"]
 
 
 def train(job: Job) -> Trained:
-    """Train `job` and return the finished folder.
+    """Train `job` and return the finished folder; in several processes where its settings or the environment say so.
 
     Raises:
         InputError: a protection or tuner option is wrong, or there is nothing to train on.
         NacreError: the disk is full; what was trained so far is kept as a checkpoint.
     """
+    if job.recipe.train.learning_rate == "pilot":
+        settled, tried = piloted(job, train)
+        trained = train(settled)
+        return replace(trained, notes=(*tried, *trained.notes))
+    launch = launch_of(job.recipe.train)
+    if launch is not None:
+        check_protections(job.recipe)  # what is wrong at once need not wait for the processes to start
+        return train_in_processes(job, launch)
+    if "LOCAL_RANK" in os.environ:  # torchrun started the command itself: the others wait for what is to be done
+        processes.join()
+        processes.from_main(TypeAdapter(Job).dump_json(job))
+    return train_here(job)
+
+
+def train_here(job: Job) -> Trained:
+    """Train `job` in this process, together with the others of its group if it is one of several."""
+    processes.forget_sharding()
+    with memory_errors(partial(told_what_to_change, job)):
+        return _train_here(job)
+
+
+def _train_here(job: Job) -> Trained:
     started = time.perf_counter()
+    job, watched = watch(job)
+    job, validation = hold_out(job)
     tokenizer = load_tokenizer(job.start)
     recipe, notes = _settled(job)
+    notes.append(foreseen(job, recipe, tokenizer))
     settings = recipe.train
-    stage = STAGES.load(settings.stage, where="train.stage")()
+    if settings.template is not None:
+        notes += adopt(tokenizer, settings.template)
+    stage = STAGES.load(settings.stage, where="train.stage")(settings)
     torch.manual_seed(settings.seed)
     mixed = any(precision_of(settings.precision, pick_device().type == "cuda")[:2])
-    tuned = apply(load_model(job.start, train=True, dtype=None if mixed else torch.float32), recipe.tune)
-    tuned.model.to(pick_device())
-    with autocast_of(settings.precision):
-        active = build_protections(job, recipe, tuned, tokenizer, notes)
+    tuned = tuned_model(start_of(job), recipe.tune, job.work, None if mixed else torch.float32, rewards=stage.rewards)
+    if sharding_of(settings) not in CUTS_WEIGHTS:
+        tuned.model.to(pick_device())  # else no device may have room for all of it
+    observers = Observers(job, settings, tuned.model, tokenizer, watched)
     rows = TrainingRows(job.new)
-    for protection in active:
-        rows = protection.rows(rows)
+    with processes.main_first(), autocast_of(settings.precision):
+        active = build_protections(job, recipe, tuned, tokenizer, notes)
+        for protection in active:
+            rows = protection.rows(rows)
+        rows, ordered = arrange(rows, settings, partial(row_losses, job.start, tokenizer, settings.max_length))
     prepared = stage.prepare(rows, tokenizer, settings)
-    arguments, said = training_arguments(recipe, stage, prepared.steps, job.work)
-    model = tuned.model
     with autocast_of(settings.precision):
+        asked = Measured(prepared.table, tuned.model, job.start.adapter is None, prepared.places)
+        prepared = replace(prepared, table=stage.measured(asked))
+        validation.encode(stage, tokenizer, asked)
+    model = tuned.model
+    with processes.main_first(), autocast_of(settings.precision):
         for protection in active:
             model = protection.model(model)
-    checkpoint, found = _resume_from(job, recipe, prepared)
-    history = fit(Run(stage, arguments, model, tokenizer, prepared, active), checkpoint)
-    check_finite(model, settings)
-    for protection in active:
-        model = protection.finish(model)
-    if tuned.kind == "full":
-        model.to(stored_dtype(job.start))
-    folder = _save(job.work / "result", model, tokenizer, history)
-    notes += [tuned.summary, *found, *prepared.notes, *(note for one in active for note in one.notes), *said]
+    arguments, said = training_arguments(recipe, stage, prepared.steps, job.work)
+    checkpoint, found = processes.on_main(lambda: _resume_from(job, recipe, prepared))
+    observers.steer(active)
+    looking_on = (observers.controller, recipe.tune, validation, observers.reporters)
+    fitted = fit(Run(stage, arguments, model, tokenizer, prepared, active, *looking_on), checkpoint)
+    drift = observers.conclude(fitted, recipe)
+    folder = _keep(job, tuned, fitted, tokenizer, settings, active)
+    told = [note for one in active for note in one.notes]
+    notes += [tuned.summary, *observers.notes, *found, *ordered, *prepared.notes, *validation.notes, *told, *said]
     return Trained(
         folder=folder,
         kind=tuned.kind,
         recipe=recipe,
-        steps=prepared.steps,
+        steps=fitted.history[-1]["step"],
         seconds=time.perf_counter() - started,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-        final_loss=next(entry["loss"] for entry in reversed(history) if "loss" in entry),
+        final_loss=next(entry["loss"] for entry in reversed(fitted.history) if "loss" in entry),
         notes=tuple(notes),
+        drift=drift,
+        findings=tuple(observers.findings),
     )
 
 
@@ -83,24 +134,18 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
     """The recipe with every `auto` decided and what does not fit the model cut; and what was decided.
 
     Raises:
-        InputError: unknown scheduler, a batch that cannot be cut evenly, or several processes.
+        InputError: unknown scheduler, or a batch that cannot be cut evenly.
     """
     asked = job.recipe.train
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(
-            "this version of nacre trains in one process", where="WORLD_SIZE", fix="start it without torchrun"
-        )
+    check_protections(job.recipe)
+    check_reports(asked.report_to)
     if asked.scheduler not in SCHEDULERS:
         raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
-    if asked.batch_size % asked.accumulation:
-        raise InputError(
-            f"a batch of {asked.batch_size} rows cannot be cut into {asked.accumulation} equal micro-batches",
-            where="train.accumulation",
-            fix="make batch_size a multiple of accumulation",
-        )
+    check_batch(asked, processes.world())
     settings, notes = settle(asked, job.recipe.tune, parameter_count(job.start), len(job.new))
-    known = positions(job.start)
-    if known is not None and known < settings.max_length:
+    known, virtual = positions(job.start), getattr(job.recipe.tune, "tokens", 0)
+    if known is not None and known - virtual < settings.max_length:
+        known -= virtual
         notes.append(f"max_length {known} instead of {settings.max_length}: the model knows no more positions")
         settings = settings.model_copy(update={"max_length": known})
     return job.recipe.model_copy(update={"train": settings}), notes
@@ -109,7 +154,7 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
 def _resume_from(job: Job, recipe: Recipe, prepared: Prepared) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint of this very run, and what was found that cannot be gone on from."""
     general = sha256_file(job.general) if job.general else ""
-    start = [job.start.identity, job.keeps.identity, general]
+    start = [job.start.identity, job.keeps.identity, general, dict(job.max_drop), job.task]
     key = content_hash([*start, prepared.rows_hash, recipe.model_dump(mode="json")])
     notes = claim(job.work, key)
     checkpoint, torn = newest_valid(job.work)
@@ -117,12 +162,32 @@ def _resume_from(job: Job, recipe: Recipe, prepared: Prepared) -> tuple[Path | N
     return checkpoint, [*notes, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else [])]
 
 
-def _save(folder: Path, model: Any, tokenizer: Any, history: list[dict[str, Any]]) -> Path:
+def _keep(
+    job: Job, tuned: Tuned, fitted: Fitted, tokenizer: Any, settings: Train, active: Sequence[Protection]
+) -> Path:
+    """After training: merge or average, in every process alike; process 0 writes the folder."""
+    model, weights = fitted.model, fitted.weights
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    check_finite(trained if weights is None else weights, settings)
+    for protection in active:
+        model = protection.finish(model)
+    folder = job.work / "result"
+    if tuned.kind == "full" and weights is None:
+        model.to(stored_dtype(job.start))
+    elif tuned.kind == "full" and weights is not None:
+        weights = {name: weight.to(stored_dtype(job.start)) for name, weight in weights.items()}
+    if processes.is_main():
+        _save(folder, model, tokenizer, Fitted(fitted.history, model, weights))
+        with autocast_of(settings.precision):
+            for protection in active:
+                protection.saved(model, folder)
+    return folder
+
+
+def _save(folder: Path, model: Any, tokenizer: Any, fitted: Fitted) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     with disk_errors_of_weights(folder), staged_folder(folder) as staging:
-        only = {"selected_adapters": ["default"]} if isinstance(model, PeftModel) else {}
-        model.save_pretrained(str(staging), **only)
+        save(model, staging, folder.parent / INITIAL, fitted.weights)
         tokenizer.save_pretrained(str(staging))
-        steps = [entry for entry in history if "loss" in entry]
-        (staging / "trainer_log.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in steps))
+        write_log(staging, fitted.history)
     return folder

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from nacre.model.load import load_model
+from nacre.model.routed import Routed
 from nacre.records import Weights
+from nacre.train.padding import grouped_by_length
 
 PREVIOUS = "previous"  # name of the old adapter inside a model that trains a new one
 
@@ -18,6 +20,7 @@ class FrozenCopy:
     def __init__(self, weights: Weights, device: torch.device) -> None:
         model = load_model(weights)
         model.requires_grad_(False)
+        self._routed = model if isinstance(model, Routed) else None
         self._causal = (model.get_base_model() if hasattr(model, "get_base_model") else model).to(device)
 
     @torch.no_grad()
@@ -25,8 +28,13 @@ class FrozenCopy:
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor
     ) -> torch.Tensor:
         """Logits [P, V] at the positions where `where_BT` is true."""
+        if self._routed is not None:
+            given = {"attention_mask": attention_mask_BT, "use_cache": False, "logits_to_keep": where_BT}
+            routed_PV: torch.Tensor = self._routed(input_ids=input_ids_BT, **given).logits
+            return routed_PV
         decoder = self._causal.get_decoder()
-        output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
+        with grouped_by_length(self._causal):
+            output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
         return self._causal.get_output_embeddings()(output.last_hidden_state[where_BT])
 
 

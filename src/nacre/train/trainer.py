@@ -3,17 +3,22 @@
 Shapes: B rows, T tokens of a row, D hidden size.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch.nn import functional
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED
-from nacre.train.protect.base import Protection, Step, mixed_in_targets
+from nacre.train import processes
+from nacre.train.course import InTurn
+from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets
+from nacre.train.validation import Validating
 
 if TYPE_CHECKING:
     TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
@@ -21,20 +26,28 @@ else:
     TrainerLike = object
 
 
-class Protected(TrainerLike):
+class Protected(InTurn):
     """Mixin for any Trainer: adds the protections' terms to the loss and runs their gradient hooks."""
 
     def __init__(self, *args: Any, protections: Sequence[Protection] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.protections = tuple(protections)
         self.add_callback(_BeforeStep(self.protections))
-        self._step: dict[str, int] = {}
+        self._step: dict[str, float] = {}
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of the next step; what a protection must know of all of them is counted here."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        mixed_in = sum(int(mixed_in_targets(batch).sum()) for batch in batches if "source" in batch)
-        self._step = {"micro_batch": -1, "micro_batches": len(batches), "mixed_in_tokens": mixed_in}
+        sourced = [shown(batch) for batch in batches if "source" in batch and "labels" in batch]
+        labelled = sum(int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in sourced)
+        # counted over all processes, whose gradients are averaged: each has its part of the step's micro-batches
+        self._step = {
+            "micro_batch": processes.rank() - processes.world(),
+            "micro_batches": len(batches) * processes.world(),
+            "mixed_in_tokens": processes.total(sum(int(mixed_in_targets(batch).sum()) for batch in sourced)),
+            "labelled_tokens": processes.total(labelled) if items is None else float(items),
+            "predicted_tokens": processes.total(sum(int(batch["attention_mask"][:, 1:].sum()) for batch in sourced)),
+        }
         return batches, items
 
     def compute_loss(
@@ -44,15 +57,17 @@ class Protected(TrainerLike):
         source_B = inputs.pop("source", None)
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        self._step["micro_batch"] += 1
-        batch = {**inputs, "source": source_B, "step": self.state.global_step, **self._step}
+        self._step["micro_batch"] += processes.world()
+        batch = {**shown({**inputs, "source": source_B}), "step": self.state.global_step, **self._step}
         plain = self.accelerator.unwrap_model(model)
         with last_hidden(plain) as seen:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
-        terms = [p.scale * term for p in self.protections if (term := p.loss(plain, batch, seen[0])) is not None]
+        hidden_BTD = seen[0][inputs["shown"]] if "shown" in inputs else seen[0]
+        terms = [term for p in self.protections if (term := p.scaled_loss(plain, batch, hidden_BTD)) is not None]
         # A term is a mean over the micro-batch; where the trainer leaves the division by the number of
         # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
-        total = loss + sum(terms) / self._micro_batches(num_items_in_batch)
+        kept = math.prod(p.keeps_loss for p in self.protections)
+        total = kept * loss + sum(terms) / self._micro_batches(num_items_in_batch)
         return (total, None) if return_outputs else total
 
     def _micro_batches(self, num_items_in_batch: Any) -> int:
@@ -62,6 +77,15 @@ class Protected(TrainerLike):
             knows_items = self.model_accepts_loss_kwargs and num_items_in_batch is not None
             scaled = knows_items or self.compute_loss_func is not None
         return self.current_gradient_accumulation_steps if scaled else 1
+
+
+def shown(batch: Mapping[str, Any]) -> Batch:
+    """What protections are shown of a batch. A stage with answers that are not to be imitated marks all other
+    rows by `shown` [B]; then only those are to be seen, as rows of a supervised batch.
+    """
+    if "shown" not in batch:
+        return batch
+    return {key: batch[key][batch["shown"]] for key in ("input_ids", "attention_mask", "labels", "source")}
 
 
 class _BeforeStep(TrainerCallback):
@@ -74,8 +98,9 @@ class _BeforeStep(TrainerCallback):
         self, args: Any, state: Any, control: Any, model: Any = None, optimizer: Any = None, **_: Any
     ) -> None:
         step = Step(state.global_step, state.max_steps, getattr(optimizer, "optimizer", optimizer))
+        plain = extract_model_from_parallel(model)  # DDP puts "module." before every name
         for protection in self.protections:
-            protection.gradient(model, step)
+            protection.gradient(plain, step)
 
 
 class SparseHead(TrainerLike):
@@ -102,8 +127,12 @@ class SparseHead(TrainerLike):
         # the count is over all processes, and DDP averages the gradients over them
         return total * self.accelerator.num_processes / num_items_in_batch
 
+    def weight_of(self, inputs: Mapping[str, Any]) -> int:
+        """What a micro-batch counts for in a mean over rows that were held out: its labelled tokens."""
+        return int((inputs["labels"][:, 1:] != IGNORED).sum())
 
-class ProtectedSFT(Protected, SparseHead, SFTTrainer):
+
+class ProtectedSFT(Protected, Validating, SparseHead, SFTTrainer):
     """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

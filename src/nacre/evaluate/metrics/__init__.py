@@ -13,5 +13,7 @@ METRICS = Table(
         "distinct_2": "nacre.evaluate.metrics.distinct:Distinct2",
         "perplexity": "nacre.evaluate.metrics.perplexity:Perplexity",
         "likelihood": "nacre.evaluate.metrics.perplexity:Likelihood",
+        "preference_accuracy": "nacre.evaluate.metrics.preference_accuracy:PreferenceAccuracy",
+        "judged_likelihood": "nacre.evaluate.metrics.judged_likelihood:JudgedLikelihood",
     },
 )

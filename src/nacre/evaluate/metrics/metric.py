@@ -14,11 +14,15 @@ class Scored:
         answers: what the model said; empty strings where nothing was generated.
         references: what should have been said.
         losses: (negative log-likelihood in nats, number of tokens) of the reference under the model.
+        pairs: what the model thinks of the chosen and of the rejected answer; none where the rows are no pairs.
+        wanted: whether the reference is to be imitated; none where every one is.
     """
 
     answers: Sequence[str]
     references: Sequence[str]
     losses: Sequence[tuple[float, int]]
+    pairs: Sequence[tuple[float, float]] = ()
+    wanted: Sequence[bool] = ()
 
 
 class Metric(ABC):
@@ -26,12 +30,13 @@ class Metric(ABC):
 
     Attributes:
         definition: one sentence that is printed beside the number.
-        reads: `answers` needs generated text, `losses` does not, and so works on plain text too.
+        reads: `answers` needs generated text, `losses` does not, and so works on plain text too; `pairs` needs
+            preference pairs, `judgements` answers that were judged good or bad.
         gate: whether the gate may read it: in [0, 1], higher is better, 1 for the reference itself.
     """
 
     definition: ClassVar[str]
-    reads: ClassVar[Literal["answers", "losses"]] = "answers"
+    reads: ClassVar[Literal["answers", "losses", "pairs", "judgements"]] = "answers"
     gate: ClassVar[bool] = True
 
     @abstractmethod

@@ -21,12 +21,12 @@ import torch
 from transformers import DynamicCache
 
 from nacre.base.errors import NacreError
-from nacre.model.chat import prompt_ids, stop_ids
+from nacre.model.chat import empty_thought, prompt_ids, stop_ids, stop_texts
 from nacre.model.load import load_model, load_tokenizer
 from nacre.records import Message
 from nacre.serve.engines import ContextTooLong, Delta, EngineError, Finish, NotLoaded, Overloaded, Sampling, Target
 from nacre.serve.engines.sampling import sample
-from nacre.serve.engines.text import Decoder, StopTexts
+from nacre.serve.engines.text import Decoder, Opening, StopTexts
 
 _log = logging.getLogger("nacre.serve")
 
@@ -39,6 +39,8 @@ class _Resident:
         self.tokenizer = load_tokenizer(target.weights)
         self.model: Any = load_model(target.weights)
         self.stop_ids = stop_ids(self.tokenizer)
+        self.stop_texts = stop_texts(self.tokenizer)
+        self.empty_thought = empty_thought(self.tokenizer)
         self.context_tokens = _context_tokens(self.model, target.weights.folder)
         causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         # Logits of the last position only: those of a long prompt would take gigabytes.
@@ -75,7 +77,8 @@ class _Sequence:
         self._generator = torch.Generator(device=resident.model.device)
         self._generator.manual_seed(secrets.randbits(63) if sampling.seed is None else sampling.seed)
         self._decoder = Decoder(resident.tokenizer)
-        self._stops = StopTexts(sampling.stop)
+        self._opening = Opening(resident.empty_thought)
+        self._stops = StopTexts((*sampling.stop, *resident.stop_texts))
         self._tokens = 0
         self._loop = asyncio.get_running_loop()
         self._pieces: asyncio.Queue[Delta | Finish | NacreError] = asyncio.Queue()
@@ -95,7 +98,7 @@ class _Sequence:
         if token in self.resident.stop_ids:
             self._finish("stop")
             return
-        self._give(self._stops.add(self._decoder.add(token)))
+        self._give(self._stops.add(self._opening.add(self._decoder.add(token))))
         if self._stops.stopped:
             self._finish("stop")
         elif self._tokens >= self._max_tokens:
@@ -107,7 +110,7 @@ class _Sequence:
         self._post(error)
 
     def _finish(self, reason: Any) -> None:
-        self._give(self._stops.rest())
+        self._give(self._stops.add(self._opening.rest()) + self._stops.rest())
         self.done = True
         self._post(Finish(reason, self._tokens))
 

@@ -65,6 +65,30 @@ class StopTexts:
         return held
 
 
+class Opening:
+    """Takes one text away from the beginning of an answer; an answer that begins otherwise passes whole."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._held: str | None = ""  # None once it is known how the answer begins
+
+    def add(self, text: str) -> str:
+        """The text that may pass now."""
+        if self._held is None:
+            return text
+        held = self._held + text
+        if len(held) < len(self._text) and self._text.startswith(held):
+            self._held = held
+            return ""
+        self._held = None
+        return held.removeprefix(self._text)
+
+    def rest(self) -> str:
+        """What was held back, once the answer is over."""
+        held, self._held = self._held or "", None
+        return held
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that `stop` begins with."""
     longest = min(len(text), len(stop) - 1)

@@ -12,14 +12,16 @@ import torch
 
 from nacre.base.config import Settings
 from nacre.model.chat import IGNORED
-from nacre.records import Example, Tune, Weights
+from nacre.records import Example, Train, Tune, Weights
 from nacre.records.tune import Full
 
 Batch = Mapping[str, Any]
 """One micro-batch: input_ids_BT, attention_mask_BT, labels_BT, source_B (0: new row, k: the k-th of what is mixed in).
 
 And of the optimizer step it belongs to: `step`, its number; `micro_batch` of `micro_batches`, counted from 0;
-`mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have.
+`mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have; `labelled_tokens`,
+how many all rows have together; `predicted_tokens`, how many tokens there are to predict, labelled or not.
+Where several processes train, the step's micro-batches are those of all of them, numbered and counted through.
 """
 
 
@@ -36,7 +38,11 @@ class Context:
         folder: where files with lineage are kept between increments.
         tune: which parameters train.
         stage: what rows teach: sft, pt, rm, dpo, kto.
+        train: the optimiser's settings, every `auto` decided.
         weak: past tasks by how much of their score the last report saw lost; empty where nothing is known.
+        general: the user's own general data, if there is any.
+        task: name of the task that the new rows teach; empty where nobody gave it one.
+        learned: earlier increments taught something, even where none of their rows was kept.
     """
 
     start: Weights
@@ -50,7 +56,11 @@ class Context:
     seed: int = 0
     tune: Tune = field(default_factory=Full)
     stage: str = "sft"
+    train: Train = field(default_factory=Train)
     weak: Mapping[str, float] = field(default_factory=dict)
+    general: Path | None = None
+    task: str = ""
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,19 +83,32 @@ class Teacher(Protocol):
 
 @dataclass(frozen=True)
 class MixIn:
-    """Rows that hold `share` of every batch, drawn evenly over the `groups`."""
+    """Rows that hold `share` of every batch, drawn over the `groups` by their `weights`: evenly, if there are none."""
 
     name: str
     share: float
     groups: tuple[Sequence[Example], ...]
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The increment's new rows, and what is mixed into every batch beside them."""
+    """The increment's new rows, and what is mixed into every batch beside them.
+
+    Attributes:
+        new: the new rows; `mixed_in` what is drawn beside them.
+        datasets: how many of them belong to each dataset, in order, where datasets are drawn apart.
+        ratio: how often each dataset is drawn from; empty: in one heap, or in turn.
+        in_turn: the datasets are learned one after another, each with its own course of the learning rate.
+        easy_first: the first pass takes the new rows in the order they stand in.
+    """
 
     new: Sequence[Example]
     mixed_in: tuple[MixIn, ...] = ()
+    datasets: tuple[int, ...] = ()
+    ratio: tuple[float, ...] = ()
+    in_turn: bool = False
+    easy_first: bool = False
 
     def with_rows(self, mix_in: MixIn) -> "TrainingRows":
         """These rows and one stream more."""
@@ -97,14 +120,28 @@ class Protection:
 
     Attributes:
         tuners: the only tuners it works with; empty: with every one.
-        contradicts: protections that it cannot act beside, and why not.
-        scale: what the budget's controller multiplies its strength by. The trainer applies it to `loss`;
+        stages: the only stages it works in; empty: in every one.
+        shardings: the only ways it bears of sharing a model between processes (`train.sharding`); empty: all that
+            leave it what the moments that it overrides need, see `nacre.train.protect.build`.
+        contradicts: protections that it cannot act beside, and why not; one of the two need only say it.
+        reshapes: it decides which parameters there are and which of them train, so wherever it stands in the
+            list it acts before those that remember, measure or average them.
+        afresh: it trains a new adapter on the base, beside what adapter the start has, not on from it.
+        held_copies: of the trained weights, in float32, that it holds while training; for the estimate of memory.
+        keeps_loss: what it leaves of the trainer's own loss: less than 1 where its term stands in that one's place.
+        scale: what the budget's controller multiplies its strength by. `scaled_loss` applies it to `loss`;
             `gradient` must apply it itself.
     """
 
     name: ClassVar[str]
     tuners: ClassVar[tuple[str, ...]] = ()
+    stages: ClassVar[tuple[str, ...]] = ()
+    shardings: ClassVar[tuple[str, ...]] = ()
     contradicts: ClassVar[Mapping[str, str]] = {}
+    reshapes: ClassVar[bool] = False
+    afresh: ClassVar[bool] = False
+    held_copies: ClassVar[int] = 0
+    keeps_loss: float = 1.0
     scale: float = 1.0
 
     class Config(Settings):
@@ -130,12 +167,20 @@ class Protection:
         """
         return None
 
+    def scaled_loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
+        """`loss` at the strength `scale`: what the trainer adds. Override it where strength is no factor of `loss`."""
+        term = self.loss(model, batch, hidden_BTD)
+        return None if term is None else self.scale * term
+
     def gradient(self, model: Any, step: Step) -> None:
         """Once before every optimizer step, after clipping: edit ``p.grad`` in place."""
 
     def finish(self, model: Any) -> Any:
         """After training: merge, average; returns the model to keep."""
         return model
+
+    def saved(self, model: Any, folder: Path) -> None:
+        """After the result lies in `folder`: write down what the increment that starts from it will need."""
 
     def state(self) -> dict[str, torch.Tensor]:
         """What it has gathered while training, for a checkpoint; nothing, where all of it can be made again."""

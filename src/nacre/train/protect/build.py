@@ -1,39 +1,45 @@
 """From the recipe's list of protections to objects ready to act, or a refusal that says why not."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from nacre.base.config import parse
 from nacre.base.errors import InputError
 from nacre.model.load import load_model, pick_device
-from nacre.model.tuners import Tuned
-from nacre.records import Recipe
+from nacre.model.tuners import Tuned, goes_beside
+from nacre.records import Recipe, Weights
+from nacre.train import processes
 from nacre.train.generic import generic_texts
 from nacre.train.job import Job
 from nacre.train.protect import PROTECTIONS
+from nacre.train.protect.auto import Rung, ladder
 from nacre.train.protect.base import Context, Protection, Teacher
+from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 from nacre.train.teacher import FrozenCopy, SameBase
-
-AUTO_FIRST = ({"name": "distill"},)
-AUTO_LATER = ({"name": "replay"}, {"name": "distill"})
 
 
 def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, notes: list[str]) -> list[Protection]:
-    """The protections of the recipe, ready to act. `auto` is replay and a little distillation on generic text.
+    """The protections of the recipe, ready to act. `auto` is the first rung of its ladder.
 
     What cannot be used of the generic text goes into `notes`.
 
     Raises:
         InputError: unknown protection or option, with the nearest known name.
     """
-    chosen = (AUTO_LATER if job.memory else AUTO_FIRST) if recipe.protect == "auto" else recipe.protect
+    chosen: Sequence[Mapping[str, Any]] = () if recipe.protect == "auto" else recipe.protect
+    for rung in fitting(ladder(recipe, past=job.past, share=job.share), recipe)[:1]:
+        chosen = rung.protect
+        notes.append(f"protect auto: {rung.why}")
     previous = job.keeps
 
     @cache
     def teacher() -> Teacher:
-        same_base = tuned.kind == "adapter" and previous.model == job.start.model
-        return SameBase(tuned.model, previous) if same_base else FrozenCopy(previous, pick_device())
+        same_base = tuned.kind == "adapter" and previous.model == job.start.model and not previous.routed
+        if same_base and goes_beside(tuned, previous) and sharding_of(recipe.train) not in CUTS_WEIGHTS:
+            return SameBase(tuned.model, previous)
+        with processes.whole_models():
+            return FrozenCopy(previous, pick_device())
 
     context = Context(
         start=job.start,
@@ -45,35 +51,125 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, no
         max_length=recipe.train.max_length,
         folder=job.shared,
         tune=recipe.tune,
+        train=recipe.train,
         stage=recipe.train.stage,
         weak=job.weak,
+        general=job.general,
+        task=job.task,
+        learned=job.past,
         seed=recipe.train.seed,
     )
+    check_protections(recipe)
+    built: list[Protection] = []
+    for place, entry in enumerate(chosen):
+        kind, config = _read(entry, f"protect[{place}]")
+        built.append(kind(config, context))
+    return sorted(built, key=lambda one: not one.reshapes)
+
+
+def fitting(rungs: Sequence[Rung], recipe: Recipe) -> tuple[Rung, ...]:
+    """The rungs of `auto` without what cannot act under the recipe's sharding, which their reasons then say."""
+    sharding = sharding_of(recipe.train)
+    found: list[Rung] = []
+    for rung in rungs:
+        hindered = [
+            entry["name"]
+            for entry in rung.protect
+            if _hindered(PROTECTIONS.load(entry["name"], where="auto"), sharding)
+        ]
+        kept = tuple(entry for entry in rung.protect if entry["name"] not in hindered)
+        left_out = f"; left out, because under {sharding} they cannot act: {', '.join(hindered)}" if hindered else ""
+        if all(kept != other.protect for other in found):
+            found.append(Rung(kept, rung.why + left_out))
+    return tuple(found)
+
+
+def start_of(job: Job) -> Weights:
+    """What the model that trains is loaded from: the start, or its base where a protection adds a new adapter to it.
+
+    Raises:
+        InputError: the start is several adapters behind a router, and no protection adds one to them.
+    """
+    chosen = () if job.recipe.protect == "auto" else job.recipe.protect
+    if any(_read(entry, f"protect[{place}]")[0].afresh for place, entry in enumerate(chosen)):
+        return job.start.changed(adapter=None)
+    if job.start.routed:
+        raise InputError(
+            "the version that training starts from is several adapters behind a router, which cannot be trained as one",
+            where=str(job.start.adapter),
+            fix="protect with separate and tune with lora, or start from a version without a router",
+        )
+    return job.start
+
+
+def check_protections(recipe: Recipe) -> None:
+    """Refuse a list of protections that cannot be acted on, before anything is loaded or measured for it.
+
+    Raises:
+        InputError: unknown protection or option, with the nearest known name; one that does not work with the
+            tuner; two that contradict each other, with the reason.
+    """
+    chosen = () if recipe.protect == "auto" else recipe.protect
     names = [str(entry.get("name")) for entry in chosen]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f"protection '{twice}' stands in the list twice", where="protect", fix="keep one of them")
-    built: list[Protection] = []
     for place, entry in enumerate(chosen):
         where = f"protect[{place}]"
-        if "name" not in entry:
-            raise InputError("an entry has no name", where=where, fix=f"Known: {', '.join(PROTECTIONS.names())}")
-        kind = PROTECTIONS.load(entry["name"], where=where)
-        _check_fits(kind, recipe.tune.name, names, where)
-        options = {key: value for key, value in entry.items() if key != "name"}
-        built.append(kind(parse(kind.Config, options, where=f"{where} ({entry['name']})"), context))
-    return built
+        kind, _ = _read(entry, where)
+        _check_fits(kind, recipe, names, where)
 
 
-def _check_fits(kind: type[Protection], tuner: str, names: Sequence[str], where: str) -> None:
+def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
+    """The class that an entry of the list names, and its options."""
+    if "name" not in entry:
+        raise InputError("an entry has no name", where=where, fix=f"Known: {', '.join(PROTECTIONS.names())}")
+    kind = PROTECTIONS.load(entry["name"], where=where)
+    options = {key: value for key, value in entry.items() if key != "name"}
+    return kind, parse(kind.Config, options, where=f"{where} ({entry['name']})")
+
+
+def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], where: str) -> None:
     """Refuse what cannot work together, before anything is loaded for it."""
+    tuner, stage = recipe.tune.name, recipe.train.stage
+    if kind.stages and stage not in kind.stages:
+        fix = f"train in stage {' or '.join(kind.stages)}, or leave {kind.name} out"
+        raise InputError(f"protection '{kind.name}' does not work in the stage '{stage}'", where=where, fix=fix)
     if kind.tuners and tuner not in kind.tuners:
         fix = f"tune with {' or '.join(kind.tuners)}, or leave {kind.name} out"
         raise InputError(f"protection '{kind.name}' does not work with the tuner '{tuner}'", where=where, fix=fix)
+    sharding = sharding_of(recipe.train)
+    reason = _hindered(kind, sharding)
+    if reason:
+        raise InputError(
+            f"protection '{kind.name}' cannot act under {sharding}: {reason}",
+            where=where,
+            fix="train with sharding none, or leave it out; replay acts under every sharding",
+        )
     for other, reason in kind.contradicts.items():
         if other in names:
             what = f"protections '{kind.name}' and '{other}' contradict each other: {reason}"
             raise InputError(what, where=where, fix="keep one of them")
+
+
+def _hindered(kind: type[Protection], sharding: str) -> str | None:
+    """Why a way of sharing the model between processes keeps a protection from acting; None: it does not."""
+
+    def overrides(*moments: str) -> bool:
+        return any(getattr(kind, moment) is not getattr(Protection, moment) for moment in moments)
+
+    if sharding == "none" or sharding in kind.shardings:
+        return None
+    if kind.shardings:
+        return f"it works with {' and '.join(kind.shardings)} only"
+    if overrides("gradient"):
+        made = "each process sees a part of each gradient only"
+        return made if sharding == "fsdp2" else "DeepSpeed makes the step before anyone sees its gradients"
+    if sharding in CUTS_WEIGHTS and overrides("loss"):
+        return "what it asks the model beside its rows, all processes would have to ask at the same moment"
+    if sharding in CUTS_WEIGHTS and overrides("finish", "saved"):
+        return "after training no process has the whole model"
+    return None
 
 
 def _generic(job: Job, model: Any, tokenizer: Any, seed: int, notes: list[str]) -> Callable[[], Sequence[str]]:

@@ -5,8 +5,11 @@ On the rows of past tasks it keeps the old answers (dark knowledge, Buzzega et a
 on generic text it keeps general ability. On the *new* rows (Learning without Forgetting) it is known to hurt
 both, so that is not offered.
 Both are means over the whole batch, however it is cut into micro-batches.
+With `cache: k` the teacher is asked once for each row and text, and its k most likely tokens are kept with the mass
+of the rest: see `nacre.train.teacher_cache` for what that leaves out, and for the file that later runs read.
 Cost: on generic text one forward and backward of `rows` short texts a step, and the teacher's forward;
-on replayed rows the teacher's forward alone, because the student's hidden states are already there.
+on replayed rows the teacher's forward alone, because the student's hidden states are already there. From a cache,
+the teacher's forward only where a row is met for the first time, and 8 k + 8 bytes for each position kept.
 """
 
 from typing import Any, Literal
@@ -17,14 +20,18 @@ from torch.nn import functional
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
+from nacre.base.hashing import content_hash
 from nacre.model.chat import encode_text
-from nacre.train.protect.base import Batch, Context, Protection, TrainingRows, mixed_in_targets
+from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
+from nacre.train.protect.replayed import replayed_in
+from nacre.train.teacher_cache import TeacherCache, bucketed_divergence
 
 
 class Distill(Protection):
     """Hold the new version's next-token distribution near the previous version's."""
 
     name = "distill"
+    stages = ("sft", "pt", "dpo", "kto")  # a reward model has no next token
 
     class Config(Settings):
         """Options of distillation."""
@@ -33,7 +40,11 @@ class Distill(Protection):
         on: tuple[Literal["generic", "replayed"], ...] = Field(
             ("generic",), min_length=1, description="generic text, the rows that are replayed, or both"
         )
-        rows: int = Field(4, ge=1, description="generic texts per optimizer step and device")
+        replayed_weight: float | None = Field(None, gt=0, description="weight on replayed rows; default: weight")
+        cache: int | None = Field(
+            None, ge=1, description="ask the teacher once and keep its so many most likely tokens; default: ask anew"
+        )
+        rows: int = Field(4, ge=1, description="generic texts per optimizer step, over all processes")
         length: int = Field(64, ge=2, description="tokens of a generic text")
 
     def __init__(self, config: Config, context: Context) -> None:
@@ -49,8 +60,14 @@ class Distill(Protection):
                     where="protect: distill",
                     fix="name a file with more text in data.general, or choose a smaller length",
                 )
-        where = " and ".join({"generic": "generic text", "replayed": "replayed rows"}[place] for place in config.on)
-        self.notes.append(f"distill: {config.weight} times the divergence from the previous version on {where}")
+        self._cache: TeacherCache | None = None
+        if config.cache is not None:
+            key = content_hash([context.previous.identity, config.cache])
+            self._cache = TeacherCache(context.folder / "teacher" / f"{key}.safetensors", config.cache, context.teacher)
+        self._weights = {"generic": config.weight, "replayed": config.replayed_weight or config.weight}
+        names = {"generic": "generic text", "replayed": "replayed rows"}
+        told = " and ".join(f"{self._weights[place]} times on {names[place]}" for place in config.on)
+        self.notes.append(f"distill: the divergence from the previous version, {told}")
 
     def rows(self, rows: TrainingRows) -> TrainingRows:
         """Nothing is changed, but where nothing is replayed there is nothing to distil on.
@@ -70,26 +87,30 @@ class Distill(Protection):
 
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
         """Sum of the divergences asked for, times the weight."""
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         terms = []
         if "replayed" in self.config.on:
-            terms.append(self._on_replayed(causal, batch, hidden_BTD))
+            terms.append((self._weights["replayed"], self._on_replayed(model, batch, hidden_BTD)))
         if self._blocks:
-            terms.append(self._on_generic(causal, batch, hidden_BTD.device))
-        found = [term for term in terms if term is not None]
-        return self.config.weight * sum(found) if found else None
+            terms.append((self._weights["generic"], self._on_generic(model, batch, hidden_BTD.device)))
+        found = [weight * term for weight, term in terms if term is not None]
+        return torch.stack(found).sum() if found else None
 
-    def _on_replayed(self, causal: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
-        old_B = batch["source"] > 0
-        where_BT = mixed_in_targets(batch)[old_B]
-        if not where_BT.any():
+    def finish(self, model: Any) -> Any:
+        """Keep what the teacher was asked."""
+        if self._cache is not None:
+            self._cache.save()
+            self.notes.append(f"distill: the previous version was asked about {self._cache.asked} rows and texts anew")
+        return model
+
+    def _on_replayed(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
+        rows = replayed_in(model, batch, hidden_BTD)
+        if rows is None:
             return None
-        student_PV = causal.get_output_embeddings()(hidden_BTD[old_B][where_BT])
-        ids_BT, mask_BT = batch["input_ids"][old_B], batch["attention_mask"][old_B]
-        part = int(where_BT.sum()) * batch["micro_batches"] / batch["mixed_in_tokens"]
-        return part * divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
+        asked = (rows.input_ids_BT, rows.attention_mask_BT, rows.where_BT)
+        return rows.part * self._divergence(rows.student_PV, *asked)
 
-    def _on_generic(self, causal: Any, batch: Batch, device: torch.device) -> torch.Tensor | None:
+    def _on_generic(self, model: Any, batch: Batch, device: torch.device) -> torch.Tensor | None:
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         # drawn by step number, so that a resumed run sees the texts an unbroken one would
         draw = torch.Generator().manual_seed(self.context.seed * 1_000_003 + batch["step"])
         drawn = torch.randint(len(self._blocks), (self.config.rows,), generator=draw).tolist()
@@ -101,7 +122,15 @@ class Distill(Protection):
         hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
         student_PV = causal.get_output_embeddings()(hidden_BTD[mask_BT.bool()])
         part = len(chosen) * batch["micro_batches"] / len(drawn)
-        return part * divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, mask_BT.bool()))
+        return part * self._divergence(student_PV, ids_BT, mask_BT, mask_BT.bool())
+
+    def _divergence(
+        self, student_PV: torch.Tensor, ids_BT: torch.Tensor, mask_BT: torch.Tensor, where_BT: torch.Tensor
+    ) -> torch.Tensor:
+        """From what the teacher says now, or from what was kept of it."""
+        if self._cache is not None:
+            return bucketed_divergence(student_PV, self._cache.look(ids_BT, mask_BT, where_BT))
+        return divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
 
 
 def divergence(student_PV: torch.Tensor, teacher_PV: torch.Tensor) -> torch.Tensor:

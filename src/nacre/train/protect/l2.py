@@ -18,6 +18,7 @@ class L2(Protection):
     """Pull towards the weights training starts from."""
 
     name = "l2"
+    held_copies = 1
 
     class Config(Settings):
         """Options of L2-SP."""

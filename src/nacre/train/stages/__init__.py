@@ -7,5 +7,8 @@ STAGES = Table(
     {
         "pt": "nacre.train.stages.supervised:Supervised",
         "sft": "nacre.train.stages.supervised:Supervised",
+        "rm": "nacre.train.stages.reward:Reward",
+        "dpo": "nacre.train.stages.pairs:Pairs",
+        "kto": "nacre.train.stages.judged:Judged",
     },
 )

@@ -1,0 +1,210 @@
+"""From what was written to arguments that can be acted on; or one report of everything that cannot."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from nacre.base.errors import InputError, nearest
+from nacre.cli.llamafactory.arguments import ALIASES, Arguments
+from nacre.cli.llamafactory.keys import KEYS, Idle, Refused
+from nacre.model.templates import TEMPLATES
+
+SCHEDULERS = (
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "linear",
+    "polynomial",
+)
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+STAGES = ("sft", "pt", "rm", "dpo", "kto")
+CHOICES: Mapping[str, Sequence[str]] = {
+    "stage": STAGES,
+    "finetuning_type": ("lora", "freeze", "full", "oft"),
+    "lr_scheduler_type": SCHEDULERS,
+    "template": tuple(TEMPLATES),
+    "pref_loss": ("sigmoid", "hinge", "ipo", "orpo", "simpo"),
+    "quantization_type": ("nf4", "fp4"),
+    "eval_strategy": ("no", "steps", "epoch"),
+    "mix_strategy": ("concat", "interleave_under", "interleave_over"),
+}
+INSTEAD = {  # values of LlamaFactory's that are not there, with what comes nearest
+    ("stage", "ppo"): "stage dpo, on pairs of answers",
+    ("pref_loss", "kto_pair"): "stage kto, on judged answers",
+    ("mix_strategy", "interleave_once"): "concat, which too takes every row once",
+    ("lr_scheduler_type", "cosine_with_min_lr"): "cosine",
+    ("lr_scheduler_type", "reduce_lr_on_plateau"): "early_stopping_steps",
+    ("lr_scheduler_type", "warmup_stable_decay"): "constant_with_warmup",
+}
+
+
+def to_arguments(found: Mapping[str, Any], where: str) -> tuple[Arguments, list[str]]:
+    """Validate everything; returns the arguments, and a sentence for each key that has no effect here.
+
+    Raises:
+        InputError: one report that names every key and value that cannot be used, each with the nearest that can.
+    """
+    fields = Arguments.model_fields
+    given = {key: _plain(key, value) for key, value in found.items() if key in fields and value is not None}
+    if given.get("eval_strategy") is False:  # YAML 1.1 reads no as false
+        given["eval_strategy"] = "no"
+    problems, notes = _others(found)
+    bad = {key: problem for key, problem in ((key, _choice(key, value)) for key, value in given.items()) if problem}
+    problems += bad.values()
+    arguments = None
+    try:
+        arguments = Arguments.model_validate(given)
+    except ValidationError as error:
+        for one in error.errors():
+            key = str(one["loc"][0]) if one["loc"] else ""
+            if key not in bad:
+                problems.append(_wrong(key, one))
+                bad[key] = ""
+    problems += _together(found, given)
+    if problems or arguments is None:
+        raise report(problems, where)
+    return arguments, notes
+
+
+def report(problems: Sequence[str], where: str) -> InputError:
+    """One error for all of them."""
+    if len(problems) == 1:
+        return InputError(problems[0], where=where, fix="change it; nacre train --help lists every argument")
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    what = f"{len(problems)} arguments cannot be used as they are:{lines}"
+    return InputError(what, where=where, fix="change them; nacre train --help lists every argument")
+
+
+def _others(found: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Problems of unknown and of refused keys, and remarks on idle ones."""
+    problems, notes = [], []
+    for key, value in found.items():
+        if key in Arguments.model_fields:
+            continue
+        entry = KEYS.get(key)
+        if entry is None:
+            close = nearest(key, [*Arguments.model_fields, *ALIASES, *KEYS])
+            hint = f"did you mean '--{close}'?" if close else "no argument of that name is known"
+            problems.append(f"unknown argument '--{key}': {hint}")
+        elif _asks(value, entry.off):
+            if isinstance(entry, Refused):
+                problems.append(f"{key}: {value} is not supported: {entry.why}; instead: {entry.instead}")
+            else:
+                notes.append(f"{key}: {entry.why}")
+    return problems, notes
+
+
+def _plain(key: str, value: Any) -> Any:
+    """A list is a text with commas, and a folder may be called 2024."""
+    if isinstance(value, list | tuple):
+        return ",".join(str(part) for part in value)
+    return str(value) if key.endswith("_dir") and isinstance(value, int | float) else value
+
+
+def _asks(value: Any, off: tuple[Any, ...]) -> bool:
+    return (value.lower() if isinstance(value, str) else value) not in off
+
+
+def _choice(key: str, value: Any) -> str:
+    """What is wrong with a value that must be one of a few; empty where it is one."""
+    known = CHOICES.get(key)
+    if known is None or value in known:
+        return ""
+    near = INSTEAD.get((key, str(value)))
+    if near is None:
+        close = nearest(str(value), known)
+        near = f"did you mean '{close}'? Known: {', '.join(known)}" if close else f"one of {', '.join(known)}"
+        if key == "template":
+            near += "; or leave template out: the model's own is used"
+    else:
+        near = f"instead: {near}"
+    return f"{key}: {value} is not supported: {near}"
+
+
+def _wrong(key: str, error: Any) -> str:
+    if error["type"] == "missing":
+        return f"--{key} is missing: {Arguments.model_fields[key].description}"
+    reason = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {error['input']!r} cannot be used: {reason[0].lower()}{reason[1:]}"
+
+
+def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Problems of keys that do not go together."""
+    adapter, kind, bits = (given.get(name) for name in ("adapter_name_or_path", "finetuning_type", "quantization_bit"))
+    fsdp = str(given.get("fsdp") or "full_shard")
+    told = (
+        (
+            adapter and "," in str(adapter),
+            "adapter_name_or_path: several adapters are not supported; instead: merge them into one model",
+        ),
+        (
+            adapter and found.get("create_new_adapter"),
+            "create_new_adapter: a new adapter over another one is not supported: it would be useless without it; "
+            "instead: go on with the adapter, or merge it first",
+        ),
+        (
+            bits and kind not in (None, "lora"),
+            f"quantization_bit: not supported with finetuning_type {kind}; instead: finetuning_type lora",
+        ),
+        (
+            bits and given.get("pissa_init"),
+            "pissa_init: a quantised base keeps no exact directions; instead: leave it out",
+        ),
+        (
+            given.get("use_llama_pro") and kind != "freeze",
+            "use_llama_pro: not supported with this finetuning_type; instead: finetuning_type freeze",
+        ),
+        (
+            given.get("freeze_trainable_layers") == 0,
+            "freeze_trainable_layers: 0 layers cannot train; instead: finetuning_type lora",
+        ),
+        ("full_shard" not in fsdp, f"fsdp: {fsdp} is not supported; instead: full_shard"),
+        (
+            given.get("val_size") and given.get("eval_dataset"),
+            "eval_dataset: cannot be used beside val_size; instead: one of the two",
+        ),
+    )
+    return [sentence for wrong, sentence in told if wrong] + _ratios(given) + _trackers(given)
+
+
+def _trackers(given: Mapping[str, Any]) -> list[str]:
+    """Which of the places that curves are to be sent to are not there."""
+    asked = [name.strip() for name in str(given.get("report_to") or "none").split(",")]
+    known = ("none", *TRACKERS)
+    return [
+        f"report_to: {name} is not supported: nacre does not report to it; instead: {', '.join(TRACKERS)}"
+        for name in asked
+        if name not in known
+    ]
+
+
+def _ratios(given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the numbers that datasets are to be mixed by."""
+    if not given.get("interleave_probs"):
+        return []
+    names, ratios = str(given.get("dataset", "")).split(","), str(given["interleave_probs"]).split(",")
+    if given.get("mix_strategy", "concat") == "concat":
+        return ["interleave_probs: has no meaning without mix_strategy; instead: mix_strategy interleave_over"]
+    if len(ratios) != len(names) or not all(_positive(ratio) for ratio in ratios):
+        return [f"interleave_probs: {len(names)} datasets need as many numbers above 0; got {','.join(ratios)}"]
+    return []
+
+
+def _positive(text: str) -> bool:
+    try:
+        return float(text) > 0
+    except ValueError:
+        return False
+
+
+def remarks() -> list[tuple[str, str, str]]:
+    """Every key that is not acted on: name, what becomes of it, and why or what instead; for the documents."""
+    return [
+        (name, "no effect", entry.why)
+        if isinstance(entry, Idle)
+        else (name, "refused", f"{entry.why}; instead: {entry.instead}")
+        for name, entry in sorted(KEYS.items())
+    ]

@@ -1,0 +1,71 @@
+"""The log of a run as files: the trainer's own entries, with LlamaFactory's names beside them."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+LOG, STATE = "trainer_log.jsonl", "trainer_state.json"
+_ELAPSED = "elapsed_s"
+
+
+class Clock(TrainerCallback):
+    """Writes into each entry of the log how many seconds the run has trained, over all its parts if it was killed."""
+
+    def __init__(self) -> None:
+        self._begun = time.perf_counter()
+        self._before = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._begun = time.perf_counter()
+        self._before = max((entry.get(_ELAPSED, 0.0) for entry in state.log_history), default=0.0)
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.log_history:
+            state.log_history[-1][_ELAPSED] = round(self._before + time.perf_counter() - self._begun, 3)
+
+
+def write_log(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """`trainer_log.jsonl`, a line for everything that was logged; and `trainer_state.json`, all of the log."""
+    steps = [entry for entry in history if "train_runtime" not in entry]  # which is the summary
+    total = max((int(entry["step"]) for entry in steps), default=0)
+    lines = "".join(f"{json.dumps({**entry, **_llamafactory(entry, total)})}\n" for entry in steps)
+    (folder / LOG).write_text(lines, encoding="utf-8")
+    epoch = history[-1].get("epoch") if history else None
+    state = {"global_step": total, "max_steps": total, "epoch": epoch, "log_history": list(history)}
+    (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def write_results(folder: Path, steps: int, seconds: float, final_loss: float) -> None:
+    """`all_results.json` and `train_results.json`: the trainer's summary; `train_loss` is the mean over all steps."""
+    history = json.loads((folder / STATE).read_text(encoding="utf-8"))["log_history"]
+    found: dict[str, Any] = {}
+    for entry in history:
+        found |= {name: value for name, value in entry.items() if name.startswith(("train_", "total_", "epoch"))}
+    found = {"train_loss": final_loss, "train_runtime": seconds, **found, "steps": steps, "final_loss": final_loss}
+    looked = {name: value for entry in history for name, value in entry.items() if name.startswith("eval")}
+    for name, results in (("train_results.json", found), ("all_results.json", found | looked)):
+        (folder / name).write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def _llamafactory(entry: Mapping[str, Any], total: int) -> dict[str, Any]:
+    """The names that LlamaFactory's log and its readers use."""
+    step, elapsed_s = int(entry["step"]), float(entry.get(_ELAPSED, 0.0))
+    left_s = elapsed_s / step * (total - step) if step else 0.0
+    rate = {"lr": entry["learning_rate"]} if "learning_rate" in entry else {}
+    return rate | {
+        "current_steps": step,
+        "total_steps": total,
+        "percentage": round(100 * step / total, 2) if total else 100.0,
+        "elapsed_time": _clock(elapsed_s),
+        "remaining_time": _clock(left_s),
+    }
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,203 @@
+"""Refuse a training that cannot fit before anything is loaded, and say which change makes it fit and what it saves."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from nacre.base.errors import InputError, NacreError
+from nacre.data.schedule import plan_steps
+from nacre.model.chat import IGNORED, encode
+from nacre.model.load import load_tokenizer
+from nacre.records import Example, Recipe, Weights
+from nacre.records.tune import Full, Lora, QLora
+from nacre.train.estimate import Device, Estimate, Rows, device_now, estimate, size
+from nacre.train.job import Job
+
+LONGEST, SAMPLE = 8, 64  # rows that are tokenised for the estimate: the longest by characters, and some of all
+MARGIN = 1.1  # an estimate must be beyond the memory by so much before a training is refused
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of settings, what it saves by itself, and whether it makes the training fit by itself."""
+
+    words: str
+    recipe: Recipe
+    saves_bytes: float
+    fits: bool
+
+    def __str__(self) -> str:
+        return f"{self.words} saves {size(self.saves_bytes)}"
+
+
+def foreseen(job: Job, recipe: Recipe, tokenizer: Any) -> str:
+    """A sentence with the estimate for this job on this machine.
+
+    Raises:
+        InputError: it cannot fit, see `check_memory`.
+    """
+    return f"estimate: {check_memory(recipe, job.start, rows_of(job, recipe, tokenizer), _here(recipe))}"
+
+
+def told_what_to_change(job: Job) -> str:
+    """`advice` for a job whose estimate fitted, yet which ran out of memory: for half of what it was to need."""
+    recipe, tokenizer = job.recipe, load_tokenizer(job.start)
+    device = _here(recipe)
+    needed = estimate(recipe, job.start, rows := rows_of(job, recipe, tokenizer), device).memory_bytes
+    return advice(recipe, job.start, rows, replace(device, memory_bytes=min(needed, device.memory_bytes) / 2))
+
+
+def rows_of(job: Job, recipe: Recipe, tokenizer: Any) -> Rows:
+    """Steps and lengths of what the job trains, from a few of its rows."""
+    settings = recipe.train
+    new = list(job.new)
+    every = [*new, *(row for kept in job.memory.values() for row in kept)]
+    longest = [_length(row, tokenizer)[0] for row in sorted(every, key=_characters)[-LONGEST:]]
+    sample = [_length(row, tokenizer) for row in new[:: max(1, len(new) // SAMPLE)]]
+    tokens = sum(length for length, _ in sample)
+    passes = settings.epochs if isinstance(settings.epochs, float) else 1.0
+    steps = plan_steps(max(1, len(new)), 0.0, settings.batch_size, passes, settings.min_steps)
+    return Rows(
+        steps=min(steps, settings.max_steps or steps),
+        longest=settings.max_length if settings.stage == "pt" else max([1, *longest]),
+        mean=settings.max_length if settings.stage == "pt" else max(1.0, tokens / max(1, len(sample))),
+        labelled=sum(labelled for _, labelled in sample) / max(1, tokens),
+        texts=2 if settings.stage in ("dpo", "rm", "kto") else 1,
+    )
+
+
+def _here(recipe: Recipe) -> Device:
+    device = device_now()
+    each = device.memory_bytes / (recipe.train.processes if device.kind == "cpu" else 1)  # they share main memory
+    return replace(device, memory_bytes=each)
+
+
+def _characters(row: Example) -> int:
+    return sum(len(turn.content) for turn in (*row.prompt, *row.answers))
+
+
+def _length(row: Example, tokenizer: Any) -> tuple[int, int]:
+    """Tokens of a row, and how many have a label; a row that the template refuses is refused later, in words."""
+    if row.kind == "text":
+        count = len(tokenizer(row.prompt[0].content, add_special_tokens=False)["input_ids"])
+        return count, count
+    try:
+        encoded = encode(row, tokenizer, 10**6)
+    except InputError:
+        return 0, 0
+    return len(encoded.input_ids), sum(label != IGNORED for label in encoded.labels)
+
+
+def changes(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> list[Change]:
+    """What would save memory, cheapest first: each is estimated anew, and what saves next to nothing is left out."""
+    needed = estimate(recipe, start, rows, device).memory_bytes
+    found = []
+    for words, changed in _candidates(recipe, rows, device):
+        new = estimate(changed, start, rows, device).memory_bytes
+        if new < 0.99 * needed:
+            found.append(Change(words, changed, needed - new, new <= device.memory_bytes))
+    return _cheapest_cut(found)
+
+
+def check_memory(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Estimate:
+    """The estimate, if what is asked for can fit.
+
+    Raises:
+        InputError: it cannot; names the cheapest change, or the fewest changes together, that make it fit.
+    """
+    found = estimate(recipe, start, rows, device)
+    if not recipe.train.check_memory or found.memory_bytes <= MARGIN * device.memory_bytes:
+        return found
+    where = f"{'GPU' if device.kind == 'cuda' else 'main memory'}, {size(device.memory_bytes)}"
+    raise InputError(
+        f"this training needs {found}, which does not fit",
+        where=where,
+        fix=f"{advice(recipe, start, rows, device)}; or set train.check_memory to false if you know better",
+    )
+
+
+def advice(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> str:
+    """The cheapest change that makes it fit, and what every other one saves."""
+    found = changes(recipe, start, rows, device)
+    if not found:
+        return "no change of settings saves memory: take a smaller model or a larger machine"
+    alone = next((change for change in found if change.fits), None)
+    if alone is not None:
+        others = [str(change) for change in found if change is not alone]
+        return f"{alone} and makes it fit" + (f" (beside it: {', '.join(others)})" if others else "")
+    together, needed = _together(recipe, start, rows, device)
+    told = ", ".join(str(change) for change in found)
+    if needed <= device.memory_bytes:
+        return f"together these make it fit, with {size(needed)}: {' and '.join(together)} (alone: {told})"
+    return f"nothing makes it fit: {' and '.join(together)} still need {size(needed)} (alone: {told})"
+
+
+@contextmanager
+def memory_errors(advise: Callable[[], str]) -> Iterator[None]:
+    """Turn a lack of memory inside the block into an error that says what to change.
+
+    Raises:
+        NacreError: memory ran out.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(error, advise) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise _out_of_memory(error, advise) from error
+
+
+def _out_of_memory(error: BaseException, advise: Callable[[], str]) -> NacreError:
+    reason = (str(error).strip().splitlines() or ["no memory left"])[0]
+    return NacreError("memory ran out while training", where=reason, fix=advise())
+
+
+def _candidates(recipe: Recipe, rows: Rows, device: Device) -> list[tuple[str, Recipe]]:
+    """Changes in the order of what they cost: nothing, time, text, digits, freedom."""
+    settings = recipe.train
+
+    def trained(words: str, **update: object) -> tuple[str, Recipe]:
+        return words, recipe.model_copy(update={"train": settings.model_copy(update=update)})
+
+    found = [
+        trained(f"accumulation {parts}", accumulation=parts)
+        for parts in range(settings.accumulation + 1, settings.batch_size // settings.processes + 1)
+        if (settings.batch_size // settings.processes) % parts == 0
+    ]
+    if not settings.gradient_checkpointing and recipe.tune.name != "prefix":
+        found.append(trained("gradient_checkpointing", gradient_checkpointing=True))
+    half = min(settings.max_length, rows.longest) // 2
+    if half >= 64:
+        found.append(trained(f"max_length {half}, which cuts long rows,", max_length=half))
+    if settings.precision == "fp32" or (settings.precision == "auto" and device.kind == "cpu"):
+        found.append(trained("precision bf16", precision="bf16"))
+    if isinstance(recipe.tune, Full):
+        found.append(("tune lora", recipe.model_copy(update={"tune": Lora()})))
+    if isinstance(recipe.tune, Full | Lora):
+        found.append(("tune qlora, with 4 bits,", recipe.model_copy(update={"tune": QLora()})))
+    return found
+
+
+def _cheapest_cut(found: Sequence[Change]) -> list[Change]:
+    """Of several accumulations only one: the smallest that makes it fit, or the largest."""
+    cuts = [change for change in found if change.words.startswith("accumulation")]
+    chosen = next((change for change in cuts if change.fits), cuts[-1] if cuts else None)
+    return [change for change in found if change not in cuts or change is chosen]
+
+
+def _together(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> tuple[list[str], float]:
+    """Take changes one after the other, cheapest first, until it fits; their words, and the bytes then needed."""
+    words: list[str] = []
+    while True:
+        found = changes(recipe, start, rows, device)
+        needed = estimate(recipe, start, rows, device).memory_bytes
+        if needed <= device.memory_bytes or not found:
+            return words, needed
+        chosen = next((change for change in found if change.fits), found[0])
+        words.append(chosen.words.rstrip(","))
+        recipe = chosen.recipe

@@ -1,0 +1,86 @@
+"""Who looks on while a run trains: the budget's controller, and how far the model has moved."""
+
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import torch
+
+from nacre.records import Example, Recipe, Train
+from nacre.train import processes
+from nacre.train.arguments import autocast_of
+from nacre.train.budget import Controller, acts_while_training, set_aside
+from nacre.train.diagnose import Seen, findings
+from nacre.train.drift import Drift
+from nacre.train.fit import Fitted
+from nacre.train.job import Job
+from nacre.train.protect.base import Protection
+from nacre.train.report import reporters
+from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
+
+
+def watch(job: Job) -> tuple[Job, dict[str, list[Example]]]:
+    """The job without the rows that are watched instead of trained on, and those; nothing where there is no budget."""
+    if not job.max_drop or not job.memory:
+        return job, {}
+    kept, watched = set_aside(job.memory)
+    return replace(job, memory=kept), watched
+
+
+class Observers:
+    """Built before anything is changed on the model, so that it knows what the model said at the start."""
+
+    def __init__(
+        self, job: Job, settings: Train, model: Any, tokenizer: Any, watched: Mapping[str, Sequence[Example]]
+    ) -> None:
+        self.job, self.settings, self.tokenizer, self.watched = job, settings, tokenizer, watched
+        self.notes: list[str] = []
+        self.findings: list[str] = []
+        folder = job.work.parent.parent / "logs" / f"{job.task or 'run'}-{job.work.name}"
+        self.reporters, said = reporters(settings.report_to if processes.is_main() else (), folder)
+        self.notes += said
+        self.controller: Controller | None = None
+        self._drift: Drift | None = None
+        self._means = "the more, the more is forgotten"
+        if sharding_of(settings) in CUTS_WEIGHTS:
+            self.notes.append("drift and budget: not watched, because no process holds the whole model")
+        elif settings.stage != "rm":
+            with autocast_of(settings.precision):
+                self._drift = Drift(model, tokenizer, job.new, settings.max_length)
+
+    def steer(self, protections: Sequence[Protection]) -> None:
+        """Let the budget's controller steer these protections, where there is something to watch and to steer."""
+        if any(one.afresh for one in protections):
+            self._means = "no alarm, because earlier tasks are not answered by the adapter that was trained"
+        if self._drift is not None and self.watched and any(acts_while_training(one) for one in protections):
+            self.controller = Controller(
+                protections, self.watched, self.job.max_drop, self.tokenizer, self.settings.max_length
+            )
+
+    def conclude(self, fitted: Fitted, recipe: Recipe) -> float | None:
+        """Measure the drift of the trained model; what was seen is in `notes` and `findings`."""
+        model = fitted.model
+        used, total = _memory()
+        self.findings = findings(Seen(fitted.history, recipe, len(self.job.new), used, total))
+        if self.controller is not None:
+            self.notes += self.controller.notes()
+        drift = None
+        if self._drift is not None:
+            with autocast_of(self.settings.precision):
+                drift = self._drift.measure(model)
+        if drift is not None:
+            self.notes.append(
+                f"drift: KL {drift:.3f} nats per answer token between before and after on new rows; {self._means}"
+            )
+        return drift
+
+
+def _memory() -> tuple[int, int]:
+    """(most bytes that were in use, bytes there are) of the device that trains."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated(), torch.cuda.get_device_properties(0).total_memory
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, psutil.virtual_memory().total

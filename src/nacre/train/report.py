@@ -1,0 +1,72 @@
+"""Where people look at a run's curves: TensorBoard, MLflow, Weights & Biases, through transformers' own callbacks.
+
+They are written to while training and never read. MLflow and W&B take their addresses from their own environment
+variables (MLFLOW_TRACKING_URI, WANDB_MODE …); where none says otherwise, MLflow writes beside the checkpoints.
+"""
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
+
+from nacre.base.errors import InputError
+
+PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+
+
+def check_reports(names: Sequence[str]) -> None:
+    """Whether all that is asked for is installed: before training, not at its first step.
+
+    Raises:
+        InputError: a package is missing; names the extra that brings it.
+    """
+    for name in names:
+        if importlib.util.find_spec(PACKAGES[name]) is None:
+            raise InputError(
+                f"{PACKAGES[name]} is not installed",
+                where=f"train.report_to: {name}",
+                fix=f"pip install 'nacre[{name}]', or take {name} out of report_to",
+            )
+
+
+def reporters(names: Sequence[str], folder: Path) -> tuple[list[TrainerCallback], list[str]]:
+    """A callback for each name, and a sentence that says where its curves are.
+
+    Args:
+        names: tensorboard, mlflow, wandb.
+        folder: for files, where the tool has no address of its own.
+    """
+    made: list[TrainerCallback] = []
+    notes = []
+    for name in names:
+        callback, where = _MAKE[name](folder)
+        made.append(callback)
+        notes.append(f"curves: {where}")
+    return made, notes
+
+
+def _tensorboard(folder: Path) -> tuple[TrainerCallback, str]:
+    writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+    return TensorBoardCallback(writer(log_dir=str(folder))), f"tensorboard --logdir {folder.parent}"
+
+
+def _mlflow(folder: Path) -> tuple[TrainerCallback, str]:
+    client: Any = importlib.import_module("mlflow")
+    if "MLFLOW_TRACKING_URI" not in os.environ and not client.is_tracking_uri_set():
+        store = folder.parent / "mlruns"
+        store.mkdir(parents=True, exist_ok=True)
+        client.set_tracking_uri(store.resolve().as_uri())
+    return MLflowCallback(), f"MLflow at {client.get_tracking_uri()}"
+
+
+def _wandb(folder: Path) -> tuple[TrainerCallback, str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_DIR", str(folder))
+    return WandbCallback(), f"Weights & Biases, {os.environ.get('WANDB_MODE', 'online')}, files in {folder}"
+
+
+_MAKE = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}

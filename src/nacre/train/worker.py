@@ -1,0 +1,106 @@
+"""One process of several that train: gets the job, trains its part, and says how it ended.
+
+Started by `nacre.train.launch` through torchrun, as ``python -m nacre.train.worker FOLDER WATCHED``: the folder for
+what is said, which machines other than the first do not know yet (``-``), and the launcher's process id.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from pydantic import TypeAdapter
+
+from nacre.base.errors import NacreError
+from nacre.base.files import atomic_write
+from nacre.train import launch, processes
+from nacre.train.job import Job, Trained
+from nacre.train.run import train_here
+
+UNKNOWN = "-"
+LOOK_s = 1.0
+LET_MAIN_SPEAK_s = 10.0
+
+
+def main() -> None:
+    """Train what process 0 was given; leave the result, or the reason why there is none, in the folder."""
+    given, watched = sys.argv[1], int(sys.argv[2])
+    _end_with(watched)
+    if os.environ["RANK"] == "0":
+        os.dup2(0, 2)  # the launcher put the terminal where the input would be: torchrun's own words stay in its log
+    told: list[Path] = [] if given == UNKNOWN else [Path(given)]
+    sys.excepthook = _tell_into(told)
+    processes.join()
+    folder = Path(processes.from_main(given))
+    told[:] = [folder]
+    job = TypeAdapter(Job).validate_json((folder / launch.JOB).read_bytes())
+    trained = train_here(job)
+    peak = processes.total(trained.peak_rss_bytes)
+    if processes.is_main():
+        atomic_write(folder / launch.RESULT, TypeAdapter(Trained).dump_json(replace(trained, peak_rss_bytes=peak)))
+    processes.barrier()
+    processes.leave()
+
+
+def lead(job: Job) -> Trained:
+    """Train together with the processes that follow this one: the command itself was started by torchrun."""
+    processes.join()
+    processes.from_main(TypeAdapter(Job).dump_json(job))
+    trained = train_here(job)
+    peak = processes.total(trained.peak_rss_bytes)
+    return replace(trained, peak_rss_bytes=peak)
+
+
+def dismiss() -> None:
+    """Tell the processes that follow this one that there is nothing more to train."""
+    processes.join()
+    processes.from_main(b"")
+    processes.leave()
+
+
+def follow() -> None:
+    """Train with process 0, which alone reads data and writes files, until it says that there is no more."""
+    processes.join()
+    try:
+        while given := processes.from_main(b""):
+            processes.total(train_here(TypeAdapter(Job).validate_json(given)).peak_rss_bytes)
+    except NacreError:
+        time.sleep(LET_MAIN_SPEAK_s)  # it most likely meets the same error, and ends the group with one message
+        raise
+    processes.leave()
+
+
+def _end_with(watched: int) -> None:
+    """End this process when the launcher is gone, however it went: nothing is left behind."""
+
+    def look() -> None:
+        while True:
+            time.sleep(LOOK_s)
+            if not launch.alive(watched):
+                os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+def _tell_into(told: list[Path]) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """A last word that goes to a file: of many processes that fail together, the launcher shows one."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if told and isinstance(error, Exception):
+            launch.write_failure(told[0], int(os.environ["RANK"]), error)
+        if not told or not isinstance(error, NacreError):
+            sys.__excepthook__(kind, error, trace)
+        # not the usual way out: it would wait for processes that wait for this one
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""LlamaFactory's arguments: each is done, remarked on, or named in one report; never passed over."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from nacre.base.errors import InputError
+from nacre.cli.llamafactory import ALIASES, KEYS, Arguments, read_arguments, to_arguments
+from nacre.cli.llamafactory.check import CHOICES, TRACKERS, remarks
+from nacre.cli.llamafactory.keys import Idle, Refused
+from nacre.cli.llamafactory.read import typed
+from workspace_kit import ROOT, Place, assert_clear
+
+NEEDED = {"model_name_or_path": "MODEL", "dataset": "base", "output_dir": "out"}
+
+
+def refusal(**keys: Any) -> str:
+    with pytest.raises(InputError) as refused:
+        to_arguments(NEEDED | keys, "some.yaml")
+    assert refused.value.where == "some.yaml"
+    return refused.value.what
+
+
+def test_all_that_is_wrong_stands_in_one_report_and_nothing_is_written(tmp_path: Path) -> None:
+    keys = {
+        "dataset": "base",
+        "output_dir": "out",
+        "stage": "ppo",
+        "finetuning_type": "lorra",
+        "learing_rate": 1e-4,
+        "learning_rate": "1e-3x",
+        "template": "qwen99",
+        "use_galore": True,
+        "galore_rank": 8,
+        "packing": True,
+        "quantization_method": "gptq",
+        "neftune_noise_alpha": -1,
+    }
+    (tmp_path / "their.yaml").write_text(yaml.safe_dump(keys))
+    found = Place(tmp_path).nacre("train", "their.yaml")
+    assert_clear(
+        found,
+        "10 arguments cannot be used as they are",
+        "unknown argument '--learing_rate': did you mean '--learning_rate'?",
+        "stage: ppo is not supported: instead: stage dpo, on pairs of answers",
+        "finetuning_type: lorra is not supported: did you mean 'lora'?",
+        "template: qwen99 is not supported: did you mean 'qwen'?",
+        "use_galore: True is not supported: nacre does not have this optimiser; instead: finetuning_type lora",
+        "packing: True is not supported: rows are padded, not packed; instead: delete the key",
+        "quantization_method: gptq is not supported: the base is quantised by bitsandbytes alone; instead:",
+        "learning_rate: '1e-3x' cannot be used",
+        "neftune_noise_alpha: -1 cannot be used",
+        "--model_name_or_path is missing",
+        "where: their.yaml",
+    )
+    assert "galore_rank" not in found.err
+    assert [path.name for path in tmp_path.iterdir()] == ["their.yaml"]
+    as_json = Place(tmp_path).json("train", "their.yaml", code=2)
+    assert as_json["error"]["where"] == "their.yaml"
+
+
+def test_the_trackers_are_those_of_the_code() -> None:
+    from nacre.records import Train
+
+    assert Train(report_to=TRACKERS).report_to == TRACKERS
+    arguments, _ = to_arguments(NEEDED | {"report_to": ["tensorboard", "wandb"]}, "here")
+    assert arguments.report_to == "tensorboard,wandb"
+
+
+def test_one_mistake_is_one_sentence() -> None:
+    assert refusal(replay_sample=3) == "unknown argument '--replay_sample': did you mean '--replay_samples'?"
+    assert refusal(qqq=3) == "unknown argument '--qqq': no argument of that name is known"
+    assert "one of lora, freeze, full, oft" in refusal(finetuning_type="?")
+
+
+def test_what_is_not_supported_is_refused_with_the_nearest_there_is() -> None:
+    plain = to_arguments(NEEDED, "here")
+    words = {*Arguments.model_fields, "num_samples", "dataset_info", "trainer_log"}
+    for name, key in KEYS.items():
+        if isinstance(key, Refused):
+            said = refusal(**{name: "something"})
+            assert said == f"{name}: something is not supported: {key.why}; instead: {key.instead}"
+            assert all(to_arguments(NEEDED | {name: off}, "here") == plain for off in key.off), name
+            assert set(re.findall(r"\b[a-z]+_[a-z_]+\b", key.instead)) <= words, name
+
+
+def test_what_has_no_effect_is_said_unless_nothing_was_asked() -> None:
+    plain = to_arguments(NEEDED, "here")
+    for name, key in KEYS.items():
+        if isinstance(key, Idle):
+            assert to_arguments(NEEDED | {name: "something"}, "here") == (plain[0], [f"{name}: {key.why}"])
+            assert all(to_arguments(NEEDED | {name: off}, "here") == plain for off in key.off), name
+
+
+def test_every_argument_of_the_trainer_below_is_known() -> None:
+    from transformers import Seq2SeqTrainingArguments
+
+    theirs = {field.name for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+    assert theirs <= {*Arguments.model_fields, *KEYS}
+    assert not set(Arguments.model_fields) & set(KEYS)
+    assert set(ALIASES.values()) <= set(Arguments.model_fields)
+
+
+def test_the_trainers_own_defaults_ask_for_nothing() -> None:
+    from transformers import Seq2SeqTrainingArguments
+
+    usual = {
+        field.name: field.default
+        for field in dataclasses.fields(Seq2SeqTrainingArguments)
+        if field.name in KEYS and isinstance(KEYS[field.name], Refused) and field.default is not dataclasses.MISSING
+    }
+    to_arguments(NEEDED | usual, "here")
+
+
+def test_the_choices_are_those_of_the_code() -> None:
+    from nacre.train.arguments import SCHEDULERS
+
+    assert CHOICES["lr_scheduler_type"] == SCHEDULERS
+    for name, known in CHOICES.items():
+        annotation = Arguments.model_fields[name].annotation
+        if name not in ("lr_scheduler_type", "template"):
+            options = {value for part in (annotation, *get_args(annotation)) for value in get_args(part)}
+            assert set(known) <= options, name
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"adapter_name_or_path": "one,two"}, "several adapters are not supported"),
+        ({"adapter_name_or_path": "one", "create_new_adapter": True}, "useless without it"),
+        ({"quantization_bit": 4, "finetuning_type": "full"}, "not supported with finetuning_type full"),
+        ({"quantization_bit": 3}, "quantization_bit: 3 cannot be used"),
+        ({"quantization_bit": 4, "pissa_init": True}, "keeps no exact directions"),
+        ({"val_size": 0.1, "eval_dataset": "other"}, "cannot be used beside val_size"),
+        ({"mix_strategy": "interleave_once"}, "instead: concat, which too takes every row once"),
+        ({"interleave_probs": "1"}, "has no meaning without mix_strategy"),
+        ({"mix_strategy": "interleave_under", "interleave_probs": "1,2"}, "1 datasets need as many numbers"),
+        ({"fsdp": "shard_grad_op"}, "instead: full_shard"),
+        ({"do_train": False}, "do_train: False cannot be used"),
+        ({"pref_loss": "kto_pair"}, "instead: stage kto"),
+        ({"do_predict": True}, "python src/evaluate.py"),
+        ({"report_to": "swanlab"}, "nacre does not report to it"),
+        ({"tokenized_path": "saves/tokens"}, "nacre data check"),
+        ({"enable_thinking": False}, "template: qwen3_nothink"),
+        ({"freeze_trainable_layers": 0}, "freeze_trainable_layers: 0 layers cannot train"),
+        ({"use_llama_pro": True}, "instead: finetuning_type freeze"),
+    ],
+)
+def test_what_does_not_go_together_or_is_not_there_is_told_with_a_way_out(keys: dict[str, Any], said: str) -> None:
+    assert said in refusal(**keys)
+
+
+def test_words_are_typed_as_in_yaml() -> None:
+    words = {
+        "null": None, "true": True, "False": False, "3": 3, "-1": -1, "1e-4": 1e-4, "5.0e-6": 5e-6, ".5": 0.5,
+        "[a, 1]": ["a", 1], "{a: 1}": {"a": 1}, "a": "a", "1-2": "1-2", "[": "[", "none": "none",
+    }  # fmt: skip
+    assert {word: typed(word) for word in words} == words
+
+
+def test_files_flags_and_words_come_in_any_order_and_later_ones_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("learning_rate: 1e-4\nlr_scheduler_type: cosine\nbf16: true\n")
+    (tmp_path / "b.json").write_text('{\n\t"lr": 0.5,\n\t"data_path": ["one", "two"]\n}')
+    found = read_arguments([str(tmp_path / "a.yaml"), "bf16=false", "--do-train", str(tmp_path / "b.json"), "--seed=7"])
+    assert found == {
+        "learning_rate": 0.5,
+        "lr_scheduler_type": "cosine",
+        "bf16": False,
+        "do_train": True,
+        "dataset": ["one", "two"],
+        "seed": 7,
+    }
+    arguments, _ = to_arguments(NEEDED | found | {"run_name": 2024, "eval_strategy": False, "template": None}, "here")
+    assert (arguments.dataset, arguments.eval_strategy, arguments.template) == ("one,two", "no", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "part"),
+    [
+        ({"export_dir": "out", "adapter_name_or_path": "a", "template": "qwen3"}, "merges an adapter into its model"),
+        (
+            {"infer_backend": "huggingface", "adapter_name_or_path": "a"},
+            "python src/api_demo.py --model_name_or_path a",
+        ),
+    ],
+)
+def test_a_file_for_another_command_is_sent_there(tmp_path: Path, keys: dict[str, str], part: str) -> None:
+    (tmp_path / "their.yaml").write_text(yaml.safe_dump({"model_name_or_path": "M", **keys}))
+    assert_clear(Place(tmp_path).nacre("train", "their.yaml"), part, "where: their.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: [\n", "- a\n", '{"a": '], ids=["yaml", "list", "json"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    name = "their.json" if text.startswith("{") else "their.yaml"
+    (tmp_path / name).write_text(text)
+    assert_clear(Place(tmp_path).nacre("train", name), f"where: {name}")
+    assert_clear(Place(tmp_path).nacre("train", "nowhere.yaml"), "the file does not exist")
+    assert_clear(Place(tmp_path).nacre("train", "words"), "neither a flag nor a settings file")
+
+
+@pytest.mark.parametrize("page", ["docs/llamafactory.md", "docs/zh/llamafactory.md"])
+def test_the_page_lists_every_key_with_what_becomes_of_it(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `(\w+)` \| (no effect|refused|无影响|拒绝|支持) \|", text, re.MULTILINE))
+    listed |= dict.fromkeys(re.findall(r"^\| `--(\w+)`", text, re.MULTILINE), "done")
+    words = {"no effect": ("no effect", "无影响"), "refused": ("refused", "拒绝")}
+    told = {name: kind for name, kind, _ in remarks()}
+    assert {name: listed.get(name) in words[kind] for name, kind in told.items()} == dict.fromkeys(told, True)
+    done = {name for name, what in listed.items() if what in ("done", "支持")}
+    assert done == set(Arguments.model_fields)
+    assert set(listed) == done | set(told)
+
+
+def test_the_numbers_in_json_files_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"lr": "1e-4", "output_dir": "2"}))
+    arguments, _ = to_arguments(NEEDED | read_arguments([str(tmp_path / "a.json")]), "here")
+    assert (arguments.learning_rate, arguments.output_dir) == (1e-4, Path("2"))

@@ -1,0 +1,255 @@
+"""Two processes train what one would, under every way of sharing the model; and what is said when they cannot."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+from train_kit import furthest, tensors
+
+from nacre.base.errors import InputError, NacreError
+from nacre.records import Train
+from nacre.train.job import Job, Trained
+from nacre.train.launch import JOB, Launch, check_batch, launch_of, train_in_processes, write_failure
+from nacre.train.run import train
+
+SCRIPT = Path(__file__).with_name("group_script.py")
+BOTH = ["replay", {"name": "distill", "on": ["generic", "replayed"], "rows": 3}]
+LORA = {"name": "lora", "rank": 4}
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"protect": "none"},
+    "replay and distill": {"protect": BOTH},
+    "in micro-batches": {"protect": BOTH, "train": {"accumulation": 2}},
+    "lora": {"protect": BOTH, "tune": LORA},
+    "replay": {"protect": ["replay"]},
+    "replay with lora": {"protect": ["replay"], "tune": LORA},
+    "ewc": {"protect": ["replay", "ewc"]},
+    "l2": {"protect": ["l2"]},
+    "agem": {"protect": ["agem"]},
+}
+# Adam divides by the gradient's size, so that the rounding of a sum made in another order shows in single weights
+CLOSE = 1e-5
+
+needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+
+
+def job_of(toy, work: Path, case: str, **train: Any) -> Job:
+    options = CASES[case]
+    return toy.job(work, **{**options, "train": {"max_steps": 5, **options.get("train", {}), **train}})
+
+
+def in_a_group(jobs: dict[str, Job], folder: Path) -> dict[str, Trained]:
+    """Train the jobs one after another in one group of two processes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{place}.json" for place, name in enumerate(jobs)}
+    for name, path in files.items():
+        path.write_bytes(TypeAdapter(Job).dump_json(jobs[name]))
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(SCRIPT)]
+    done = subprocess.run([*words, *map(str, files.values())], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {
+        name: TypeAdapter(Trained).validate_json(path.with_suffix(".trained").read_bytes())
+        for name, path in files.items()
+    }
+
+
+def compare(toy, folder: Path, cases: list[str], shardings: list[str]) -> None:
+    """The same rows a step, the same losses, the same weights as one process."""
+    names = [(case, sharding) for case in cases for sharding in shardings]
+    jobs = {
+        f"{case}/{sharding}": job_of(toy, folder / sharding / case, case, sharding=sharding) for case, sharding in names
+    }
+    found = in_a_group(jobs, folder)
+    for case, sharding in names:
+        alone = train(job_of(toy, folder / "alone" / case, case))
+        together = found[f"{case}/{sharding}"]
+        assert together.steps == alone.steps
+        assert together.final_loss == pytest.approx(alone.final_loss, abs=CLOSE), (case, sharding)
+        assert furthest(tensors(alone), tensors(together)) < CLOSE, (case, sharding)
+
+
+def test_two_processes_make_the_weights_of_one(toy, tmp_path):
+    compare(toy, tmp_path, ["replay and distill", "in micro-batches", "ewc", "agem"], ["none"])
+
+
+@pytest.mark.slow
+def test_other_protections_and_tuners_too(toy, tmp_path):
+    compare(toy, tmp_path, ["plain", "lora", "l2"], ["none"])
+
+
+@pytest.mark.slow
+@needs_deepspeed
+def test_zero_makes_the_weights_of_one_process(toy, tmp_path):
+    compare(toy, tmp_path / "2", ["replay and distill", "lora"], ["zero2"])
+    compare(toy, tmp_path / "3", ["replay", "replay with lora"], ["zero3"])
+
+
+@pytest.mark.slow
+def test_fsdp2_makes_the_weights_of_one_process(toy, tmp_path):
+    compare(toy, tmp_path, ["plain", "replay"], ["fsdp2"])
+
+
+@pytest.mark.parametrize(
+    ("sharding", "protection", "reason"),
+    [
+        ("zero2", "l2", "DeepSpeed makes the step before anyone sees its gradients"),
+        ("zero3", "ewc", "DeepSpeed makes the step before anyone sees its gradients"),
+        ("zero3", "distill", "what it asks the model beside its rows"),
+        ("zero3", "average", "after training no process has the whole model"),
+        ("fsdp2", "l2", "each process sees a part of each gradient only"),
+    ],
+)
+def test_a_protection_that_cannot_act_is_refused_before_anything_starts(toy, tmp_path, sharding, protection, reason):
+    job = toy.job(tmp_path, protect=[protection], train={"processes": 2, "sharding": sharding})
+    with pytest.raises(InputError, match=f"'{protection}' cannot act under {sharding}: {reason}"):
+        train(job)
+    assert not job.work.exists()
+
+
+def test_an_error_of_the_workers_is_told_once_and_nothing_is_left_running(toy, tmp_path, capfd):
+    job = toy.job(tmp_path, protect=[{"name": "distill", "length": 64}], train={"processes": 2})
+    general = tmp_path / "short.txt"
+    general.write_text("red\n", encoding="utf-8")
+    job = Job(**{**vars(job), "general": general})
+    with pytest.raises(InputError, match="the generic text is shorter than one block of 64 tokens"):
+        train(job)
+    assert "Traceback" not in capfd.readouterr().err
+    assert not running(job.work)
+
+
+@pytest.mark.slow
+def test_a_group_that_was_killed_goes_on_from_its_checkpoint(toy, tmp_path):
+    def job(work: Path) -> Job:
+        return toy.job(
+            work, protect=BOTH, tune=LORA, train={"processes": 2, "max_steps": 300, "save_steps": 5, "epochs": 90.0}
+        )
+
+    broken = job(tmp_path / "broken")
+    words = "import sys; from pathlib import Path; from pydantic import TypeAdapter; from nacre.train.job import Job"
+    words += (
+        "; from nacre.train.run import train; train(TypeAdapter(Job).validate_json(Path(sys.argv[1]).read_bytes()))"
+    )
+    (tmp_path / JOB).write_bytes(TypeAdapter(Job).dump_json(broken))
+    command = subprocess.Popen([sys.executable, "-c", words, str(tmp_path / JOB)])
+    deadline = time.monotonic() + 300
+    while not any(broken.work.glob("checkpoint-*/nacre-checkpoint.json")):
+        assert command.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    while running(broken.work):  # the workers see by themselves that nobody waits for them any more
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not (broken.work / "result").exists()
+    resumed, unbroken = train(broken), train(job(tmp_path / "unbroken"))
+    assert any(note.startswith("resumed from checkpoint-") for note in resumed.notes)
+    assert furthest(tensors(resumed), tensors(unbroken)) < CLOSE
+
+
+def running(work: Path) -> list[str]:
+    """Command lines of this machine's workers for a work folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if "nacre.train.worker" in words and str(work) in words:
+            found.append(words)
+    return found
+
+
+def test_who_trains_where():
+    assert launch_of(Train(), {}) is None
+    assert launch_of(Train(processes=3), {}) == Launch(processes=3)
+    assert launch_of(Train(processes=3), {"LOCAL_RANK": "0"}) is None, "a worker starts no workers"
+    assert launch_of(Train(), {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "4"}) == Launch(processes=4)
+    assert launch_of(Train(), {"NPROC_PER_NODE": "4"}) is None
+    assert launch_of(Train(), {"FORCE_TORCHRUN": "1", "CUDA_VISIBLE_DEVICES": "0,2"}) == Launch(processes=2)
+    several = {
+        "FORCE_TORCHRUN": "1",
+        "NNODES": "2",
+        "NODE_RANK": "1",
+        "NPROC_PER_NODE": "8",
+        "MASTER_ADDR": "10.0.0.1",
+        "MASTER_PORT": "29500",
+    }
+    launch = launch_of(Train(), several)
+    assert launch == Launch(processes=8, nodes=2, node=1, address="10.0.0.1", port=29500)
+    assert launch.world == 16
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"NPROC_PER_NODE": "many"}, "'many' is no number from 1 on"),
+        ({"NNODES": "2"}, "2 machines need the address and a free port of the first"),
+        ({"NNODES": "2", "NODE_RANK": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "machine 2 of 2"),
+    ],
+)
+def test_wrong_variables_are_refused(environ, message):
+    with pytest.raises(InputError, match=message):
+        launch_of(Train(), {"FORCE_TORCHRUN": "1", **environ})
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(toy, tmp_path):
+    with pytest.raises(InputError, match="for each of 3 processes") as caught:
+        train(toy.job(tmp_path, train={"processes": 3, "batch_size": 8}))
+    assert "multiple of 3, e.g. 6 or 9" in caught.value.fix
+    check_batch(Train(batch_size=12, accumulation=2), 3)
+
+
+def test_the_users_error_counts_before_what_broke_because_of_it(tmp_path, monkeypatch):
+    def broken(launch: Launch, folder: Path, log: Path) -> int:
+        write_failure(folder, 0, RuntimeError("connection closed by peer"))
+        write_failure(folder, 1, InputError("no rows", where="here", fix="bring some"))
+        return 1
+
+    monkeypatch.setattr("nacre.train.launch._run_group", broken)
+    with pytest.raises(InputError, match="no rows") as caught:
+        train_in_processes(_empty_job(tmp_path), Launch(processes=2))
+    assert (caught.value.where, caught.value.fix) == ("here", "bring some")
+
+
+def test_a_fault_of_the_program_is_one_sentence_and_a_file(tmp_path, monkeypatch):
+    def broken(launch: Launch, folder: Path, log: Path) -> int:
+        try:
+            raise RuntimeError("out of cheese")
+        except RuntimeError as error:
+            write_failure(folder, 1, error)
+        return 1
+
+    monkeypatch.setattr("nacre.train.launch._run_group", broken)
+    with pytest.raises(NacreError, match="process 1 of the training broke: RuntimeError: out of cheese") as caught:
+        train_in_processes(_empty_job(tmp_path), Launch(processes=2))
+    assert "RuntimeError: out of cheese" in Path(caught.value.where).read_text()
+
+
+def test_a_group_that_ends_without_a_word_is_no_success(tmp_path, monkeypatch):
+    def killed(launch: Launch, folder: Path, log: Path) -> int:
+        log.write_text("exitcode  : -9 (pid: 1)")
+        return 1
+
+    monkeypatch.setattr("nacre.train.launch._run_group", killed)
+    with pytest.raises(NacreError, match="ended with code 1") as caught:
+        train_in_processes(_empty_job(tmp_path), Launch(processes=2))
+    assert "memory" in caught.value.fix
+
+
+def _empty_job(folder: Path) -> Job:
+    from nacre.records import Recipe, Weights
+
+    start = Weights(identity="x", model="nowhere")
+    return Job(start=start, recipe=Recipe(), new=(), work=folder / "run", shared=folder / "memory")
+
+
+def test_the_launcher_needs_no_torch():
+    words = "import sys, nacre.train.launch, nacre.cli.launch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], env={**os.environ}).returncode == 0

@@ -1,0 +1,65 @@
+"""The curves of a run, read back from where people look at them."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from nacre.base.errors import InputError
+
+KINDS = ("tensorboard", "mlflow", "wandb")
+
+
+@pytest.fixture(scope="module")
+def trained(toy, tmp_path_factory):
+    """One run that reports everywhere; W&B without its server."""
+    for name in KINDS:
+        pytest.importorskip(name)
+    work = tmp_path_factory.mktemp("reports")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_SILENT", "true")
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        train = {"max_steps": 12, "logging_steps": 2, "report_to": list(KINDS)}
+        job = {"max_drop": {"paint": 0.0}, "work": work / "runs" / "one"}
+        return toy.learn(work, protect=["replay"], train=train, job=job), work.parent / work.name
+
+
+def test_tensorboard_has_the_loss_and_the_budgets_curves(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, work = trained
+    (events,) = (work / "logs").rglob("events.out.tfevents*")
+    found = EventAccumulator(str(events)).Reload()
+    losses = found.Scalars("train/loss")
+    assert [point.step for point in losses] == [2, 4, 6, 8, 10, 12]
+    assert losses[-1].value == pytest.approx(run.final_loss, rel=1e-3)
+    assert "train/watched_drop/paint" in found.Tags()["scalars"]
+    assert any(note.startswith("curves: tensorboard --logdir ") for note in run.notes)
+
+
+def test_mlflow_has_the_run_with_its_loss(trained):
+    from mlflow import MlflowClient
+
+    run, work = trained
+    client = MlflowClient((work / "logs" / "mlruns").resolve().as_uri())
+    (kept,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert kept.data.metrics["loss"] == pytest.approx(run.final_loss, rel=1e-3)
+    assert kept.data.params["learning_rate"] == "0.003"
+
+
+def test_wandb_writes_its_files_without_a_server(trained):
+    _, work = trained
+    assert list((work / "logs").rglob("*.wandb"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_not_installed_is_refused_before_training_with_the_extra_that_brings_it(
+    name, toy, tmp_path, monkeypatch
+):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted: None if wanted == name else real(wanted))
+    with pytest.raises(InputError, match="is not installed") as refused:
+        toy.learn(tmp_path, train={"report_to": [name]})
+    assert f"nacre[{name}]" in refused.value.fix
+    assert not Path(tmp_path / "run").exists()

@@ -93,7 +93,7 @@ def test_a_model_that_lost_its_rows_is_still_protected_and_said_so(clone: Place,
     (clone.root / "out" / ".nacre" / "memory" / "rows").rename(clone.root / "gone")
     found = said(train("increment_1", "out/b", "--prev_model", "out/a", model="out/a"))
     assert "the rows of base are not in" in found
-    assert "distill: 0.1 times the divergence" in found
+    assert "distill: the divergence from the previous version, 0.1 times on generic text" in found
     foreign = said(train("increment_1", "out/c", "--prev_model", toy.base.model))
     assert "has no lineage record: there are no earlier rows to replay" in foreign
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from workspace_kit import Place, assert_clear, rows, write_increment, write_lines
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def write_pairs(place: Place, name: str, task: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def _preferring(_lived_in: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
+def preferring(_lived_in: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, dict[str, Any]]:
     """The workspace with a third version that learned preferences, and what `evolve` said of it."""
     root = tmp_path_factory.mktemp("preferring") / "assistant"
     shutil.copytree(_lived_in.root, root)
@@ -36,8 +37,8 @@ def _preferring(_lived_in: Place, tmp_path_factory: pytest.TempPathFactory) -> t
     return place, place.json("evolve", "taste", code=0)
 
 
-def test_preferences_are_learned_and_the_old_skills_judged(_preferring: tuple[Place, dict[str, Any]]) -> None:
-    place, found = _preferring
+def test_preferences_are_learned_and_the_old_skills_judged(preferring: tuple[Place, dict[str, Any]]) -> None:
+    place, found = preferring
     verdicts = {name: task["verdict"] for name, task in found["tasks"].items()}
     assert verdicts == {"base": "pass", "increment_1": "pass", "taste": "new"}
     taste = found["tasks"]["taste"]
@@ -48,9 +49,9 @@ def test_preferences_are_learned_and_the_old_skills_judged(_preferring: tuple[Pl
 
 
 def test_preferences_are_a_skill_to_be_kept_when_answers_are_learned_next(
-    _preferring: tuple[Place, dict[str, Any]],
+    preferring: tuple[Place, dict[str, Any]],
 ) -> None:
-    place, _ = _preferring
+    place, _ = preferring
     place.settings(train={"stage": "sft"})
     write_increment(place.dataset, "increment_2", "place")
     said = place.nacre("evolve", "increment_2")

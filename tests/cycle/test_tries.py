@@ -56,6 +56,7 @@ def test_a_list_that_the_user_wrote_is_tried_once(place: Place) -> None:
 
 
 def test_only_the_kept_share_of_the_rows_outlives_its_increment(fresh: Place) -> None:
+    write_increment(fresh.dataset, "increment_1", "feed")
     fresh.settings(keep={"data": 0.25}, protect=["replay"])
     found = fresh.json("evolve", "base")
     assert "keep.data 0.25: 24 of 96 train rows outlive this increment" in found["notes"]["data"]
@@ -68,6 +69,7 @@ def test_only_the_kept_share_of_the_rows_outlives_its_increment(fresh: Place) ->
 
 
 def test_with_no_old_rows_auto_protects_without_them_and_says_what_that_costs(fresh: Place) -> None:
+    write_increment(fresh.dataset, "increment_1", "feed")
     fresh.settings(keep={"data": 0.0, "tries": 1})
     fresh.nacre("evolve", "base")
     found = fresh.nacre("evolve", "increment_1", "--promote", "never")

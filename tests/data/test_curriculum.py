@@ -7,6 +7,8 @@ import pytest
 from nacre.base.errors import InputError
 from nacre.data.convert import read_examples
 from nacre.data.curriculum import by_dataset, column, easy_first, lengths
+from nacre.data.rows import read_rows
+from nacre.data.snapshot import take_snapshot
 from nacre.records import Example, Message, Origin
 
 
@@ -66,3 +68,15 @@ def test_datasets_keep_the_order_in_which_they_appear():
     rows = [row("1", task="b"), row("2", task="a"), row("3", task="b"), row("4", file="/x/c.json")]
     assert {name: len(own) for name, own in by_dataset(rows).items()} == {"b": 2, "a": 1, "c": 1}
     assert list(by_dataset(rows)) == ["b", "a", "c"]
+
+
+def test_rows_of_an_increment_know_their_dataset_and_columns_after_they_were_kept(tmp_path):
+    for name in ("law", "chat"):
+        (tmp_path / name).mkdir()
+        lines = [{"instruction": f"{name} {n}", "output": "a", "level": n} for n in range(30)]
+        (tmp_path / name / "train.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    snapshot = take_snapshot("law,chat", tmp_path, tmp_path / "memory")
+    kept = read_rows(tmp_path / "memory", snapshot.train)
+    assert list(by_dataset(kept)) == ["law", "chat"]
+    assert all(one.prompt[0].content.startswith(name) for name, own in by_dataset(kept).items() for one in own)
+    assert all(one.origin.extra == {"level": int(one.prompt[0].content.split()[1])} for one in kept)

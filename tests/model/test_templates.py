@@ -138,7 +138,7 @@ def test_an_end_that_the_vocabulary_lacks_is_looked_for_in_the_text(bpe):
 
 def test_the_template_of_the_model_is_replaced_only_by_name_and_that_is_said(bpe):
     tokenizer = bpe(chat_template("vicuna"))
-    assert adopt(tokenizer, "vicuna") == []
+    assert adopt(tokenizer, "vicuna") == adopt(tokenizer, None) == []
     assert "takes the place" in adopt(tokenizer, "alpaca")[0]
     with pytest.raises(InputError) as refused:
         adopt(tokenizer, "qwen4")

@@ -208,6 +208,11 @@ def test_a_strength_that_always_costs_too_much_is_none(rehearsal):
     assert made.run((3, 4)).chosen == 0
 
 
+def test_a_single_row_is_enough_to_rehearse_on(rehearsal):
+    made, _ = rehearsal
+    assert replace(made, rows=made.rows[:1]).run((0, 0)).start > 0
+
+
 def test_the_micro_batches_of_a_rehearsal_change_nothing(rehearsal):
     made, _ = rehearsal
     cut = replace(made, settings=made.settings.model_copy(update={"accumulation": 4}))

@@ -14,10 +14,13 @@ from pydantic import TypeAdapter
 from train_kit import furthest, tensors
 
 from nacre.base.errors import InputError, NacreError
-from nacre.records import Train
+from nacre.records import Recipe, Train, Weights
 from nacre.train.job import Job, Trained
 from nacre.train.launch import JOB, Launch, check_batch, launch_of, train_in_processes, write_failure
+from nacre.train.protect.auto import ALL
+from nacre.train.protect.build import fitting
 from nacre.train.run import train
+from nacre.train.sharding import sharding_of, sharding_options
 
 SCRIPT = Path(__file__).with_name("group_script.py")
 BOTH = ["replay", {"name": "distill", "on": ["generic", "replayed"], "rows": 3}]
@@ -127,7 +130,7 @@ def test_an_error_of_the_workers_is_told_once_and_nothing_is_left_running(toy, t
 def test_a_group_that_was_killed_goes_on_from_its_checkpoint(toy, tmp_path):
     def job(work: Path) -> Job:
         return toy.job(
-            work, protect=BOTH, tune=LORA, train={"processes": 2, "max_steps": 300, "save_steps": 5, "epochs": 90.0}
+            work, protect=BOTH, tune=LORA, train={"processes": 2, "max_steps": 60, "save_steps": 5, "epochs": 20.0}
         )
 
     broken = job(tmp_path / "broken")
@@ -244,8 +247,6 @@ def test_a_group_that_ends_without_a_word_is_no_success(tmp_path, monkeypatch):
 
 
 def _empty_job(folder: Path) -> Job:
-    from nacre.records import Recipe, Weights
-
     start = Weights(identity="x", model="nowhere")
     return Job(start=start, recipe=Recipe(), new=(), work=folder / "run", shared=folder / "memory")
 
@@ -253,3 +254,27 @@ def _empty_job(folder: Path) -> Job:
 def test_the_launcher_needs_no_torch():
     words = "import sys, nacre.train.launch, nacre.cli.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", words], env={**os.environ}).returncode == 0
+
+
+def test_a_deepspeed_file_says_how_the_model_is_shared(tmp_path):
+    path = tmp_path / "ds_z3_config.json"
+    path.write_text('{"train_batch_size": "auto", "zero_optimization": {"stage": 3, "overlap_comm": true}}')
+    assert sharding_of(Train(deepspeed=path)) == "zero3"
+    options = sharding_options(Train(deepspeed=path))["deepspeed"]
+    assert options["zero_optimization"]["overlap_comm"] is True
+    assert options["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
+    with pytest.raises(InputError, match="sharding is zero2, but the DeepSpeed file says zero3"):
+        sharding_of(Train(deepspeed=path, sharding="zero2"))
+    path.write_text('{"zero_optimization": {"stage": 7}}')
+    with pytest.raises(InputError, match="ZeRO has no stage 7"):
+        sharding_of(Train(deepspeed=path))
+    with pytest.raises(InputError, match="cannot be read"):
+        sharding_of(Train(deepspeed=tmp_path / "missing.json"))
+
+
+def test_auto_leaves_out_what_cannot_act_and_says_so():
+    rungs = fitting(ALL, Recipe(train=Train(sharding="zero3")))
+    assert [entry["name"] for entry in rungs[0].protect] == ["replay"]
+    assert "left out, because under zero3 they cannot act: distill" in rungs[0].why
+    assert len(rungs) < len(ALL), "the same list is not tried twice"
+    assert fitting(ALL, Recipe()) == ALL

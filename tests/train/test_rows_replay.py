@@ -12,6 +12,7 @@ from nacre.base.errors import InputError
 from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
 from nacre.train.protect import PROTECTIONS
+from nacre.train.protect.base import Context
 from nacre.train.protect.replay import Replay
 from nacre.train.run import train
 from toy_kit import Toy
@@ -79,6 +80,15 @@ def test_at_strength_one_nothing_is_computed(toy, tmp_path):
     replay = Replay(Replay.Config(), None)
     replay._source = 1
     assert replay.scaled_loss(None, {}, torch.zeros(1)) is None
+
+
+def test_where_the_loss_is_no_cross_entropy_strength_is_not_steered_and_that_is_told_once(toy, tmp_path):
+    given = {"start": toy.base, "previous": toy.base, "tokenizer": toy.tokenizer, "max_length": 64, "folder": tmp_path}
+    context = Context(**given, memory={}, generic=lambda: [], teacher=lambda: None, stage="dpo")
+    replay = Replay(Replay.Config(), context)
+    replay._source, replay.scale = 1, 2.0
+    assert [replay.scaled_loss(None, {}, torch.zeros(1)) for _ in range(2)] == [None, None]
+    assert replay.notes == ["replay: its rows count as much as the others: in stage dpo nothing steers that"]
 
 
 def test_a_budget_keeps_a_floor_of_each_class_and_says_when_that_is_more(toy, tmp_path):

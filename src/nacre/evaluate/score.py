@@ -42,20 +42,9 @@ def score(
         NacreError: a loss that is not a number, or a metric that breaks its contract.
     """
     started = time.perf_counter()
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and max_length > positions:
-        raise InputError(
-            f"max_length {max_length} is more than the {positions} positions the model knows",
-            where=weights.model,
-            fix=f"set max_length to at most {positions}",
-        )
+    _check_length(weights, model, max_length)
     chosen = plan(examples, settings, tokenizer, max_length)
-    if judges(model):
-        answers, losses = list[Answer](), list[Loss]()
-        pairs = _rewards(weights, task, examples, model, tokenizer, max_length)
-    else:
-        answers, losses = _run(task, examples, chosen.decoding, model, tokenizer)
-        pairs = _likelier(examples, losses, model, tokenizer, max_length)
+    answers, losses = ([], []) if judges(model) else _run(task, examples, chosen.decoding, model, tokenizer)
     unknown = sum(not math.isfinite(loss.nll) for loss in losses)
     if unknown:
         raise NacreError(
@@ -63,6 +52,10 @@ def score(
             where=f"{weights.model}, task {task}",
             fix="the weights are damaged or the training diverged: train again with a lower learning rate",
         )
+    if judges(model):
+        pairs = _rewards(weights, task, examples, model, tokenizer, max_length)
+    else:
+        pairs = _likelier(examples, losses, model, tokenizer, max_length)
     scored = Scored(
         answers=[answer.text for answer in answers] or [""] * len(examples),
         references=[example.answer for example in examples],
@@ -87,6 +80,16 @@ def score(
         seconds=time.perf_counter() - started,
         notes=(*_row_notes(answers, losses), *notes),
     )
+
+
+def _check_length(weights: Weights, model: Any, max_length: int) -> None:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and max_length > positions:
+        raise InputError(
+            f"max_length {max_length} is more than the {positions} positions the model knows",
+            where=weights.model,
+            fix=f"set max_length to at most {positions}",
+        )
 
 
 def _run(

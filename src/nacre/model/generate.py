@@ -166,9 +166,7 @@ class _Stop(NamedTuple):
         return not any(text in tail for text in self.texts)
 
 
-def _greedy(
-    model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int
-) -> list[tuple[list[int], bool]]:
+def _greedy(model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int) -> list[tuple[list[int], bool]]:
     """New tokens of each row, and whether the row ended itself. Rows that have ended leave the batch."""
     device = model.device
     width = max(len(prompt) for prompt in prompts)

@@ -178,8 +178,8 @@ def known(jinja: str) -> Template | None:
     return _by_text().get(jinja)
 
 
-def adopt(tokenizer: Any, name: str) -> list[str]:
-    """Give a tokenizer the template of that name; returns what was decided, in sentences.
+def adopt(tokenizer: Any, name: str | None) -> list[str]:
+    """Give a tokenizer the template of that name (None: leave it as it is); returns what was decided, in sentences.
 
     What ends an answer becomes the tokenizer's end of sequence, as in LlamaFactory, where the vocabulary has it as
     one token. No token is added: a marker that the vocabulary lacks is trained, and looked for, as plain text.
@@ -187,6 +187,8 @@ def adopt(tokenizer: Any, name: str) -> list[str]:
     Raises:
         InputError: there is no template of that name; names the nearest.
     """
+    if name is None:
+        return []
     jinja = chat_template(name)
     template = TEMPLATES[name]
     replaced = (tokenizer.chat_template or jinja) not in (jinja, DEFAULT_TEMPLATE)

@@ -176,15 +176,17 @@ def _trained(model: Any, tune: Tune, text: Any) -> tuple[int, int]:
         each = text.hidden_size if not isinstance(tune, Prefix) else 2 * layers * _heads_width(text)
         network = 2 * text.hidden_size * tune.width + tune.width**2 if isinstance(tune, PTuning) else 0
         return tune.tokens * each + network, layers
-    if isinstance(tune, AdaLora):  # three factors a module, which is LoRA and one number a rank
-        start = tune.start_rank or max(tune.rank + 1, round(1.5 * tune.rank))
-        found, layers = _trained(model, Lora(rank=start, target=tune.target), text)
-        return found, layers
+    diagonal = 0
+    if isinstance(tune, AdaLora):  # LoRA's two factors, and between them one number for each rank
+        diagonal = tune.start_rank or max(tune.rank + 1, round(1.5 * tune.rank))
+        tune = Lora(rank=diagonal, target=tune.target)
     if isinstance(tune, Lora | QLora):  # how it begins costs nothing later, and needs the weights
         changes = {"init": "default"} if isinstance(tune, Lora) else {"double_quant": True}
         tune = tune.model_copy(update={**changes, "dora": False})
     tuned = apply(model, tune)
-    trained = sum(weight.numel() for weight in tuned.model.parameters() if weight.requires_grad)
+    weights = dict(tuned.model.named_parameters())
+    trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
+    trained += diagonal * sum("lora_A" in name for name in weights)
     if isinstance(tune, Freeze):
         layers = layers - tune.frozen_layers if tune.frozen_layers is not None else tune.trainable_layers
     return trained, layers

@@ -76,7 +76,7 @@ class Rehearsal:
     def _split(self) -> tuple[list[Encoded], list[Encoded]]:
         """A tenth of the rows, at least 32, to train on, and up to 64 others to look at."""
         shuffled = random.Random(self.settings.seed).sample(list(self.rows), len(self.rows))
-        count = max(min(ROWS, len(shuffled) // 2), round(SHARE * len(shuffled)))
+        count = max(1, min(ROWS, len(shuffled) // 2), round(SHARE * len(shuffled)))
         return shuffled[:count], shuffled[count : count + HELD_OUT] or shuffled[:count]
 
     def _try(self, strength: float, training: list[Encoded], held_out: list[Encoded]) -> float:

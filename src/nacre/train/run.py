@@ -40,7 +40,6 @@ from nacre.train.report import check_reports
 from nacre.train.rows import Prepared
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 from nacre.train.stages import STAGES
-from nacre.train.stages.base import Measured
 from nacre.train.tuner import INITIAL, tuned_model
 from nacre.train.validation import hold_out
 
@@ -65,6 +64,8 @@ def train(job: Job) -> Trained:
     if "LOCAL_RANK" in os.environ:  # torchrun started the command itself: the others wait for what is to be done
         processes.join()
         processes.from_main(TypeAdapter(Job).dump_json(job))
+        trained = train_here(job)
+        return replace(trained, peak_rss_bytes=processes.total(trained.peak_rss_bytes))
     return train_here(job)
 
 
@@ -83,8 +84,7 @@ def _train_here(job: Job) -> Trained:
     recipe, notes = _settled(job)
     notes.append(foreseen(job, recipe, tokenizer))
     settings = recipe.train
-    if settings.template is not None:
-        notes += adopt(tokenizer, settings.template)
+    notes += adopt(tokenizer, settings.template)
     stage = STAGES.load(settings.stage, where="train.stage")(settings)
     torch.manual_seed(settings.seed)
     mixed = any(precision_of(settings.precision, pick_device().type == "cuda")[:2])
@@ -100,9 +100,7 @@ def _train_here(job: Job) -> Trained:
         rows, ordered = arrange(rows, settings, partial(row_losses, job.start, tokenizer, settings.max_length))
     prepared = stage.prepare(rows, tokenizer, settings)
     with autocast_of(settings.precision):
-        asked = Measured(prepared.table, tuned.model, job.start.adapter is None, prepared.places)
-        prepared = replace(prepared, table=stage.measured(asked))
-        validation.encode(stage, tokenizer, asked)
+        prepared = validation.encode(stage, tokenizer, prepared, tuned.model, start_of(job).adapter is None)
     model = tuned.model
     with processes.main_first(), autocast_of(settings.precision):
         for protection in active:

@@ -1,5 +1,6 @@
 """What a tuner needs of a run beside marked parameters: its beginning kept, its own steps, its own optimizer."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def companions(model: Any, tune: Tune, checkpoint: Path | None) -> list[TrainerC
     return []
 
 
-class _Kept(TrainerCallback):
+class _Kept(TrainerCallback, ABC):
     """Writes tensors beside each checkpoint that PEFT leaves out, and reads them again where a run goes on."""
 
     def __init__(self, model: Any, checkpoint: Path | None) -> None:
@@ -77,13 +78,13 @@ class _Kept(TrainerCallback):
         if self.checkpoint is not None and (self.checkpoint / STATE).exists():
             self.restore(load_file(self.checkpoint / STATE, device=str(self.model.device)))
 
+    @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:
         """What to write."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on with it."""
-        raise NotImplementedError
 
 
 class _WholeEncoder(_Kept):

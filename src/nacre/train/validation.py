@@ -23,12 +23,11 @@ from nacre.base.files import atomic_write
 from nacre.records import Example
 from nacre.train import processes
 from nacre.train.job import Job
+from nacre.train.rows import Prepared
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
+from nacre.train.stages.base import Measured, Stage
 
 if TYPE_CHECKING:
-    from nacre.train.rows import Prepared
-    from nacre.train.stages.base import Measured, Stage
-
     TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
 else:
     TrainerLike = object
@@ -146,8 +145,12 @@ class Validation:
         self.notes = list(notes)
         self.tables: dict[str, Dataset] = {}
 
-    def encode(self, stage: "Stage", tokenizer: Any, asked: "Measured") -> None:
-        """Read the rows as the stage reads its own, while the model is still the one that training starts from."""
+    def encode(self, stage: Stage, tokenizer: Any, prepared: Prepared, model: Any, fresh: bool) -> Prepared:
+        """Read the rows as the stage reads its own; returns the train rows with what the stage wants to know of both.
+
+        `model` is still the one that training starts from, but for a new adapter if it is `fresh`.
+        """
+        asked = Measured(prepared.table, model, fresh, prepared.places)
         for name, rows in self.examples.items():
             told: list[str] = []
             table = stage.held_out(rows, tokenizer, told) if rows else None
@@ -155,8 +158,9 @@ class Validation:
                 self.tables[name] = stage.measured(replace(asked, table=table, used=None))
             what = "dev rows looked at while training" if name == DEV else "rows set aside for early stopping"
             self.notes += [f"{what}: {note}" for note in told]
+        return replace(prepared, table=stage.measured(asked))
 
-    def callbacks(self, work: Path, prepared: "Prepared") -> list[TrainerCallback]:
+    def callbacks(self, work: Path, prepared: Prepared) -> list[TrainerCallback]:
         """Who asks for validations, and who decides by them; nobody where no rows are held out."""
         if not self.tables:
             return []

@@ -46,15 +46,6 @@ def main() -> None:
     processes.leave()
 
 
-def lead(job: Job) -> Trained:
-    """Train together with the processes that follow this one: the command itself was started by torchrun."""
-    processes.join()
-    processes.from_main(TypeAdapter(Job).dump_json(job))
-    trained = train_here(job)
-    peak = processes.total(trained.peak_rss_bytes)
-    return replace(trained, peak_rss_bytes=peak)
-
-
 def dismiss() -> None:
     """Tell the processes that follow this one that there is nothing more to train."""
     processes.join()

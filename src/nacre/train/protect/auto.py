@@ -4,7 +4,6 @@ It starts with what is enough on most increments. When the gate refuses the resu
 ladder it is depends on how much of the old data may be kept. The figures behind each choice are in docs/benchmarks.md.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +70,7 @@ NONE_LORA = (
 
 
 REWARD_FIRST = Rung((), "a reward model says no tokens, so there is nothing to hold before its first increment")
-REWARD = Rung((_replay(0.25),), "a reward model: a quarter of every batch is old pairs; next tokens it has none to hold")
+REWARD = Rung((_replay(0.25),), "a reward model: a quarter of every batch is old pairs; it says no tokens to hold")
 
 
 def ladder(recipe: Recipe, *, past: bool, share: float) -> tuple[Rung, ...]:
@@ -86,13 +85,10 @@ def ladder(recipe: Recipe, *, past: bool, share: float) -> tuple[Rung, ...]:
         return ()
     if recipe.train.stage == "rm":
         return (REWARD,) if past and share else (REWARD_FIRST,)
+    if share == 0 and recipe.tune.name == "lora":
+        return NONE_LORA  # from the first increment on: the router learns each task's prompts while they are there
     if not past:
         return (FIRST,)
     if share == 0:
-        return NONE_LORA if recipe.tune.name in ("lora", "qlora") else NONE
+        return NONE
     return ALL if share > LITTLE else SOME
-
-
-def names(rung: Rung) -> Mapping[str, Any]:
-    """The protections of a rung, by name."""
-    return {entry["name"]: entry for entry in rung.protect}

@@ -27,10 +27,8 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, no
     Raises:
         InputError: unknown protection or option, with the nearest known name.
     """
-    chosen: Sequence[Mapping[str, Any]] = () if recipe.protect == "auto" else recipe.protect
-    for rung in fitting(ladder(recipe, past=job.past, share=job.share), recipe)[:1]:
-        chosen = rung.protect
-        notes.append(f"protect auto: {rung.why}")
+    chosen, why = chosen_of(job)
+    notes += [f"protect auto: {why}"] if why else []
     previous = job.keeps
 
     @cache
@@ -67,6 +65,15 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, no
     return sorted(built, key=lambda one: not one.reshapes)
 
 
+def chosen_of(job: Job) -> tuple[Sequence[Mapping[str, Any]], str]:
+    """The entries that the recipe names, or those of the first rung of `auto` and the reason for them."""
+    recipe = job.recipe
+    if recipe.protect != "auto":
+        return recipe.protect, ""
+    rung = fitting(ladder(recipe, past=job.past, share=job.share), recipe)[0]
+    return rung.protect, rung.why
+
+
 def fitting(rungs: Sequence[Rung], recipe: Recipe) -> tuple[Rung, ...]:
     """The rungs of `auto` without what cannot act under the recipe's sharding, which their reasons then say."""
     sharding = sharding_of(recipe.train)
@@ -90,7 +97,7 @@ def start_of(job: Job) -> Weights:
     Raises:
         InputError: the start is several adapters behind a router, and no protection adds one to them.
     """
-    chosen = () if job.recipe.protect == "auto" else job.recipe.protect
+    chosen, _ = chosen_of(job)
     if any(_read(entry, f"protect[{place}]")[0].afresh for place, entry in enumerate(chosen)):
         return job.start.changed(adapter=None)
     if job.start.routed:

@@ -59,7 +59,7 @@ from nacre.train.protect.importance import (
     write_kept,
 )
 
-DECADES = (-2, 8)  # powers of ten that the pilot looks among
+DECADES = (-2, 10)  # powers of ten that the pilot looks among
 
 
 class Ewc(Protection):

@@ -3,7 +3,8 @@
 Source: Shuttleworth et al. 2024 (arXiv 2410.21228), through PEFT's `reduce_intruder_dimension`: of the strongest
 singular directions of W + B A, those that resemble no direction of W (largest |cosine| below `threshold`) are
 multiplied by `keep`, and what then differs from W is brought back to the adapter's rank. Such directions are where
-LoRA forgets more than full training does; weakening them costs some of what was just learned.
+LoRA forgets more than full training does; weakening them costs some of what was just learned. How much is a matter of
+the model: on a small one PEFT's 0.75 changed next to nothing, and only factors near 0 kept old answers.
 Cost: after training, two singular value decompositions of each adapted layer, a third where something is found.
 """
 

@@ -8,6 +8,8 @@ from torch.nn import functional
 from nacre.model.chat import IGNORED
 from nacre.train.protect.base import Batch, MixIn, Protection, TrainingRows
 
+SUPERVISED = ("sft", "pt")  # stages whose loss is the cross-entropy of labelled tokens
+
 
 class Mixing(Protection):
     """A protection whose rows are drawn beside the new ones.
@@ -29,7 +31,13 @@ class Mixing(Protection):
         (scale - 1) times the sum over this stream's labelled tokens by the same number.
         """
         term = self.loss(model, batch, hidden_BTD)
-        if self.scale == 1 or not self._source or "labels" not in batch:
+        if self.scale == 1 or not self._source:
+            return term
+        if self.context.stage not in SUPERVISED:
+            said = (
+                f"{self.name}: its rows count as much as the others: in stage {self.context.stage} nothing steers that"
+            )
+            self.notes += [] if said in self.notes else [said]
             return term
         own_B = batch["source"] == self._source
         targets_BT = batch["labels"][own_B][:, 1:]

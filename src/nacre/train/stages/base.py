@@ -1,5 +1,6 @@
 """What a stage is: how its rows become batches, and which trainer learns from them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,7 +31,7 @@ class Measured:
     used: Sequence[int] | None = None
 
 
-class Stage:
+class Stage(ABC):
     """One way to learn from rows: a subclass names its trainer and what that one needs beside the common settings.
 
     Attributes:
@@ -70,6 +71,7 @@ class Stage:
         """The rows with what the version that training starts from says of them, where the stage's loss asks it."""
         return asked.table
 
+    @abstractmethod
     def trainer(
         self,
         *,
@@ -82,4 +84,3 @@ class Stage:
         validation: Mapping[str, Dataset] | None = None,
     ) -> Any:
         """The trainer, protected."""
-        raise NotImplementedError

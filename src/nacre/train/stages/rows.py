@@ -14,6 +14,7 @@ there is no second model in memory.
 Shapes: B rows of the micro-batch, T tokens, V vocabulary, N labelled positions.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -112,13 +113,13 @@ class RowLosses(TrainerLike):
         self.preference = preference
         self._whole = Whole(0, 0, 0)
 
+    @abstractmethod
     def own_rows(self, inputs: Mapping[str, Any]) -> int:
         """How many rows of the stage's own kind a micro-batch has."""
-        raise NotImplementedError
 
+    @abstractmethod
     def own_losses(self, model: Any, inputs: Mapping[str, Any], said: Side) -> torch.Tensor:
         """The loss of each of them, from what the model said of every row."""
-        raise NotImplementedError
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
         """The micro-batches of the next step, counted. No number of items: tokens are not what the loss is over."""

@@ -14,7 +14,7 @@ from nacre.data.convert import read_examples
 from nacre.model.chat import encode_text
 from nacre.train.protect.base import Batch
 
-TEXTS, TOKENS, AT_ONCE = 256, 128, 64
+TEXTS, TOKENS, AT_ONCE = 128, 128, 64
 
 
 @torch.no_grad()

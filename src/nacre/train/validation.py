@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 else:
     TrainerLike = object
 
-MAX_ROWS = 200  # of the dev rows: enough for a curve
+MAX_ROWS = 100  # of the dev rows: enough for a curve
+LOOKS = 3  # at most, where nobody says how often: each costs a forward pass over the rows
 HELD_SHARE, HELD_ROWS = 0.05, 16  # of the train rows, when they decide about stopping
 DEV, HELD = "eval", "eval_held_out"  # the curves' names in the log, with _loss behind
 BEST = "best-weights.safetensors"
@@ -166,8 +167,9 @@ class Validation:
             return []
         new = prepared.table["source"][:].count(0)
         passes = max(1.0, sum(place < new for place in prepared.places) / max(new, 1))
-        steps = self.settings.eval_steps or math.ceil(prepared.steps / passes)
         patience = self.settings.early_stopping
+        looks = passes if patience is not None else min(passes, LOOKS)  # what decides looks after every pass
+        steps = self.settings.eval_steps or math.ceil(prepared.steps / looks)
         stop = [StopEarly(patience, work, self.notes)] if patience is not None and HELD in self.tables else []
         return [WhenToLook(steps), *stop]
 

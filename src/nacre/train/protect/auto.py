@@ -24,20 +24,22 @@ def _replay(share: float, **options: Any) -> dict[str, Any]:
     return {"name": "replay", "share": share, **options}
 
 
-FIRST = Rung(({"name": "distill"},), "nothing was learned before: only general ability is held")
+# one generic text a step holds general ability at a fourth of the cost of four; replayed rows bear more weight
+HELD = {"name": "distill", "on": ["generic", "replayed"], "weight": 0.1, "replayed_weight": 0.3, "rows": 1}
+FIRST = Rung(({"name": "distill", "rows": 1},), "nothing was learned before: only general ability is held")
 ALL = (
     Rung(
-        (_replay(0.25), {"name": "distill", "on": ["generic", "replayed"]}),
+        (_replay(0.25), HELD),
         "a quarter of every batch is old rows, and the previous version's answers on them and on generic text are held",
     ),
     Rung(
-        (_replay(0.33, order="forgotten-first"), {"name": "distill", "on": ["generic", "replayed"]}),
+        (_replay(0.33, order="forgotten-first"), HELD),
         "a third of every batch is old rows, more of them from the tasks that were forgotten",
     ),
     Rung(
         (
             _replay(0.33, order="forgotten-first"),
-            {"name": "distill", "on": ["generic", "replayed"]},
+            HELD,
             {"name": "average"},
         ),
         "the same, and the result is averaged with the version before as far as that helps old and new tasks together",
@@ -49,7 +51,7 @@ SOME = (
     Rung(
         (
             _replay(0.1, per_class=0),
-            {"name": "distill", "on": ["generic", "replayed"]},
+            HELD,
             {"name": "ewc", "strength": "auto"},
         ),
         "few old rows may be kept: they are replayed in a tenth of every batch, and weights that mattered are held",
@@ -57,7 +59,7 @@ SOME = (
 )
 NONE = (
     Rung(
-        ({"name": "ewc", "strength": "auto"}, {"name": "distill"}),
+        ({"name": "ewc", "strength": "auto"}, {"name": "distill", "rows": 1}),
         "no old rows may be kept: weights that mattered are held, which keeps about half of what old rows would keep",
     ),
 )

@@ -170,7 +170,7 @@ class TrainingTime:
     def __enter__(self) -> "TrainingTime":
         self.cpu_seconds = 0.0
         self._train = cycle.train
-        cycle.train = self._timed(self._train)  # type: ignore[assignment]
+        cycle.train = self._timed(self._train)
         return self
 
     def __exit__(self, *_: object) -> None:

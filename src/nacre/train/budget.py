@@ -35,7 +35,8 @@ def set_aside(
     kept: dict[str, list[Example]] = {}
     watched: dict[str, list[Example]] = {}
     for task, rows in memory.items():
-        first = sorted(rows, key=lambda row: row.content_id)[: min(WATCHED, len(rows) // LARGEST_PART)]
+        answers = [row for row in rows if row.kind != "text" and row.desirable is not False]
+        first = sorted(answers, key=lambda row: row.content_id)[: min(WATCHED, len(rows) // LARGEST_PART)]
         chosen = {row.content_id for row in first}
         kept[task] = [row for row in rows if row.content_id not in chosen]
         if first:

@@ -22,7 +22,8 @@ class Drift:
     """Keeps what the model says on answers of new rows before training, and compares it afterwards."""
 
     def __init__(self, model: Any, tokenizer: Any, rows: Sequence[Example], max_length: int) -> None:
-        chosen = sorted((row for row in rows if row.kind != "text"), key=lambda row: row.content_id)[:ROWS]
+        answers = (row for row in rows if row.kind != "text" and row.desirable is not False)
+        chosen = sorted(answers, key=lambda row: row.content_id)[:ROWS]
         self._rows = [encode(row, tokenizer, max_length) for row in chosen]
         self._before_PV = self._log_probs(model)
 

@@ -8,7 +8,6 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
@@ -50,17 +49,17 @@ def reporters(names: Sequence[str], folder: Path) -> tuple[list[TrainerCallback]
 
 
 def _tensorboard(folder: Path) -> tuple[TrainerCallback, str]:
-    writer: Any = importlib.import_module("torch.utils.tensorboard").SummaryWriter
-    return TensorBoardCallback(writer(log_dir=str(folder))), f"tensorboard --logdir {folder.parent}"
+    callback = TensorBoardCallback()
+    callback.logging_dir = str(folder)
+    return callback, f"tensorboard --logdir {folder.parent}"
 
 
 def _mlflow(folder: Path) -> tuple[TrainerCallback, str]:
-    client: Any = importlib.import_module("mlflow")
-    if "MLFLOW_TRACKING_URI" not in os.environ and not client.is_tracking_uri_set():
-        store = folder.parent / "mlruns"
+    store = folder.parent / "mlruns"
+    if "MLFLOW_TRACKING_URI" not in os.environ:
         store.mkdir(parents=True, exist_ok=True)
-        client.set_tracking_uri(store.resolve().as_uri())
-    return MLflowCallback(), f"MLflow at {client.get_tracking_uri()}"
+        os.environ["MLFLOW_TRACKING_URI"] = store.resolve().as_uri()
+    return MLflowCallback(), f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}"
 
 
 def _wandb(folder: Path) -> tuple[TrainerCallback, str]:

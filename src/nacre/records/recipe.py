@@ -86,7 +86,7 @@ class Train(Settings):
         None, description="noise on the embeddings while training (NEFTune, arXiv 2310.05914); 5 is usual"
     )
     eval_steps: int | None = Field(
-        None, ge=1, description="optimizer steps from one validation to the next; default: after a pass, but three times at most"
+        None, ge=1, description="optimizer steps between validations; default: after each pass, at most three times"
     )
     early_stopping: int | None = Field(
         None, ge=1, description="stop after so many validations without a better loss, on train rows set aside for it"

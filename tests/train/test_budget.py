@@ -1,6 +1,7 @@
 """The budget's controller steers the protections by rows that are watched and not trained on."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,9 @@ from train_kit import tensors
 
 from nacre.model.chat import IGNORED, encode
 from nacre.model.load import load_model
-from nacre.train.budget import HIGHEST, LARGEST_PART, LOWEST, WATCHED, Controller, set_aside
+from nacre.train.budget import HIGHEST, LARGEST_PART, LOWEST, WATCHED, Controller, beyond, set_aside
 from nacre.train.drift import Drift
+from nacre.train.observe import watch
 from nacre.train.protect.base import Protection
 from toy_kit import weights_of
 
@@ -52,7 +54,7 @@ def run(toy, tmp_path_factory):
 
     def run(limit):
         if limit not in made:
-            job = {"max_drop": {"paint": limit}} if limit is not None else {}
+            job = {"max_drop": {"paint": limit, "feed": limit}} if limit is not None else {}
             made[limit] = toy.learn(tmp_path_factory.mktemp("budget"), protect=REPLAY, job=job)
         return made[limit]
 
@@ -64,7 +66,7 @@ def test_the_same_rows_are_watched_whatever_their_order_and_none_of_them_is_repl
     kept, watched = set_aside(rows)
     assert {row.content_id for row in watched["paint"]}.isdisjoint(row.content_id for row in kept["paint"])
     assert len(watched["paint"]) == min(WATCHED, len(rows["paint"]) // LARGEST_PART)
-    assert "feed" not in watched
+    assert "feed" not in watched  # an eighth of three rows is none
     assert len(kept["feed"]) == 3
     _, other = set_aside({"paint": rows["paint"][::-1]})
     assert other["paint"] == watched["paint"]
@@ -89,8 +91,25 @@ def test_the_drops_are_logged_as_a_curve_and_without_a_budget_nothing_is_watched
     assert len(drops) >= 8
     assert max(drops) > 0.05, "the toy must forget, or nothing is shown"
     assert not watched_drops(run(None))
-    assert any("36 rows of past tasks" in note for note in run(0.0).notes if note.startswith("replay"))
+    assert any("42 rows of past tasks" in note for note in run(0.0).notes if note.startswith("replay"))
     assert any("48 rows of past tasks" in note for note in run(None).notes if note.startswith("replay"))
+
+
+def test_a_new_task_is_not_trained_on_the_rows_that_later_runs_watch(toy, tmp_path):
+    rows = toy.tasks["feed"]
+    with_budget = watch(toy.job(tmp_path, task="feed", memory=(), protect=REPLAY))[0]
+    assert list(with_budget.new) == list(rows), "no budget, nothing is set aside"
+    job, watched = watch(replace(toy.job(tmp_path, task="feed"), max_drop={"feed": 0.02}))
+    _, watched_later = watch(replace(toy.job(tmp_path, memory=("feed",)), max_drop={"feed": 0.02}))
+    assert not watched
+    assert len(job.new) == 42
+    assert {row.content_id for row in watched_later["feed"]}.isdisjoint(row.content_id for row in job.new)
+
+
+def test_noise_does_not_count():
+    assert beyond([0.1, 0.1, 0.1, 0.1], 0.02) == pytest.approx(0.08)
+    assert beyond([0.5, -0.3, 0.4, -0.4], 0.02) == 0.0
+    assert beyond([-0.1, -0.1], 0.02) == pytest.approx(-0.12)
 
 
 def test_without_a_drop_of_the_weights_nothing_is_steered(toy, monkeypatch):

@@ -15,7 +15,7 @@ from nacre.cycle.tries import forget_rows, rungs, try_again
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.data.snapshot import keep_share, take_snapshot
-from nacre.gate.budget import limit
+from nacre.gate.budget import limits
 from nacre.model.environment import environment
 from nacre.records import Example, Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
@@ -229,9 +229,10 @@ def _train(step: Step, memory: dict[str, list[Example]]) -> Trained:
         shared=workspace.memory,
         memory=memory,
         task=step.snapshot.task,
+        base=workspace.base.identity,
         learned=bool(step.lineage),
         share=workspace.settings.keep.data,
-        max_drop={task: limit(task, workspace.settings.keep) for task in memory},
+        max_drop=limits((*memory, step.snapshot.task), workspace.settings.keep),
         weak=step.weak,
         general=workspace.root / general if general else None,
     )

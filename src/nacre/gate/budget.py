@@ -1,5 +1,6 @@
 """The margin: the largest drop of a task's score that the user can bear."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nacre.records import Keep
@@ -18,10 +19,10 @@ class Margin:
     why: str
 
 
-def limit(task: str, keep: Keep) -> float:
-    """What `task` may lose while it is trained over; `auto` aims at 0.02."""
-    chosen = keep.tasks.get(task, keep.max_drop)
-    return WISHED if chosen == "auto" else chosen
+def limits(tasks: Iterable[str], keep: Keep) -> dict[str, float]:
+    """What each task may lose, where the user says so; `auto` is decided by the gate, when the scores are there."""
+    chosen = {task: keep.tasks.get(task, keep.max_drop) for task in tasks}
+    return {task: limit for task, limit in chosen.items() if limit != "auto"}
 
 
 def margin_for(task: str, scores: Paired, keep: Keep) -> Margin:

@@ -4,12 +4,14 @@ A primal-dual method (Arrow, Hurwicz, Uzawa 1958; for constrained deep learning 
 2208.04425): minimise the loss subject to drop_k <= max_drop_k for every old task k. The constraints share one
 multiplier, which scales every active protection: it grows by the largest excess and shrinks where all tasks have
 slack. It is updated in its logarithm, so that it stays positive, and held between bounds.
-A watched task's score is the mean probability per answer token (geometric mean within a row) on rows that this run
-never trains on: smooth, from 0 to 1 like the scores of the gate, and one forward pass of a few rows.
+A watched task's score is the mean probability per answer token (geometric mean within a row) on rows that no run
+ever trained on: smooth, from 0 to 1 like the scores of the gate, and one forward pass of a few rows. So few rows are
+noisy, so only what exceeds one standard error of the drop counts, in either direction.
 Cost: `CHECKS` forward passes over `WATCHED` rows of each old task.
 """
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,10 +23,10 @@ from nacre.records import Example
 from nacre.train.protect.base import Protection
 
 WATCHED = 16  # rows of each old task
-LARGEST_PART = 4  # at most a quarter of a task's rows is watched instead of replayed
+LARGEST_PART = 8  # at most an eighth of a task's rows is watched instead of trained on
 CHECKS = 10
 RATE = 4.0  # an excess of 0.1 multiplies the weight by exp(0.4) = 1.5
-LOWEST, HIGHEST = 0.5, 4.0
+LOWEST, HIGHEST = 0.5, 3.0
 STEP_LIMIT = 0.2  # excess or slack that counts in one update: one noisy check must not decide
 
 
@@ -61,7 +63,7 @@ class Controller(TrainerCallback):
         self.watched, self.max_drop = watched, max_drop
         self.tokenizer, self.max_length = tokenizer, max_length
         self.scale = 1.0
-        self._before: dict[str, float] = {}
+        self._before: dict[str, list[float]] = {}
         self._worst = (-math.inf, "")
         self._range = (1.0, 1.0)
         self._seen: dict[str, float] = {}
@@ -77,8 +79,9 @@ class Controller(TrainerCallback):
         if state.global_step % every:
             return
         now = self._scores(model)
-        drops = {task: self._before[task] - score for task, score in now.items()}
-        excess, task = max((drop - self.max_drop.get(task, 0.0), task) for task, drop in drops.items())
+        pairs = {task: [a - b for a, b in zip(self._before[task], now[task], strict=True)] for task in now}
+        drops = {task: statistics.mean(changes) for task, changes in pairs.items()}
+        excess, task = max((beyond(changes, self.max_drop.get(task, 0.0)), task) for task, changes in pairs.items())
         self._worst = max(self._worst, (excess, task))
         moved = self.scale * math.exp(RATE * max(-STEP_LIMIT, min(STEP_LIMIT, excess)))
         self.set_scale(max(LOWEST, min(HIGHEST, moved)))
@@ -110,8 +113,8 @@ class Controller(TrainerCallback):
 
     def state(self) -> dict[str, torch.Tensor]:
         """For a checkpoint."""
-        numbers = [self.scale, *self._range, *(self._before[task] for task in self.watched)]
-        return {"numbers": torch.tensor(numbers, dtype=torch.float64)}
+        before = [score for task in self.watched for score in self._before[task]]
+        return {"numbers": torch.tensor([self.scale, *self._range, *before], dtype=torch.float64)}
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """From a checkpoint."""
@@ -119,20 +122,27 @@ class Controller(TrainerCallback):
             return
         scale, low, high, *before = state["numbers"].tolist()
         self._range = (low, high)
-        self._before = dict(zip(self.watched, before, strict=True))
+        scores = iter(before)
+        self._before = {task: [next(scores) for _ in rows] for task, rows in self.watched.items()}
         self.set_scale(scale)
 
-    def _scores(self, model: Any) -> dict[str, float]:
+    def _scores(self, model: Any) -> dict[str, list[float]]:
         training = model.training
         model.eval()
         rows = [row for rows in self.watched.values() for row in rows]
         losses = iter(answer_losses(model, self.tokenizer, rows, self.max_length))
         model.train(training)
-        found = {}
-        for task, watched in self.watched.items():
-            likely = [math.exp(-loss.nll / loss.tokens) for loss in (next(losses) for _ in watched) if loss.tokens]
-            found[task] = sum(likely) / max(len(likely), 1)
-        return found
+        return {
+            task: [math.exp(-loss.nll / max(loss.tokens, 1)) for loss in (next(losses) for _ in rows)]
+            for task, rows in self.watched.items()
+        }
+
+
+def beyond(changes: Sequence[float], limit: float) -> float:
+    """By how much a mean drop is above (or, negative, below) `limit`, less one standard error towards 0."""
+    error = statistics.stdev(changes) / math.sqrt(len(changes)) if len(changes) > 1 else 0.0
+    excess = statistics.mean(changes) - limit
+    return math.copysign(max(0.0, abs(excess) - error), excess)
 
 
 def acts_while_training(protection: Protection) -> bool:

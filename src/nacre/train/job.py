@@ -22,6 +22,7 @@ class Job:
         shared: folder for files that outlive the run (importance, generic text).
         general: the user's own generic text, if there is any.
         max_drop: what each past task may lose, in its score; empty: nothing is watched while training.
+        base: identity of the base model below all versions, where it is known.
         learned: earlier increments taught something, even where none of their rows was kept.
         share: of the old rows, that may be kept.
         task: name of the task that the new rows teach.
@@ -39,6 +40,7 @@ class Job:
     general: Path | None = None
     max_drop: Mapping[str, float] = field(default_factory=dict)
     weak: Mapping[str, float] = field(default_factory=dict)
+    base: str = ""
     learned: bool = False
     share: float = 1.0
     task: str = ""

@@ -23,11 +23,13 @@ from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 
 
 def watch(job: Job) -> tuple[Job, dict[str, list[Example]]]:
-    """The job without the rows that are watched instead of trained on, and those; nothing where there is no budget."""
-    if not job.max_drop or not job.memory:
-        return job, {}
-    kept, watched = set_aside(job.memory)
-    return replace(job, memory=kept), watched
+    """The job without the rows that are watched instead of trained on, and those; nothing where there is no budget.
+
+    The new task's are taken out too: rows that were learned by heart once would seem forgotten by every later run.
+    """
+    kept, watched = set_aside({task: rows for task, rows in job.memory.items() if task in job.max_drop})
+    new, _ = set_aside({job.task: job.new} if job.task in job.max_drop else {})
+    return replace(job, memory={**job.memory, **kept}, new=new.get(job.task, job.new)), watched
 
 
 class Observers:

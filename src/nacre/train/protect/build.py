@@ -181,7 +181,11 @@ def _hindered(kind: type[Protection], sharding: str) -> str | None:
 
 def _generic(job: Job, model: Any, tokenizer: Any, seed: int, notes: list[str]) -> Callable[[], Sequence[str]]:
     previous = job.keeps
-    cache_file = job.shared / "generic" / f"{previous.identity[:16]}-{seed}.jsonl"
+    cache_file, of_base = (
+        job.shared / "generic" / f"{identity[:16]}-{seed}.jsonl" for identity in (previous.identity, job.base)
+    )
+    if of_base.exists():  # what the base model said serves every version above it
+        cache_file = of_base
 
     def texts() -> list[str]:
         sampled = job.general is None and not cache_file.exists()

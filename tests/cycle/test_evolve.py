@@ -191,8 +191,8 @@ def test_rows_that_are_dev_rows_now_are_not_replayed(lived_in: Place) -> None:
     learned = [json.loads(line) for line in (lived_in.dataset / "base" / "train.json").read_text().splitlines()]
     write_lines(lived_in.dataset / "increment_2" / "train.json", rows("place")[:60])
     write_lines(lived_in.dataset / "increment_2" / "dev.json", learned[:40])
-    lived_in.settings(keep={"max_drop": 1.0}, train={"max_steps": 5})
-    notes = lived_in.nacre("evolve", "increment_2", "--json").json["notes"]["training"]
+    lived_in.settings(train={"max_steps": 5})
+    notes = lived_in.nacre("evolve", "increment_2", "--promote", "never", "--json").json["notes"]["training"]
     assert any(note.startswith("40 kept rows are dev rows now and are not replayed") for note in notes), notes
     assert any(f"base {len(learned) - 40}" in note for note in notes if note.startswith("replay")), notes
 

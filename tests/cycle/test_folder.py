@@ -122,10 +122,10 @@ def test_the_other_flags_of_the_articles(train: Train, words: tuple[str, ...], p
 
 
 def test_a_dataset_folder_elsewhere_and_files_as_datasets(clone: Place, train: Train) -> None:
-    clone.dataset.rename(clone.root / "data")
-    assert "dev_all.json" in said(train("base", "out/a", "--dataset_dir", "data"))
-    assert (clone.root / "data" / "dev_all.json").exists()
-    found = said(train("data/increment_1/train.json", "out/b"))
+    clone.dataset.rename(clone.root / "elsewhere")
+    assert "dev_all.json" in said(train("base", "out/a", "--dataset_dir", "elsewhere"))
+    assert (clone.root / "elsewhere" / "dev_all.json").exists()
+    found = said(train("elsewhere/increment_1/train.json", "out/b"))
     assert "there is no folder dataset to put dev_all.json into" in found
     assert not clone.dataset.exists()
 
@@ -151,7 +151,8 @@ def test_json_and_yaml_files_and_words_say_the_same(clone: Place, train: Train, 
     ("words", "parts"),
     [
         (("--replay_sample", "200"), ("unknown argument '--replay_sample'", "did you mean '--replay_samples'?")),
-        (("--stage", "dpo"), ("stage", "sft and pt")),
+        (("--stage", "dpo"), ("every row is a prompt with an answer, which stage dpo does not train", "--stage sft")),
+        (("--stage", "ppo"), ("stage", "dpo")),
         (("--finetuning_type", "qlora"), ("finetuning_type", "lora, freeze, full")),
         (("--lora_target", "qq_proj", "--finetuning_type", "lora"), ("'qq_proj'", "did you mean 'q_proj'?")),
         (("--learning_rate", "1e-3x"), ("learning_rate", "1e-3x")),

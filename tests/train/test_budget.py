@@ -35,6 +35,12 @@ class Afterwards(Steered):
     gradient = Protection.gradient
 
 
+class Fixed(Steered):
+    """Acts while training, but there is no more or less of it."""
+
+    steered = False
+
+
 def log_of(trained):
     return [json.loads(line) for line in (trained.folder / "trainer_log.jsonl").read_text().splitlines()]
 
@@ -99,8 +105,9 @@ def test_a_new_task_is_not_trained_on_the_rows_that_later_runs_watch(toy, tmp_pa
     rows = toy.tasks["feed"]
     with_budget = watch(toy.job(tmp_path, task="feed", memory=(), protect=REPLAY))[0]
     assert list(with_budget.new) == list(rows), "no budget, nothing is set aside"
-    job, watched = watch(replace(toy.job(tmp_path, task="feed"), max_drop={"feed": 0.02}))
-    _, watched_later = watch(replace(toy.job(tmp_path, memory=("feed",)), max_drop={"feed": 0.02}))
+    job, watched = watch(replace(toy.job(tmp_path, task="feed", protect=REPLAY), max_drop={"feed": 0.02}))
+    later = toy.job(tmp_path, memory=("feed",), protect=REPLAY)
+    _, watched_later = watch(replace(later, max_drop={"feed": 0.02}))
     assert not watched
     assert len(job.new) == 42
     assert {row.content_id for row in watched_later["feed"]}.isdisjoint(row.content_id for row in job.new)
@@ -124,9 +131,43 @@ def test_without_a_drop_of_the_weights_nothing_is_steered(toy, monkeypatch):
 
 
 def test_only_what_acts_while_training_is_steered(toy):
-    controller = Controller([Steered(), Afterwards()], {"paint": toy.tasks["paint"][:8]}, {}, toy.tokenizer, 64)
+    acting = [Steered(), Afterwards(), Fixed()]
+    controller = Controller(acting, {"paint": toy.tasks["paint"][:8]}, {}, toy.tokenizer, 64)
     controller.set_scale(2.0)
     assert [one.scale for one in controller.steered] == [2.0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protect": "none"},
+        {"protect": ["average"]},
+        {"protect": [{"name": "freeze", "first": 1}]},
+        {"protect": ["osf"]},
+        {"protect": ["agem"]},
+        {"protect": ["separate", "replay"], "tune": "lora"},
+        {"protect": REPLAY, "train": {"stage": "rm"}},
+        {"protect": REPLAY, "train": {"sharding": "fsdp2"}},
+    ],
+    ids=str,
+)
+def test_where_nothing_can_be_steered_no_row_is_set_aside(toy, tmp_path, options):
+    job = replace(toy.job(tmp_path, **options), max_drop={"paint": 0.02, "feed": 0.02})
+    assert watch(job) == (job, {})
+
+
+def test_what_auto_stands_for_is_steered(toy, tmp_path):
+    job = replace(toy.job(tmp_path, protect="auto"), max_drop={"paint": 0.02})
+    assert len(watch(job)[1]["paint"]) == 6
+
+
+def test_the_worst_that_was_seen_outlives_a_checkpoint(toy):
+    watched = {"feed": toy.tasks["feed"][:2], "paint": toy.tasks["paint"][:2]}
+    first, second = (Controller([Steered()], watched, {}, toy.tokenizer, 64) for _ in range(2))
+    first.on_train_begin(None, None, None, model=load_model(toy.base, train=True))
+    first._worst = (0.25, "paint")
+    second.restore(first.state())
+    assert "paint was beyond its budget by up to 0.25" in second.notes()[0]
 
 
 def test_a_resumed_run_goes_on_with_the_scale_it_had(toy):

@@ -14,6 +14,7 @@ from nacre.records.tune import TUNERS
 from nacre.train import memory
 from nacre.train.estimate import GIB, Device, Rows, device_now, estimate, shape_of, size
 from nacre.train.memory import advice, changes, check_memory, memory_errors, rows_of
+from nacre.train.protect.build import chosen_of
 from nacre.train.run import train
 from toy_kit import Toy
 
@@ -133,6 +134,46 @@ def test_protections_and_a_teacher_are_counted(qwen):
         for protect in ("none", ["distill"])
     )
     assert same - lora < GIB, "an adapter's teacher is the base it sits on"
+
+
+def test_the_processes_that_train_are_counted_not_those_that_settings_name(qwen, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
+    recipe = recipe_of(accumulation=2, gradient_checkpointing=True, sharding="zero3")
+    needed = estimate(recipe, qwen, ROWS, gpu(80))
+    assert needed.parts["weights"] == pytest.approx(7.616e9 * (4 + 2) / 8, rel=0.01)
+    assert check_memory(recipe, qwen, ROWS, gpu(40)) == needed
+    alone = estimate(recipe_of(accumulation=2, gradient_checkpointing=True), qwen, ROWS, gpu(80))
+    assert needed.flops == pytest.approx(alone.flops / 8)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    assert estimate(recipe, qwen, ROWS, gpu(80)).parts["weights"] == pytest.approx(needed.parts["weights"] / 2)
+
+
+def test_processes_of_a_machine_share_its_main_memory(monkeypatch):
+    monkeypatch.setattr(memory, "device_now", lambda: Device("cpu", 8 * GIB, 1e12))
+    monkeypatch.setenv("FORCE_TORCHRUN", "1")
+    monkeypatch.setenv("NPROC_PER_NODE", "4")
+    assert memory._here(recipe_of()).memory_bytes == 2 * GIB
+
+
+def test_the_protections_that_auto_stands_for_are_counted(toy, tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(memory, "check_memory", lambda recipe, *_: counted.append(recipe.protect))
+    job = replace(toy.job(tmp_path, protect="auto", memory=()), share=0.0, learned=True)
+    memory.foreseen(job, job.recipe, load_tokenizer(toy.base))
+    assert counted == [tuple(chosen_of(job)[0])]
+    assert [entry["name"] for entry in counted[0]] == ["ewc", "distill"]
+
+
+@pytest.mark.parametrize(
+    ("protect", "copies"),
+    [({"name": "ewc", "form": "per-task"}, 3), ("si", 5), ("osf", 2), ("average", 0)],
+    ids=str,
+)
+def test_copies_that_protections_hold_are_counted(qwen, protect, copies):
+    plain = estimate(recipe_of(), qwen, ROWS, gpu(24)).memory_bytes
+    held = estimate(recipe_of(protect=[protect]), qwen, ROWS, gpu(24)).memory_bytes
+    assert held - plain == pytest.approx(copies * 4 * 7_615_616_512)
 
 
 def test_rows_are_measured_from_a_few_of_them(toy, tmp_path):

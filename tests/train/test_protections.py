@@ -134,7 +134,7 @@ def test_the_first_increment_has_nothing_to_replay(toy, tmp_path):
     assert not any("replay" in note for note in trained.notes)
     assert any(note.startswith("distill") for note in trained.notes)
     trained = toy.learn(tmp_path, protect="auto", train={"max_steps": 3})
-    assert any(note.startswith("replay: 20% of every batch from 48 rows") for note in trained.notes)
+    assert any(note.startswith("replay: 25% of every batch from 48 rows") for note in trained.notes)
 
 
 def test_replay_takes_a_given_number_of_rows_evenly_over_the_tasks(toy, tmp_path):

@@ -1,5 +1,6 @@
 """`nacre evolve`: learn one increment, from its data to a judged version."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,10 +15,11 @@ from nacre.cli.common import (
     print_notes,
     verb_app,
 )
-from nacre.cli.launch import WORDS, leading, only_follows, only_helps, set_variables
+from nacre.cli.launch import WORDS, leading, machines, only_follows, only_helps, set_variables
 
 if TYPE_CHECKING:
     from nacre.cycle.evolve import Evolution
+    from nacre.cycle.workspace import Workspace
 
 app = verb_app()
 
@@ -54,13 +56,25 @@ def evolve(
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):
             return
+        space, said = _one_try(space)
         with leading():
             result = evolve_increment(space, increment, promote=promote, parent=parent)
+    result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
     if as_json:
         print_json(result.as_dict())
     else:
         show(result)
     raise typer.Exit(result.exit_code)
+
+
+def _one_try(space: "Workspace") -> tuple["Workspace", list[str]]:
+    """The workspace with one try alone where machines beside this one train once and end; and a sentence about it."""
+    settings, count = space.settings, machines(space.settings.train)
+    if count == 1 or settings.protect != "auto" or settings.keep.tries == 1:
+        return space, []
+    told = f"auto: one try of keep.tries {settings.keep.tries}, because the other machines of {count} train once"
+    keep = settings.keep.model_copy(update={"tries": 1})
+    return replace(space, settings=settings.model_copy(update={"keep": keep})), [told]
 
 
 def show(result: "Evolution") -> None:

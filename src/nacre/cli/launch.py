@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nacre.base.errors import InputError, unknown
-from nacre.train.launch import follow_machine, launch_of
+from nacre.train.launch import check_one_training, follow_machine, launch_of
 
 if TYPE_CHECKING:
     from nacre.records import Train
@@ -89,13 +89,21 @@ def only_helps(train: "Train") -> bool:
     """Whether this machine only runs its workers beside machine 0; if so, it has done it when this returns.
 
     Raises:
+        InputError: the settings ask for several trainings.
         NacreError: the training broke; machine 0 says why.
     """
     launch = launch_of(train)
+    check_one_training(train, launch)
     if launch is None or launch.node == 0:
         return False
     follow_machine(launch, Path(tempfile.mkdtemp(prefix="nacre-")) / "torchrun.log")
     return True
+
+
+def machines(train: "Train") -> int:
+    """How many machines train together."""
+    launch = launch_of(train)
+    return launch.nodes if launch else 1
 
 
 @contextmanager

@@ -75,9 +75,10 @@ def evolve(
             actor=actor,
             recipe=settings.recipe,
         )
-        found = _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
-        forget_rows(workspace, step.snapshot)
-        return found
+        try:
+            return _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
+        finally:
+            forget_rows(step)
 
 
 def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None) -> None:
@@ -113,6 +114,9 @@ def _known_already(step: Step) -> Evolution | None:
     if version.recipe not in (step.recipe, *(recipe for recipe, _ in rungs(step))):
         start = version.parents[0] if version.parents else 0
         notes.append(f"it was trained with other settings; --from {start} trains these rows anew with those of now")
+    if version.snapshot.kept != snapshot.kept:
+        rows = version.snapshot.replayable.rows
+        notes.append(f"keep.data was another then: {rows} of {snapshot.train.rows} train rows are kept, as it said")
     return _as_it_was(step, version, notes)
 
 
@@ -132,7 +136,7 @@ def _taken_up(step: Step) -> Evolution | None:
         step.recipe,
         base_sha256=workspace.base.identity,
     )
-    if version is None or version.snapshot.task != step.snapshot.task:
+    if version is None or (version.snapshot.task, version.snapshot.kept) != (step.snapshot.task, step.snapshot.kept):
         return None
     number = version.number
     notes = [f"nothing to train: version {number} was trained on exactly these rows in exactly this way"]
@@ -157,7 +161,7 @@ def _as_it_was(step: Step, version: Version, notes: list[str]) -> Evolution | No
         promoted=_in_use(step.workspace, version),
         trained=False,
         matrix=lineage_matrix(step.workspace, version.number),
-        notes={"data": step.snapshot.notes, "training": tuple(notes)},
+        notes={"data": version.snapshot.notes, "training": tuple(notes)},
     )
 
 
@@ -213,7 +217,7 @@ def _memory(step: Step, known: dict[str, Task]) -> tuple[dict[str, list[Example]
     note = (
         f"{left_out} kept rows are dev rows now and are not replayed; earlier versions learned them, and score too well"
     )
-    return kept, [note] if left_out else []
+    return {name: rows for name, rows in kept.items() if rows}, [note] if left_out else []
 
 
 def _train(step: Step, memory: dict[str, list[Example]]) -> Trained:

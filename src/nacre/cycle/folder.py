@@ -158,6 +158,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         _write_output(job, trained, manifest)
         shutil.rmtree(run, ignore_errors=True)
         lock.unlink(missing_ok=True)
+    notes += [f"finding: {one}" for one in trained.findings]
     notes.append(_extend_dev_all(job.dataset_dir, _devs(manifest.lineage, memory)))
     return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
 

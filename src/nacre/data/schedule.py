@@ -8,6 +8,7 @@ from itertools import count, islice
 
 from nacre.base.errors import InputError
 
+MAX_REPEATS = 30  # of a new row, where nobody asked for so many passes
 _FINE = 1_000_000  # to this part of the largest weight the ratio of groups is held
 
 
@@ -44,7 +45,14 @@ class Fresh:
 
 
 def schedule(
-    new: int | Fresh, streams: Sequence[Stream], *, batch_size: int, steps: int, seed: int, max_repeats: float = 30
+    new: int | Fresh,
+    streams: Sequence[Stream],
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    max_repeats: float = MAX_REPEATS,
+    notes: list[str] | None = None,
 ) -> list[tuple[int, int]]:
     """Fill ``steps * batch_size`` slots with (source, row): source 0 is the new rows, k is ``streams[k - 1]``.
 
@@ -52,29 +60,39 @@ def schedule(
     slot (earliest deadline first over unit tasks: Baruah et al. 1996, "Proportionate progress"). The same holds
     for the groups of a source by their weights; inside a group no row is drawn again before all were. An empty
     stream leaves its share to the new rows; so tiny an increment that its rows would be repeated more than
-    `max_repeats` times leaves slots to the streams in proportion, or without streams makes the schedule shorter.
+    `max_repeats` times leaves slots to the streams in proportion, or without streams makes the schedule shorter;
+    `notes` then says so.
 
     Raises:
         InputError: a share is not between 0 and 1, or the shares leave nothing for the new rows.
     """
     _check_shares(streams)
     fresh = new if isinstance(new, Fresh) else Fresh((new,))
-    quotas = _quotas(sum(fresh.groups), streams, batch_size * steps, max_repeats)
+    quotas = _quotas(sum(fresh.groups), streams, batch_size * steps, max_repeats, notes)
     return _fill(quotas, [_fresh_draws(fresh, f"{seed}/new"), *_stream_draws(streams, seed)])
 
 
 def schedule_in_turn(
-    parts: Sequence[int], streams: Sequence[Stream], *, batch_size: int, steps: Sequence[int], seed: int
+    parts: Sequence[int],
+    streams: Sequence[Stream],
+    *,
+    batch_size: int,
+    steps: Sequence[int],
+    seed: int,
+    max_repeats: Sequence[float] = (),
+    notes: list[str] | None = None,
 ) -> list[list[tuple[int, int]]]:
-    """A schedule for each dataset in turn: `parts` says how many new rows each has, `steps` how long it lasts.
+    """A schedule for each dataset in turn: `parts` says how many new rows each has, `steps` how long it lasts,
+    `max_repeats` how often a row of each may come.
 
     Rows are numbered through over the parts; what is mixed in goes on from part to part. See `schedule`.
     """
     _check_shares(streams)
     mixed_in = _stream_draws(streams, seed)
     found = []
-    for place, (rows, length) in enumerate(zip(parts, steps, strict=True)):
-        quotas = _quotas(rows, streams, batch_size * length, max_repeats=30)
+    repeats = max_repeats or [MAX_REPEATS] * len(parts)
+    for place, (rows, length, most) in enumerate(zip(parts, steps, repeats, strict=True)):
+        quotas = _quotas(rows, streams, batch_size * length, most, notes)
         own = _passes(sum(parts[:place]), rows, f"{seed}/new/{place}")
         found.append(_fill(quotas, [own, *mixed_in]))
     return found
@@ -114,14 +132,20 @@ def _too_much(share: float) -> InputError:
     return InputError(f"they sum up to {share:g}, which leaves no place for new rows", where=where, fix="stay below 1")
 
 
-def _quotas(new: int, streams: Sequence[Stream], slots: int, max_repeats: float) -> list[int]:
+def _quotas(
+    new: int, streams: Sequence[Stream], slots: int, max_repeats: float, notes: list[str] | None = None
+) -> list[int]:
     """How many slots of the whole schedule each source gets; whole numbers that add up."""
     shares = [stream.share if sum(stream.groups) else 0.0 for stream in streams]
-    if not any(shares):
-        return [min(slots, int(new * max_repeats)), *(0 for _ in shares)]
-    limit = int(new * max_repeats)
-    fresh = min(apportion([1 - sum(shares), *shares], slots)[0], limit)
-    return [fresh, *apportion(shares, slots - fresh)]
+    due = apportion([1 - sum(shares), *shares], slots)[0]
+    fresh = min(due, int(min(new * max_repeats, slots))) if new else 0
+    if notes is not None and 0 < fresh < due:
+        others = "what is mixed in fills the others" if any(shares) else "the run is shorter"
+        notes.append(
+            f"{new} new rows are repeated at most {max_repeats:g} times to make the run longer: they fill {fresh:,} "
+            f"places of {slots:,}, and {others}"
+        )
+    return [fresh, *(apportion(shares, slots - fresh) if any(shares) else [0] * len(shares))]
 
 
 def _fill(quotas: Sequence[int], draws: Sequence[Iterator[int]]) -> list[tuple[int, int]]:

@@ -117,11 +117,10 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
     chosen = set(sorted(distinct)[:count])
     dev = [row for content, row in distinct.items() if content in chosen]
     train = [row for content, row in zip(ids, rows, strict=True) if content not in chosen]
-    return (
-        train,
-        dev,
-        f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation",
-    )
+    said = f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation"
+    if share < 1 and below > MAX_DEV_ROWS:
+        said += f", not a share of {share:g}: {MAX_DEV_ROWS} are enough to judge by"
+    return train, dev, said
 
 
 def _trainable(loaded: Loaded, stage: Stage, name: str) -> list[Example]:

@@ -85,8 +85,8 @@ class Train(Settings):
     neftune_alpha: Positive | None = Field(
         None, description="noise on the embeddings while training (NEFTune, arXiv 2310.05914); 5 is usual"
     )
-    eval_steps: int | None = Field(
-        None, ge=1, description="optimizer steps between validations; default: after each pass, at most three times"
+    eval_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] | None = Field(
+        None, description="optimizer steps between validations, or epoch; default: after each pass, at most three times"
     )
     early_stopping: int | None = Field(
         None, ge=1, description="stop after so many validations without a better loss, on train rows set aside for it"

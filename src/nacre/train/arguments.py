@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.training_args import OptimizerNames
 
-from nacre.base.errors import unknown
 from nacre.model.load import pick_device
 from nacre.records import Recipe, Train
 from nacre.train import processes
@@ -57,25 +55,13 @@ def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> 
         disable_tqdm=True,
         neftune_noise_alpha=settings.neftune_alpha,
         per_device_eval_batch_size=settings.batch_size // (settings.accumulation * processes.world()),
-        **_optimizer(settings.optimizer),
+        **({} if settings.optimizer is None else {"optim": settings.optimizer}),
         ddp_timeout=int(processes.PATIENCE.total_seconds()),
         **_sharded(settings),
         **stage.options(settings),
     )
     arguments._n_gpu = min(arguments.n_gpu, 1)  # the first GPU: torch's DataParallel is no way to use several
     return arguments, said
-
-
-def _optimizer(name: str | None) -> dict[str, Any]:
-    """Which optimizer, in the trainer's words; its own choice where none is asked for.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    known = [one.value for one in OptimizerNames]
-    if name is not None and name not in known:
-        raise unknown("optimizer", name, known, where="train.optimizer")
-    return {} if name is None else {"optim": name}
 
 
 def _sharded(settings: Train) -> dict[str, Any]:

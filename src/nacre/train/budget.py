@@ -59,7 +59,7 @@ class Controller(TrainerCallback):
         tokenizer: Any,
         max_length: int,
     ) -> None:
-        self.steered = [one for one in protections if acts_while_training(one)]
+        self.steered = [one for one in protections if acts_while_training(type(one))]
         self.watched, self.max_drop = watched, max_drop
         self.tokenizer, self.max_length = tokenizer, max_length
         self.scale = 1.0
@@ -114,7 +114,12 @@ class Controller(TrainerCallback):
     def state(self) -> dict[str, torch.Tensor]:
         """For a checkpoint."""
         before = [score for task in self.watched for score in self._before[task]]
-        return {"numbers": torch.tensor([self.scale, *self._range, *before], dtype=torch.float64)}
+        excess, task = self._worst
+        worst = [excess, list(self.watched).index(task) if task else -1]
+        return {
+            "numbers": torch.tensor([self.scale, *self._range, *before], dtype=torch.float64),
+            "worst": torch.tensor(worst, dtype=torch.float64),
+        }
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """From a checkpoint."""
@@ -122,6 +127,8 @@ class Controller(TrainerCallback):
             return
         scale, low, high, *before = state["numbers"].tolist()
         self._range = (low, high)
+        excess, place = state["worst"].tolist()
+        self._worst = (excess, list(self.watched)[int(place)] if place >= 0 else "")
         scores = iter(before)
         self._before = {task: [next(scores) for _ in rows] for task, rows in self.watched.items()}
         self.set_scale(scale)
@@ -145,9 +152,10 @@ def beyond(changes: Sequence[float], limit: float) -> float:
     return math.copysign(max(0.0, abs(excess) - error), excess)
 
 
-def acts_while_training(protection: Protection) -> bool:
+def acts_while_training(kind: type[Protection]) -> bool:
     """Whether it has a strength that can be changed between two steps."""
-    kind = type(protection)
+    if kind.steered is not None:
+        return kind.steered
     return any(
         getattr(kind, moment) is not getattr(Protection, moment) for moment in ("loss", "scaled_loss", "gradient")
     )

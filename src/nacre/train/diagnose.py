@@ -70,7 +70,7 @@ def _rises(seen: Seen) -> str | None:
     last = curve[-1][1]
     if last < RISE * lowest or last - lowest < 0.01:
         return None
-    dropout = "" if isinstance(seen.recipe.tune, Full) else ", tune.dropout 0.1 to 0.3"
+    dropout = ", tune.dropout 0.1 to 0.3" if "dropout" in type(seen.recipe.tune).model_fields else ""
     return (
         f"held-out loss rose from {lowest:.3f} at step {step} to {last:.3f}: the rows are being learned by heart: "
         f"train.early_stopping{dropout}, fewer train.epochs, or more rows"

@@ -28,11 +28,13 @@ from pydantic import TypeAdapter
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from nacre.base.config import parse
 from nacre.model.load import configuration, pick_device, stored_dtype
 from nacre.model.tuners import apply
 from nacre.records import Recipe, Weights
 from nacre.records.tune import AdaLora, Freeze, Full, Lora, Prefix, Prompt, PTuning, QLora, Tune
 from nacre.train.arguments import precision_of
+from nacre.train.launch import group_of
 from nacre.train.protect import PROTECTIONS
 from nacre.train.sharding import sharding_of
 
@@ -117,7 +119,8 @@ def estimate(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Esti
     settings, shape = recipe.train, shape_of(start, recipe.tune)
     bf16, fp16, _ = precision_of(settings.precision, device.kind == "cuda")
     mixed = bf16 or fp16
-    batch = max(1, settings.batch_size // settings.accumulation // settings.processes)
+    world, _ = group_of(settings)
+    batch = max(1, settings.batch_size // settings.accumulation // world)
     tokens = batch * rows.texts * (min(rows.longest, settings.max_length) + getattr(recipe.tune, "tokens", 0))
     parts = {
         "weights": _weights(shape, recipe.tune, mixed),
@@ -125,13 +128,13 @@ def estimate(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Esti
         "optimizer": OPTIMIZER_BYTES.get(settings.optimizer or "", 8.0) * shape.trained,
         "activations": _activations(shape, tokens, mixed, settings.gradient_checkpointing) * HELD[device.kind],
         "answers' scores": _head(shape, tokens * rows.labelled, device),
-        "protections": _protections(recipe, shape, mixed, batch),
+        "protections": _protections(recipe, shape, mixed),
     }
     for part in CUT.get(sharding_of(settings), ()):
-        parts[part] /= settings.processes
+        parts[part] /= world
     if device.kind == "cuda":
         parts["CUDA"] = CUDA_CONTEXT
-    flops = _flops(recipe, shape, rows)
+    flops = _flops(recipe, shape, rows) / world
     return Estimate(parts, flops, flops / (EFFICIENCY * device.flops_per_s))
 
 
@@ -226,8 +229,8 @@ def _head(shape: _Shape, positions: float, device: Device) -> float:
     return 3 * 4.0 * at_once * shape.vocabulary
 
 
-def _protections(recipe: Recipe, shape: _Shape, mixed: bool, batch: int) -> float:
-    if recipe.protect == "auto":
+def _protections(recipe: Recipe, shape: _Shape, mixed: bool) -> float:
+    if recipe.protect == "auto":  # nothing is known of the past; see `nacre.train.memory` for where it is
         entries: Sequence[Mapping[str, Any]] = ({"name": "distill"},)
     else:
         entries = recipe.protect
@@ -235,20 +238,21 @@ def _protections(recipe: Recipe, shape: _Shape, mixed: bool, batch: int) -> floa
     for entry in entries:
         name = str(entry.get("name"))
         kind = PROTECTIONS.load(name, where="protect")
-        needed += 4.0 * shape.trained * kind.held_copies
+        options = {key: value for key, value in entry.items() if key != "name"}
+        config = parse(kind.Config, options, where=f"protect ({name})")
+        needed += 4.0 * shape.trained * kind.copies_held(config)
         if name in ("distill", "der", "sdft"):
-            needed += _teacher(recipe, shape, mixed, kind, entry, batch)
+            needed += _teacher(recipe, shape, mixed, config)
     return needed
 
 
-def _teacher(recipe: Recipe, shape: _Shape, mixed: bool, kind: Any, entry: Mapping[str, Any], batch: int) -> float:
+def _teacher(recipe: Recipe, shape: _Shape, mixed: bool, config: Any) -> float:
     """The previous version beside the one that trains, and the scores of both where they are compared."""
     tune = recipe.tune
     shares = not isinstance(tune, Full | Freeze) and getattr(tune, "init", "default") not in ("pissa", "olora")
     copy = 0.0 if shares else (shape.stored_bytes if mixed else 4.0) * shape.total
-    config = kind.Config()
-    rows = entry.get("rows", getattr(config, "rows", 0)) or 0
-    length = entry.get("length", getattr(config, "length", 0)) or 0
+    rows = getattr(config, "rows", 0)
+    length = getattr(config, "length", 0)
     at_once = -(-rows // max(1, recipe.train.accumulation)) * length
     return copy + 5 * 4.0 * at_once * shape.vocabulary
 
@@ -256,7 +260,7 @@ def _teacher(recipe: Recipe, shape: _Shape, mixed: bool, kind: Any, entry: Mappi
 def _flops(recipe: Recipe, shape: _Shape, rows: Rows) -> float:
     tune, settings = recipe.tune, recipe.train
     length = min(rows.mean, settings.max_length) + getattr(tune, "tokens", 0)
-    tokens = rows.steps * settings.batch_size * rows.texts * length / settings.processes
+    tokens = rows.steps * settings.batch_size * rows.texts * length
     body = float(shape.linear)
     head = shape.vocabulary * shape.hidden * rows.labelled
     through = body * shape.trained_layers / shape.layers + head

@@ -51,6 +51,11 @@ class Job:
         return self.learned or bool(self.memory)
 
     @property
+    def has_rows(self) -> bool:
+        """Whether rows of past tasks are there."""
+        return any(self.memory.values())
+
+    @property
     def keeps(self) -> Weights:
         """The version whose abilities are to be kept."""
         return self.previous or self.start

@@ -29,6 +29,9 @@ JOIN_s = 3600  # how long machines wait for each other
 CUT = 4000  # characters of a log that are shown
 
 
+JOBS = "processes"  # below a run's folder: what the processes are told, rows included
+
+
 @dataclass(frozen=True)
 class Launch:
     """A group of processes.
@@ -101,6 +104,21 @@ def launch_of(train: Train, environ: Mapping[str, str] = os.environ) -> Launch |
     return launch
 
 
+def group_of(train: Train, environ: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """(how many processes train, how many of them on this machine), as settings and environment say.
+
+    Asked before the group is started or in one of its processes, the answer is the same.
+
+    Raises:
+        InputError: see `launch_of`.
+    """
+    if "LOCAL_RANK" in environ:  # one of a group, and torchrun says of which
+        world = _number(environ, "WORLD_SIZE", 1)
+        return world, _number(environ, "LOCAL_WORLD_SIZE", world)
+    launch = launch_of(train, environ)
+    return (launch.world, launch.processes) if launch else (1, 1)
+
+
 def _gpus(environ: Mapping[str, str]) -> int:
     """How many GPUs this machine has, as far as that can be seen without loading torch; at least 1."""
     named = environ.get("CUDA_VISIBLE_DEVICES")
@@ -135,6 +153,20 @@ def check_batch(train: Train, world: int) -> None:
     )
 
 
+def check_one_training(train: Train, launch: Launch | None) -> None:
+    """Whether a command trains once only: machines beside the first take part in one training, and then end.
+
+    Raises:
+        InputError: a pilot would train several times.
+    """
+    if launch is not None and launch.nodes > 1 and train.learning_rate == "pilot":
+        raise InputError(
+            f"pilot trains several times, and of {launch.nodes} machines all but the first train once and end",
+            where="train.learning_rate",
+            fix="find the rate on one machine, then give it; or auto",
+        )
+
+
 def train_in_processes(job: Job, launch: Launch) -> Trained:
     """Train `job` in a group of processes; what a worker fails with is raised here.
 
@@ -143,7 +175,7 @@ def train_in_processes(job: Job, launch: Launch) -> Trained:
         NacreError: the group broke; names the log.
     """
     check_batch(job.recipe.train, launch.world)
-    folder = job.work / "processes"
+    folder = job.work / JOBS
     with disk_errors(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

@@ -15,6 +15,8 @@ from nacre.records import Example, Recipe, Weights
 from nacre.records.tune import Full, Lora, QLora
 from nacre.train.estimate import Device, Estimate, Rows, device_now, estimate, size
 from nacre.train.job import Job
+from nacre.train.launch import group_of
+from nacre.train.protect.build import chosen_of, tuned_for
 
 LONGEST, SAMPLE = 8, 64  # rows that are tokenised for the estimate: the longest by characters, and some of all
 MARGIN = 1.1  # an estimate must be beyond the memory by so much before a training is refused
@@ -39,12 +41,14 @@ def foreseen(job: Job, recipe: Recipe, tokenizer: Any) -> str:
     Raises:
         InputError: it cannot fit, see `check_memory`.
     """
+    recipe = _named(job, recipe)
     return f"estimate: {check_memory(recipe, job.start, rows_of(job, recipe, tokenizer), _here(recipe))}"
 
 
 def told_what_to_change(job: Job) -> str:
     """`advice` for a job whose estimate fitted, yet which ran out of memory: for half of what it was to need."""
-    recipe, tokenizer = job.recipe, load_tokenizer(job.start)
+    job = tuned_for(job)
+    recipe, tokenizer = _named(job, job.recipe), load_tokenizer(job.start)
     device = _here(recipe)
     needed = estimate(recipe, job.start, rows := rows_of(job, recipe, tokenizer), device).memory_bytes
     return advice(recipe, job.start, rows, replace(device, memory_bytes=min(needed, device.memory_bytes) / 2))
@@ -69,9 +73,15 @@ def rows_of(job: Job, recipe: Recipe, tokenizer: Any) -> Rows:
     )
 
 
+def _named(job: Job, recipe: Recipe) -> Recipe:
+    """The recipe with the protections that will act, where it leaves them to `auto`."""
+    return recipe.model_copy(update={"protect": tuple(chosen_of(job)[0])})
+
+
 def _here(recipe: Recipe) -> Device:
     device = device_now()
-    each = device.memory_bytes / (recipe.train.processes if device.kind == "cpu" else 1)  # they share main memory
+    _, here = group_of(recipe.train)
+    each = device.memory_bytes / (here if device.kind == "cpu" else 1)  # they share main memory
     return replace(device, memory_bytes=each)
 
 
@@ -160,14 +170,15 @@ def _out_of_memory(error: BaseException, advise: Callable[[], str]) -> NacreErro
 def _candidates(recipe: Recipe, rows: Rows, device: Device) -> list[tuple[str, Recipe]]:
     """Changes in the order of what they cost: nothing, time, text, digits, freedom."""
     settings = recipe.train
+    world, _ = group_of(settings)
 
     def trained(words: str, **update: object) -> tuple[str, Recipe]:
         return words, recipe.model_copy(update={"train": settings.model_copy(update=update)})
 
     found = [
         trained(f"accumulation {parts}", accumulation=parts)
-        for parts in range(settings.accumulation + 1, settings.batch_size // settings.processes + 1)
-        if (settings.batch_size // settings.processes) % parts == 0
+        for parts in range(settings.accumulation + 1, settings.batch_size // world + 1)
+        if (settings.batch_size // world) % parts == 0
     ]
     if not settings.gradient_checkpointing and recipe.tune.name != "prefix":
         found.append(trained("gradient_checkpointing", gradient_checkpointing=True))

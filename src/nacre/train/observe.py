@@ -18,18 +18,32 @@ from nacre.train.drift import Drift
 from nacre.train.fit import Fitted
 from nacre.train.job import Job
 from nacre.train.protect.base import Protection
+from nacre.train.protect.build import kinds_of
 from nacre.train.report import reporters
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 
 
 def watch(job: Job) -> tuple[Job, dict[str, list[Example]]]:
-    """The job without the rows that are watched instead of trained on, and those; nothing where there is no budget.
+    """The job without the rows that are watched instead of trained on, and those.
 
-    The new task's are taken out too: rows that were learned by heart once would seem forgotten by every later run.
+    Nothing is taken where there is no budget, or where nothing could be done about it. The new task's are taken out
+    too: rows that were learned by heart once would seem forgotten by every later run.
+
+    Raises:
+        InputError: unknown protection or option, with the nearest known name.
     """
+    if not job.max_drop or not _steerable(job):
+        return job, {}
     kept, watched = set_aside({task: rows for task, rows in job.memory.items() if task in job.max_drop})
     new, _ = set_aside({job.task: job.new} if job.task in job.max_drop else {})
     return replace(job, memory={**job.memory, **kept}, new=new.get(job.task, job.new)), watched
+
+
+def _steerable(job: Job) -> bool:
+    """Whether one process can watch answers, and a protection that will act has a strength that can be changed."""
+    settings, kinds = job.recipe.train, kinds_of(job)
+    seen = settings.stage != "rm" and sharding_of(settings) not in CUTS_WEIGHTS
+    return seen and not any(kind.afresh for kind in kinds) and any(map(acts_while_training, kinds))
 
 
 class Observers:
@@ -55,9 +69,11 @@ class Observers:
 
     def steer(self, protections: Sequence[Protection]) -> None:
         """Let the budget's controller steer these protections, where there is something to watch and to steer."""
-        if any(one.afresh for one in protections):
+        apart = any(one.afresh for one in protections)
+        if apart:
             self._means = "no alarm, because earlier tasks are not answered by the adapter that was trained"
-        if self._drift is not None and self.watched and any(acts_while_training(one) for one in protections):
+        acts = any(acts_while_training(type(one)) for one in protections)
+        if self._drift is not None and self.watched and acts and not apart:
             self.controller = Controller(
                 protections, self.watched, self.job.max_drop, self.tokenizer, self.settings.max_length
             )

@@ -91,6 +91,15 @@ def on_main(do: Callable[[], T]) -> T:
     return held[0]
 
 
+def gathered(value: T) -> list[T]:
+    """All processes' values on process 0, in order; on the others nothing. To be called by all of them."""
+    if world() == 1:
+        return [value]
+    held: list[Any] = [None] * world()
+    distributed.gather_object(value, held if is_main() else None, dst=0)
+    return held if is_main() else []
+
+
 @contextmanager
 def main_first() -> Iterator[None]:
     """Process 0 does the block alone, then the others do it and find the files that it has written."""

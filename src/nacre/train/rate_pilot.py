@@ -17,6 +17,7 @@ import torch
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import content_hash
+from nacre.data.schedule import MAX_REPEATS
 from nacre.model.generate import answer_losses, text_losses
 from nacre.model.load import load_model, load_tokenizer, parameter_count
 from nacre.records import Example, Weights
@@ -29,6 +30,7 @@ AROUND = (-2, -1, 0, 1, 2)  # in half decades
 FURTHEST = 4
 TOLERANCE = 0.01
 STAGES = ("sft", "pt")
+PLAIN: Mapping[str, object] = {"report_to": (), "early_stopping": None, "mix": {}, "curriculum": "none"}  # what a trial does not inherit
 
 
 def piloted(job: Job, train: Callable[[Job], Trained]) -> tuple[Job, list[str]]:
@@ -45,7 +47,7 @@ def piloted(job: Job, train: Callable[[Job], Trained]) -> tuple[Job, list[str]]:
     if job.recipe.train.stage not in STAGES:
         what = f"pilot compares answers' losses, which stage {job.recipe.train.stage} has not"
         raise InputError(what, where="train.learning_rate", fix="give a rate, or auto")
-    training, held_out = split(job.new, job.dev, job.recipe.train.seed)
+    training, held_out = split(job.new, job.recipe.train.seed)
     key = content_hash(
         [job.start.identity, job.recipe.model_dump(mode="json"), [row.content_id for row in (*training, *held_out)]]
     )
@@ -70,22 +72,21 @@ def choose(losses: Mapping[float, float]) -> float:
     return min(rate for rate, loss in losses.items() if loss <= best * (1 + TOLERANCE))
 
 
-def split(new: Sequence[Example], dev: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
-    """Rows to try on and rows to judge by: a tenth of the new ones, but at least 64; dev rows, or else others.
+def split(new: Sequence[Example], seed: int) -> tuple[list[Example], list[Example]]:
+    """Rows to try on and rows to judge by: a tenth of the new ones, but at least 64; up to 64 others.
+
+    Never dev rows: the gate judges by them, so nothing is chosen by them.
 
     Raises:
-        InputError: fewer than four rows and no dev rows.
+        InputError: fewer than four distinct rows.
     """
-    order = random.Random(seed).sample(list(new), len(new))
-    if dev:
-        held_out = random.Random(seed).sample(list(dev), min(HELD_OUT, len(dev)))
-    else:
-        if len(order) < 4:
-            what = "there are too few rows to try rates on"
-            raise InputError(what, where="train.learning_rate", fix="give a rate, or auto")
-        cut = min(HELD_OUT, max(1, len(order) // 4))
-        held_out, order = order[:cut], order[cut:]
-    return order[: max(LEAST_ROWS, round(SHARE * len(new)))], held_out
+    distinct = list({row.content_id: row for row in new}.values())
+    if len(distinct) < 4:
+        what = "there are too few rows to try rates on"
+        raise InputError(what, where="train.learning_rate", fix="give a rate, or auto")
+    order = random.Random(seed).sample(distinct, len(distinct))
+    cut = min(HELD_OUT, max(1, len(order) // 4))
+    return order[cut:][: max(LEAST_ROWS, round(SHARE * len(order)))], order[:cut]
 
 
 def _try_rates(
@@ -124,8 +125,15 @@ def _loss_after(
     tokenizer: object,
 ) -> float:
     """Validation loss in nats per token after a short training at `rate`; infinite where it diverged."""
-    settings = job.recipe.train.model_copy(
-        update={"learning_rate": rate, "max_steps": min(STEPS, job.recipe.train.max_steps or STEPS), "min_steps": STEPS}
+    asked = job.recipe.train
+    longest = min(STEPS, asked.max_steps or STEPS)
+    settings = asked.model_copy(
+        update={
+            "learning_rate": rate,
+            "max_steps": longest,
+            "min_steps": min(longest, -(-MAX_REPEATS * len(training) // asked.batch_size)),  # few rows: a shorter trial
+            **PLAIN,
+        }
     )
     recipe = job.recipe.model_copy(update={"train": settings, "protect": ()})
     work = job.work / "rate-pilot"

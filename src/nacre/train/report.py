@@ -59,6 +59,8 @@ def _mlflow(folder: Path) -> tuple[TrainerCallback, str]:
     if "MLFLOW_TRACKING_URI" not in os.environ:
         store.mkdir(parents=True, exist_ok=True)
         os.environ["MLFLOW_TRACKING_URI"] = store.resolve().as_uri()
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database needs more than the slim client
+        os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", "nacre")
     return MLflowCallback(), f"MLflow at {os.environ['MLFLOW_TRACKING_URI']}"
 
 

@@ -1,6 +1,7 @@
 """From examples to the rows the trainer reads, in the order the mixture asks for."""
 
 import hashlib
+import math
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -10,7 +11,7 @@ from typing import Any
 from datasets import Dataset
 
 from nacre.base.errors import InputError
-from nacre.data.schedule import Fresh, Stream, apportion, plan_steps, schedule, schedule_in_turn
+from nacre.data.schedule import MAX_REPEATS, Fresh, Stream, apportion, plan_steps, schedule, schedule_in_turn
 from nacre.model.chat import IGNORED, Encoded, encode, encode_text
 from nacre.records import Example, Train
 from nacre.train.course import Part
@@ -68,7 +69,7 @@ def prepare(rows: TrainingRows, tokenizer: Any, train: Train, encode: Encode | N
         Stream(mix.name, tuple(len(group) for group in encoded), mix.share, mix.weights)
         for mix, encoded in zip(rows.mixed_in, groups, strict=True)
     ]
-    order, parts = _lay_out(rows, [len(own) for own in datasets], streams, train)
+    order, parts = _lay_out(rows, [len(own) for own in datasets], streams, train, notes)
     sources = [new, *([row for group in encoded for row in group] for encoded in groups)]
     starts = [sum(len(source) for source in sources[:place]) for place in range(len(sources))]
     source = [place for place, source in enumerate(sources) for _ in source]
@@ -84,26 +85,38 @@ def _datasets(rows: TrainingRows) -> list[Sequence[Example]]:
 
 
 def _lay_out(
-    rows: TrainingRows, sizes: Sequence[int], streams: Sequence[Stream], train: Train
+    rows: TrainingRows, sizes: Sequence[int], streams: Sequence[Stream], train: Train, notes: list[str]
 ) -> tuple[list[tuple[int, int]], tuple[Part, ...]]:
     """Which row stands in which slot of the run; and the parts of it, where datasets are learned in turn."""
     assert isinstance(train.epochs, float)  # settled before
     batch, epochs = train.batch_size, train.epochs
     share = sum(stream.share for stream in streams if any(stream.groups))
     if not rows.in_turn:
-        steps = plan_steps(sum(sizes), share, batch, epochs, train.min_steps)
-        fresh = Fresh(tuple(sizes), rows.ratio, rows.easy_first)
+        asked = plan_steps(sum(sizes), share, batch, epochs, 1)
+        steps = max(asked, train.min_steps)
         steps = min(steps, train.max_steps or steps)
-        return schedule(fresh, streams, batch_size=batch, steps=steps, seed=train.seed), ()
-    least = -(-train.min_steps // len(sizes))
-    lengths = [plan_steps(size, share, batch, epochs, least) if size else 0 for size in sizes]
+        fresh, most = Fresh(tuple(sizes), rows.ratio, rows.easy_first), _most(train, steps, asked)
+        return schedule(
+            fresh, streams, batch_size=batch, steps=steps, seed=train.seed, max_repeats=most, notes=notes
+        ), ()
+    least = -(-train.min_steps // sum(size > 0 for size in sizes))
+    passes = [plan_steps(size, share, batch, epochs, 1) if size else 0 for size in sizes]
+    lengths = [max(asked, least) if asked else 0 for asked in passes]
     if train.max_steps:
         lengths = apportion(lengths, min(train.max_steps, sum(lengths)))
-    found = schedule_in_turn(sizes, streams, batch_size=batch, steps=lengths, seed=train.seed)
+    repeats = [_most(train, length, asked) for length, asked in zip(lengths, passes, strict=True)]
+    found = schedule_in_turn(
+        sizes, streams, batch_size=batch, steps=lengths, seed=train.seed, max_repeats=repeats, notes=notes
+    )
     ends = [-(-end // batch) for end in accumulate(len(part) for part in found)]
     steps_of = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     parts = tuple(Part(steps, int(_warmup(train, steps))) for steps in steps_of if steps)
     return [slot for part in found for slot in part], parts
+
+
+def _most(train: Train, steps: int, asked: int) -> float:
+    """How often a new row may come: as often as the passes or the exact number of steps that were asked for need."""
+    return math.inf if steps <= asked or train.min_steps == train.max_steps else MAX_REPEATS
 
 
 def _warmup(train: Train, steps: int) -> float:

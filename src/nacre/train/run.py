@@ -28,13 +28,14 @@ from nacre.train.checkpoints import claim, disk_errors_of_weights, newest_valid,
 from nacre.train.curriculum import arrange
 from nacre.train.fit import Fitted, Run, check_finite, fit
 from nacre.train.job import Job, Trained
-from nacre.train.launch import check_batch, launch_of, train_in_processes
+from nacre.train.launch import check_batch, check_one_training, launch_of, train_in_processes
 from nacre.train.log import write_log
 from nacre.train.losses import row_losses
 from nacre.train.memory import foreseen, memory_errors, told_what_to_change
 from nacre.train.observe import Observers, watch
+from nacre.train.optimizers import check_optimizer
 from nacre.train.protect.base import Protection, TrainingRows
-from nacre.train.protect.build import build_protections, check_protections, start_of
+from nacre.train.protect.build import build_protections, check_protections, start_of, tuned_for
 from nacre.train.rate_pilot import piloted
 from nacre.train.report import check_reports
 from nacre.train.rows import Prepared
@@ -53,13 +54,15 @@ def train(job: Job) -> Trained:
         InputError: a protection or tuner option is wrong, or there is nothing to train on.
         NacreError: the disk is full; what was trained so far is kept as a checkpoint.
     """
+    launch = launch_of(job.recipe.train)
     if job.recipe.train.learning_rate == "pilot":
+        check_one_training(job.recipe.train, launch)
         settled, tried = piloted(job, train)
         trained = train(settled)
         return replace(trained, notes=(*tried, *trained.notes))
-    launch = launch_of(job.recipe.train)
     if launch is not None:
         check_protections(job.recipe)  # what is wrong at once need not wait for the processes to start
+        check_optimizer(job.recipe.train.optimizer)
         return train_in_processes(job, launch)
     if "LOCAL_RANK" in os.environ:  # torchrun started the command itself: the others wait for what is to be done
         processes.join()
@@ -78,7 +81,7 @@ def train_here(job: Job) -> Trained:
 
 def _train_here(job: Job) -> Trained:
     started = time.perf_counter()
-    job, watched = watch(job)
+    job, watched = watch(tuned_for(job))
     job, validation = hold_out(job)
     tokenizer = load_tokenizer(job.start)
     recipe, notes = _settled(job)
@@ -132,13 +135,14 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
     """The recipe with every `auto` decided and what does not fit the model cut; and what was decided.
 
     Raises:
-        InputError: unknown scheduler, or a batch that cannot be cut evenly.
+        InputError: unknown scheduler, an optimizer that is not there, or a batch that cannot be cut evenly.
     """
     asked = job.recipe.train
     check_protections(job.recipe)
     check_reports(asked.report_to)
     if asked.scheduler not in SCHEDULERS:
         raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
+    check_optimizer(asked.optimizer)
     check_batch(asked, processes.world())
     settings, notes = settle(asked, job.recipe.tune, parameter_count(job.start), len(job.new))
     known, virtual = positions(job.start), getattr(job.recipe.tune, "tokens", 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nacre.model.head import next_token_logits
 from nacre.model.load import load_model
 from nacre.model.routed import Routed
 from nacre.records import Weights
@@ -35,7 +36,7 @@ class FrozenCopy:
         decoder = self._causal.get_decoder()
         with grouped_by_length(self._causal):
             output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
-        return self._causal.get_output_embeddings()(output.last_hidden_state[where_BT])
+        return next_token_logits(self._causal, output.last_hidden_state[where_BT])
 
 
 class SameBase:
@@ -46,8 +47,9 @@ class SameBase:
         self._has_adapter = previous.adapter is not None
         if previous.adapter is not None:
             training = model.training
-            model.load_adapter(str(previous.adapter), adapter_name=PREVIOUS, is_trainable=False)
-            model.set_adapter("default")
+            with left_marked(model):
+                model.load_adapter(str(previous.adapter), adapter_name=PREVIOUS, is_trainable=False)
+                model.set_adapter("default")
             model.train(training)  # loading one that is not trained ends the whole model's training mode
 
     @torch.no_grad()
@@ -58,20 +60,34 @@ class SameBase:
         causal = self._model.get_base_model()
         with self._as_previous():
             output = causal.get_decoder()(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
-            return causal.get_output_embeddings()(output.last_hidden_state[where_BT])
+            return next_token_logits(causal, output.last_hidden_state[where_BT])
 
     @contextmanager
     def _as_previous(self) -> Iterator[None]:
         training = self._model.training
         self._model.eval()  # the teacher has no dropout
-        try:
-            if self._has_adapter:
-                self._model.set_adapter(PREVIOUS, inference_mode=True)
-                yield
-            else:
-                with self._model.disable_adapter():
+        with left_marked(self._model):
+            try:
+                if self._has_adapter:
+                    self._model.set_adapter(PREVIOUS, inference_mode=True)
                     yield
-        finally:
-            if self._has_adapter:
-                self._model.set_adapter("default")
-            self._model.train(training)
+                else:
+                    with self._model.disable_adapter():
+                        yield
+            finally:
+                if self._has_adapter:
+                    self._model.set_adapter("default")
+                self._model.train(training)
+
+
+@contextmanager
+def left_marked(model: Any) -> Iterator[None]:
+    """Which parameters train is afterwards as it was: PEFT marks a whole adapter when it is switched on again, what a
+    protection has frozen of it included.
+    """
+    marked = [(weight, weight.requires_grad) for weight in model.parameters()]
+    try:
+        yield
+    finally:
+        for weight, trains in marked:
+            weight.requires_grad_(trains)

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from nacre.base.files import atomic_write
+from nacre.train import processes
 from nacre.train.protect.base import Teacher
 
 HASH_BYTES = 16
@@ -76,6 +77,7 @@ class TeacherCache:
     def __init__(self, path: Path, k: int, teacher: Callable[[], Teacher]) -> None:
         self._path, self._k, self._teacher = path, k, teacher
         self._rows: dict[bytes, Top] = _read(path) if path.exists() else {}
+        self._read_from_file = frozenset(self._rows)
         self.asked = 0
 
     def look(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> Top:
@@ -97,6 +99,13 @@ class TeacherCache:
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._rows
+
+    def gather(self) -> None:
+        """Bring together on process 0 what each process has met: each sees its own rows only. All must call it."""
+        own = {key: top for key, top in self._rows.items() if key not in self._read_from_file}
+        for rows in processes.gathered(own):
+            self._rows.update(rows)
+        self.asked = processes.total(self.asked)
 
     def save(self, path: Path | None = None) -> None:
         """Write all rows to the file."""

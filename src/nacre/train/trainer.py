@@ -63,7 +63,8 @@ class Protected(InTurn):
         with last_hidden(plain) as seen:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
         hidden_BTD = seen[0][inputs["shown"]] if "shown" in inputs else seen[0]
-        terms = [term for p in self.protections if (term := p.scaled_loss(plain, batch, hidden_BTD)) is not None]
+        with self.accelerator.autocast():  # terms ask parts of the model, beside the forward that accelerate casts
+            terms = [term for p in self.protections if (term := p.scaled_loss(plain, batch, hidden_BTD)) is not None]
         # A term is a mean over the micro-batch; where the trainer leaves the division by the number of
         # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
         kept = math.prod(p.keeps_loss for p in self.protections)

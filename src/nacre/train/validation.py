@@ -168,8 +168,10 @@ class Validation:
         new = prepared.table["source"][:].count(0)
         passes = max(1.0, sum(place < new for place in prepared.places) / max(new, 1))
         patience = self.settings.early_stopping
-        looks = passes if patience is not None else min(passes, LOOKS)  # what decides looks after every pass
-        steps = self.settings.eval_steps or math.ceil(prepared.steps / looks)
+        asked = self.settings.eval_steps
+        # what decides looks after every pass
+        looks = passes if patience is not None or asked == "epoch" else min(passes, LOOKS)
+        steps = asked if isinstance(asked, int) else math.ceil(prepared.steps / looks)
         stop = [StopEarly(patience, work, self.notes)] if patience is not None and HELD in self.tables else []
         return [WhenToLook(steps), *stop]
 
@@ -178,7 +180,7 @@ def hold_out(job: Job) -> tuple[Job, Validation]:
     """The job without the rows that early stopping takes away, and what is validated.
 
     Raises:
-        InputError: too few rows to give some away, or weights that are cut over the processes.
+        InputError: too few rows to give some away, weights that are cut over the processes, or ranks that change.
     """
     settings = job.recipe.train
     if settings.early_stopping is None:
@@ -188,6 +190,12 @@ def hold_out(job: Job) -> tuple[Job, Validation]:
             "early stopping keeps the best weights, and here no process holds the whole model",
             where="train.early_stopping",
             fix="leave it out, or choose a sharding that leaves the weights whole",
+        )
+    if job.recipe.tune.name == "adalora":
+        raise InputError(
+            "adalora gives up ranks while it trains, so weights from an earlier step do not fit the ranks at the end",
+            where="train.early_stopping",
+            fix="leave it out, or tune with lora",
         )
     train, held, said = set_aside(job.new)
     return replace(job, new=train), Validation(job, held, [said])

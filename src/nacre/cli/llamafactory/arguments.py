@@ -1,7 +1,8 @@
 """Every argument that does something: LlamaFactory's names, and the articles' own."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -26,6 +27,15 @@ SWITCHES = {
     "pissa_init",
     "double_quantization",
 }
+
+
+LAYERS = (  # what says which layers train, and so asks for freeze where no finetuning_type is given
+    "freeze_layers",
+    "trainable_layers",
+    "freeze_trainable_layers",
+    "freeze_trainable_modules",
+    "freeze_extra_modules",
+)
 
 
 class Arguments(Settings):
@@ -93,7 +103,7 @@ class Arguments(Settings):
     neftune_noise_alpha: float | None = Field(None, gt=0, description="noise on the embeddings while training")
     learning_rate: float | None = Field(None, gt=0, description="default: chosen for the model's size")
     num_train_epochs: float = Field(3.0, gt=0)
-    max_steps: int | None = Field(None, description="stop after this many steps; -1 does not")
+    max_steps: int | None = Field(None, description="exactly so many steps, whatever num_train_epochs says; -1: off")
     per_device_train_batch_size: int = Field(8, ge=1)
     gradient_accumulation_steps: int = Field(1, ge=1)
     lr_scheduler_type: str = "linear"
@@ -117,3 +127,16 @@ class Arguments(Settings):
     plot_loss: bool = Field(False, description="draw training_loss.png")
     report_to: str = Field("none", description="tensorboard, mlflow, wandb, several with commas, or none")
     overwrite_output_dir: bool = Field(False, description="replace what output_dir holds")
+
+
+def kind_of(given: Mapping[str, Any]) -> str:
+    """The finetuning_type: what was given, or else what the other arguments ask for.
+
+    Args:
+        given: the arguments that were given, without those that are None.
+    """
+    if given.get("finetuning_type") is not None:
+        return str(given["finetuning_type"])
+    if given.get("trainable_layers") == "all":
+        return "full"
+    return "freeze" if given.get("prev_model") or any(name in given for name in LAYERS) else "lora"

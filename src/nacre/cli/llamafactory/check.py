@@ -1,14 +1,17 @@
 """From what was written to arguments that can be acted on; or one report of everything that cannot."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from nacre.base.errors import InputError, nearest
-from nacre.cli.llamafactory.arguments import ALIASES, Arguments
+from nacre.cli.llamafactory.arguments import ALIASES, Arguments, kind_of
 from nacre.cli.llamafactory.keys import KEYS, Idle, Refused
 from nacre.model.templates import TEMPLATES
+from nacre.train.optimizers import problem
 
 SCHEDULERS = (
     "constant",
@@ -30,6 +33,11 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "quantization_type": ("nf4", "fp4"),
     "eval_strategy": ("no", "steps", "epoch"),
     "mix_strategy": ("concat", "interleave_under", "interleave_over"),
+}
+SHARES = {  # what transformers takes as a share of all steps too
+    "eval_steps": "eval_strategy epoch, or a number of steps",
+    "save_steps": "a number of steps",
+    "logging_steps": "a number of steps",
 }
 INSTEAD = {  # values of LlamaFactory's that are not there, with what comes nearest
     ("stage", "ppo"): "stage dpo, on pairs of answers",
@@ -127,13 +135,15 @@ def _choice(key: str, value: Any) -> str:
 def _wrong(key: str, error: Any) -> str:
     if error["type"] == "missing":
         return f"--{key} is missing: {Arguments.model_fields[key].description}"
+    if key in SHARES and isinstance(error["input"], float) and 0 < error["input"] < 1:
+        return f"{key}: {error['input']!r} as a share of all steps is not supported; instead: {SHARES[key]}"
     reason = error["msg"].removeprefix("Value error, ")
     return f"{key}: {error['input']!r} cannot be used: {reason[0].lower()}{reason[1:]}"
 
 
 def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Problems of keys that do not go together."""
-    adapter, kind, bits = (given.get(name) for name in ("adapter_name_or_path", "finetuning_type", "quantization_bit"))
+    adapter, bits, kind = given.get("adapter_name_or_path"), given.get("quantization_bit"), kind_of(given)
     fsdp = str(given.get("fsdp") or "full_shard")
     told = (
         (
@@ -146,7 +156,7 @@ def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             "instead: go on with the adapter, or merge it first",
         ),
         (
-            bits and kind not in (None, "lora"),
+            bits and kind != "lora",
             f"quantization_bit: not supported with finetuning_type {kind}; instead: finetuning_type lora",
         ),
         (
@@ -161,13 +171,41 @@ def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             given.get("freeze_trainable_layers") == 0,
             "freeze_trainable_layers: 0 layers cannot train; instead: finetuning_type lora",
         ),
-        ("full_shard" not in fsdp, f"fsdp: {fsdp} is not supported; instead: full_shard"),
+        (
+            "full_shard" not in fsdp or "offload" in fsdp,
+            f"fsdp: {fsdp} is not supported; instead: full_shard",
+        ),
+        (
+            _offloads(found.get("fsdp_config")),
+            "fsdp_config: weights do not go to the main memory; instead: deepspeed with a file that offloads",
+        ),
         (
             given.get("val_size") and given.get("eval_dataset"),
             "eval_dataset: cannot be used beside val_size; instead: one of the two",
         ),
     )
-    return [sentence for wrong, sentence in told if wrong] + _ratios(given) + _trackers(given)
+    return [sentence for wrong, sentence in told if wrong] + _ratios(given) + _trackers(given) + _optimizer(given)
+
+
+def _offloads(config: Any) -> bool:
+    """Whether a mapping, or the JSON or YAML file of that name, asks to keep weights in the main memory."""
+    if isinstance(config, str) and Path(config).is_file():
+        try:
+            config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError):
+            return False
+    if not isinstance(config, Mapping):
+        return False
+    wanted = {str(key).removeprefix("fsdp_"): value for key, value in config.items()}
+    return any(bool(wanted.get(key)) for key in ("offload_params", "cpu_offload", "offload"))
+
+
+
+def _optimizer(given: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the optimizer."""
+    name = given.get("optim")
+    found = problem(str(name)) if name is not None and name != "adamw_hf" else None
+    return [f"optim: {found[0]}; instead: {found[1]}"] if found else []
 
 
 def _trackers(given: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ KEYS: dict[str, Key] = {
     "adapter_folder": Refused("adapters are found by their own path", "adapter_name_or_path", EMPTY),
     "pissa_iter": Idle("the largest directions are computed exactly", (None, -1)),
     "pissa_convert": Idle("always done: what is saved sits on the base as it was", (None, True)),
-    "loraplus_lr_embedding": Idle("adapters on embeddings learn at the common rate", (None, 1e-6)),
+    "loraplus_lr_embedding": Refused("adapters on embeddings learn at the common rate", "learning_rate", (None, 1e-6)),
     "oft_rank": Refused("orthogonal factors are set by their size", "oft_block_size", (None, 0)),
     **dict(_all("use_galore use_apollo use_badam use_adam_mini use_muon", OPTIMISER)),
     **dict(_options("use_galore", "galore_target galore_rank galore_update_interval galore_scale galore_proj_type "
@@ -168,7 +168,8 @@ KEYS: dict[str, Key] = {
                 "print_level", Idle("what is shown and logged is always the same", (*EMPTY, True, "no", "passive",
                                                                                     "warning", "info")))),
     # evaluation
-    **dict(_all("do_eval do_predict predict_with_generate compute_accuracy generation_max_length "
+    "do_eval": Refused("held-out rows are looked at while training", "eval_strategy: epoch", EMPTY),
+    **dict(_all("do_predict predict_with_generate compute_accuracy generation_max_length "
                 "generation_num_beams generation_config eval_num_beams eval_on_start batch_eval_metrics", GENERATE)),
     "per_device_eval_batch_size": Idle("held-out rows are looked at in batches of the training's size", EMPTY),
     **dict(_all("eval_delay eval_accumulation_steps eval_do_concat_batches eval_use_gather_object "
@@ -190,7 +191,9 @@ KEYS: dict[str, Key] = {
     **dict(_all("group_by_length dataloader_drop_last ignore_data_skip full_determinism", Refused(
         "the order of the rows is fixed by the seed, so that every batch holds its true mixture", DELETE))),
     "data_seed": Idle("the order of the rows follows seed", EMPTY),
-    "train_sampling_strategy": Idle("the order of the rows follows seed", (None, "random")),
+    "train_sampling_strategy": Refused(
+        "the order of the rows is fixed by the seed, so that every batch holds its true mixture", DELETE,
+        (None, "random")),
     "dataloader_in_order": Idle("rows come in their order", (None, True)),
     "average_tokens_across_devices": Idle("always done", (None, True)),
     # several processes

@@ -1,14 +1,15 @@
 """LlamaFactory's arguments in nacre's terms. A translation, nothing more."""
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nacre.base.config import parse
 from nacre.base.errors import InputError
-from nacre.cli.llamafactory.arguments import Arguments
+from nacre.cli.llamafactory.arguments import LAYERS, Arguments
 from nacre.cli.llamafactory.check import TRACKERS
-from nacre.cli.llamafactory.layers import by_name, trained_modules
+from nacre.cli.llamafactory.layers import by_name, settled_kind, trained_modules
 from nacre.records import Recipe
 
 if TYPE_CHECKING:
@@ -27,13 +28,6 @@ LORA = (
     "quantization_bit",
 )
 OFT = ("oft_block_size", "oft_target", "module_dropout")
-LAYERS = (
-    "freeze_layers",
-    "trainable_layers",
-    "freeze_trainable_layers",
-    "freeze_trainable_modules",
-    "freeze_extra_modules",
-)
 FOLDERS = (Path("dataset"), Path("data"))  # the articles' and LlamaFactory's
 ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf")
 
@@ -122,16 +116,17 @@ def _inside(dataset: str, folder: Path) -> str:
 
 def _tune(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
     named = arguments.model_fields_set
-    kind = arguments.finetuning_type
-    if kind is None:
-        layered = any(name in named for name in LAYERS) or arguments.prev_model
-        kind = "full" if arguments.trainable_layers == "all" else "freeze" if layered else "lora"
+    kind = settled_kind(arguments)
+    if arguments.finetuning_type is None:
         notes.append(f"finetuning_type {kind}: chosen because none was given")
-    elif kind != "freeze" and (arguments.trainable_layers != "all" or kind != "full"):
-        notes += [f"{name}: has no effect with finetuning_type {kind}" for name in LAYERS if name in named]
+    if kind != "freeze":
+        idle = [name for name in LAYERS if getattr(arguments, name) is not None and name in named]
+        if kind == "full" and arguments.trainable_layers == "all":
+            idle.remove("trainable_layers")
+        notes += [f"{name}: has no effect with finetuning_type {kind}" for name in idle]
     unused = {"lora": OFT, "oft": LORA}.get(kind, (*LORA, *OFT))
     notes += [f"{name}: has no effect with finetuning_type {kind}" for name in unused if name in named]
-    if kind == "full" or by_name(arguments):
+    if kind == "full":
         return {"name": "full"}
     if kind == "freeze":
         return _freeze(arguments, notes)
@@ -146,10 +141,12 @@ def _tune(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
 
 
 def _freeze(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
-    named = arguments.model_fields_set
+    counts = ("freeze_layers", "trainable_layers", "freeze_trainable_layers")
+    first, *idle = [name for name in counts if getattr(arguments, name) is not None] or [""]
+    notes += [f"{name}: has no effect beside {first}" for name in idle]
+    if by_name(arguments):
+        return {"name": "full"}
     if arguments.freeze_layers is not None:
-        idle = (name for name in ("trainable_layers", "freeze_trainable_layers") if name in named)
-        notes += [f"{name}: has no effect beside freeze_layers" for name in idle]
         return {"name": "freeze", "frozen_layers": arguments.freeze_layers}
     if arguments.trainable_layers == "all":
         return {"name": "full"}
@@ -189,22 +186,23 @@ def _train(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
         notes.append("learning_rate: none was given, so it is chosen for the model's size")
     if arguments.bf16 and arguments.fp16:
         notes.append("fp16: has no effect beside bf16")
-    looks = {"eval_steps"} & arguments.model_fields_set
-    if looks and arguments.eval_strategy != "steps" and arguments.early_stopping_steps is None:
-        notes.append("eval_steps: has no effect without eval_strategy steps")
+    exact = arguments.max_steps if arguments.max_steps and arguments.max_steps > 0 else None
+    if exact and "num_train_epochs" in arguments.model_fields_set:
+        notes.append("num_train_epochs: has no effect beside max_steps")
     rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
     return _sharding(arguments, notes) | {
         "stage": arguments.stage,
         "template": arguments.template,
         "epochs": arguments.num_train_epochs,
-        "min_steps": 1,
-        "max_steps": arguments.max_steps if arguments.max_steps and arguments.max_steps > 0 else None,
+        "min_steps": exact or 1,
+        "max_steps": exact,
         "learning_rate": arguments.learning_rate or "auto",
         "batch_size": rows * _world(arguments),
         "accumulation": arguments.gradient_accumulation_steps,
         "max_length": _length(arguments, notes),
         "scheduler": arguments.lr_scheduler_type,
-        "warmup": arguments.warmup_steps or arguments.warmup_ratio,
+        # 1 would be a number of steps
+        "warmup": arguments.warmup_steps or min(arguments.warmup_ratio, math.nextafter(1.0, 0.0)),
         "weight_decay": arguments.weight_decay,
         "max_grad_norm": arguments.max_grad_norm,
         "optimizer": None if arguments.optim in ADAMW else arguments.optim,
@@ -212,13 +210,28 @@ def _train(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
         "gradient_checkpointing": arguments.gradient_checkpointing,
         "neftune_alpha": arguments.neftune_noise_alpha,
         "preference": _preference(arguments, notes),
-        "eval_steps": None if arguments.eval_strategy == "epoch" else arguments.eval_steps,
+        "eval_steps": _looks(arguments, notes),
         "early_stopping": arguments.early_stopping_steps,
         "logging_steps": arguments.logging_steps,
         "save_steps": arguments.save_steps,
         "report_to": tuple(name.strip() for name in arguments.report_to.split(",") if name.strip() in TRACKERS),
         "seed": arguments.seed,
     }
+
+
+def _looks(arguments: Arguments, notes: list[str]) -> int | str | None:
+    """Steps from one look at held-out rows to the next, as transformers counts them."""
+    strategy, steps = arguments.eval_strategy, arguments.eval_steps
+    if strategy != "no" and arguments.val_size == 0 and arguments.eval_dataset is None:
+        notes.append(
+            f"eval_strategy {strategy}: val_size 0 holds no rows out, so only a dataset's own dev rows are looked at"
+        )
+    if strategy == "steps" and steps is None:
+        notes.append(f"eval_steps {arguments.logging_steps}: logging_steps, because none was given")
+        return arguments.logging_steps
+    if steps is not None and strategy != "steps" and (strategy == "epoch" or arguments.early_stopping_steps is None):
+        notes.append("eval_steps: has no effect without eval_strategy steps")
+    return "epoch" if strategy == "epoch" else steps
 
 
 def _length(arguments: Arguments, notes: list[str]) -> int:
@@ -260,6 +273,8 @@ def _preference(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
     used = of.get(arguments.stage, ())
     named = sorted({name for names in of.values() for name in names} & arguments.model_fields_set - set(used))
     notes += [f"{name}: has no effect in stage {arguments.stage}" for name in named]
+    if arguments.stage == "dpo" and arguments.pref_loss != "simpo" and "simpo_gamma" in arguments.model_fields_set:
+        notes.append(f"simpo_gamma: has no effect with pref_loss {arguments.pref_loss}")
     return {
         "loss": arguments.pref_loss,
         "beta": arguments.pref_beta,

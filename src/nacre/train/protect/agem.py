@@ -26,6 +26,7 @@ class Agem(Protection):
 
     name = "agem"
     held_copies = 2
+    steered = False  # the whole projection is made from the start, and more than that there is not
     stages = ("sft", "pt")
 
     class Config(Settings):

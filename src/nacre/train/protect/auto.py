@@ -8,16 +8,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from nacre.records import Recipe
+from nacre.records.tune import Full, Lora
 
 LITTLE = 0.1  # of the old rows: below it a fixed share of every batch learns the few rows by heart
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Protections by name and option, and a sentence that says why these."""
+    """Protections by name and option, a sentence that says why these, and the tuner where they need another one."""
 
     protect: tuple[dict[str, Any], ...]
     why: str
+    tune: Lora | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What there is to keep, and what to keep it with.
+
+    Attributes:
+        learned: earlier increments taught something.
+        rows: some of their rows are there.
+        share: of all old rows, that may be kept: 1 is all, 0 none.
+        routed: training starts from several adapters behind a router.
+    """
+
+    learned: bool
+    rows: bool
+    share: float = 1.0
+    routed: bool = False
 
 
 def _replay(share: float, **options: Any) -> dict[str, Any]:
@@ -57,40 +76,38 @@ SOME = (
         "few old rows may be kept: they are replayed in a tenth of every batch, and weights that mattered are held",
     ),
 )
-NONE = (
-    Rung(
-        ({"name": "ewc", "strength": "auto"}, {"name": "distill", "rows": 1}),
-        "no old rows may be kept: weights that mattered are held, which keeps about half of what old rows would keep",
-    ),
+APART = Rung(
+    ({"name": "separate"},),
+    "few or no old rows may be kept: each increment gets an adapter of its own, which no later one changes, and a "
+    "router picks one for each prompt; the price: tasks do not help each other, and answering reads each prompt twice",
+    Lora(rank=32),
 )
-NONE_LORA = (
-    Rung(
-        ({"name": "separate"},),
-        "no old rows may be kept: this increment gets an adapter of its own, and a router picks one for each prompt",
-    ),
+HELD_WEIGHTS = Rung(
+    ({"name": "ewc", "strength": "auto"}, {"name": "distill", "rows": 1}),
+    "no old row is there: weights that mattered are held; on small tasks that kept a quarter of what old rows keep",
 )
-
-
 REWARD_FIRST = Rung((), "a reward model says no tokens, so there is nothing to hold before its first increment")
 REWARD = Rung((_replay(0.25),), "a reward model: a quarter of every batch is old pairs; it says no tokens to hold")
 
 
-def ladder(recipe: Recipe, *, past: bool, share: float) -> tuple[Rung, ...]:
-    """The rungs of `auto` for what may be kept of the old data; empty where the recipe names its protections itself.
-
-    Args:
-        recipe: how the increment is trained.
-        past: whether anything was learned before.
-        share: of the old rows, that may be kept: 1 is all, 0 none.
-    """
+def ladder(recipe: Recipe, past: Past) -> tuple[Rung, ...]:
+    """The rungs of `auto` for what there is to keep; empty where the recipe names its protections itself."""
     if recipe.protect != "auto":
         return ()
     if recipe.train.stage == "rm":
-        return (REWARD,) if past and share else (REWARD_FIRST,)
-    if share == 0 and recipe.tune.name == "lora":
-        return NONE_LORA  # from the first increment on: the router learns each task's prompts while they are there
-    if not past:
+        return (REWARD,) if past.rows else (REWARD_FIRST,)
+    if past.routed or (past.share <= LITTLE and _can_be_apart(recipe, past)):
+        return (APART,)  # from the first increment on: the router learns each task's prompts while they are there
+    if not past.learned:
         return (FIRST,)
-    if share == 0:
-        return NONE
-    return ALL if share > LITTLE else SOME
+    if not past.rows:
+        return (HELD_WEIGHTS,)
+    return ALL if past.share > LITTLE else SOME
+
+
+def _can_be_apart(recipe: Recipe, past: Past) -> bool:
+    """Whether a router can know the prompts of all earlier tasks, and the tuner is plain LoRA or can become it."""
+    known = not past.learned or past.rows
+    tune = recipe.tune
+    plain = isinstance(tune, Lora) and not tune.dora and not tune.modules_to_save and tune.init == "default"
+    return known and (plain or isinstance(tune, Full))

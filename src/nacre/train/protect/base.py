@@ -20,7 +20,8 @@ Batch = Mapping[str, Any]
 
 And of the optimizer step it belongs to: `step`, its number; `micro_batch` of `micro_batches`, counted from 0;
 `mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have; `labelled_tokens`,
-how many all rows have together; `predicted_tokens`, how many tokens there are to predict, labelled or not.
+how many all rows have together; `predicted_tokens`, how many tokens there are to predict, labelled or not;
+`kept_loss`, what the protections leave of the trainer's own loss, see `keeps_loss`.
 Where several processes train, the step's micro-batches are those of all of them, numbered and counted through.
 """
 
@@ -127,7 +128,10 @@ class Protection:
         reshapes: it decides which parameters there are and which of them train, so wherever it stands in the
             list it acts before those that remember, measure or average them.
         afresh: it trains a new adapter on the base, beside what adapter the start has, not on from it.
-        held_copies: of the trained weights, in float32, that it holds while training; for the estimate of memory.
+        held_copies: of the trained weights, in float32, that it holds on the device while training; for the
+            estimate of memory.
+        steered: it has a strength that can be changed between two steps; by default what overrides `loss`,
+            `scaled_loss` or `gradient` has one. Those that do it to bring in rows, or to hold a choice, say so.
         keeps_loss: what it leaves of the trainer's own loss: less than 1 where its term stands in that one's place.
         scale: what the budget's controller multiplies its strength by. `scaled_loss` applies it to `loss`;
             `gradient` must apply it itself.
@@ -141,6 +145,7 @@ class Protection:
     reshapes: ClassVar[bool] = False
     afresh: ClassVar[bool] = False
     held_copies: ClassVar[int] = 0
+    steered: ClassVar[bool | None] = None
     keeps_loss: float = 1.0
     scale: float = 1.0
 
@@ -150,6 +155,16 @@ class Protection:
     def __init__(self, config: Any, context: Context) -> None:
         self.config, self.context = config, context
         self.notes: list[str] = []
+
+    @classmethod
+    def needs_gradients(cls, config: Any) -> bool:
+        """Whether, with these options (None: any), it must see the gradients before the optimizer does."""
+        return cls.gradient is not Protection.gradient
+
+    @classmethod
+    def copies_held(cls, config: Any) -> int:
+        """`held_copies`, with these options."""
+        return cls.held_copies
 
     def rows(self, rows: TrainingRows) -> TrainingRows:
         """Before training: which rows are trained on, in what mixture."""

@@ -1,6 +1,7 @@
 """From the recipe's list of protections to objects ready to act, or a refusal that says why not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from nacre.train import processes
 from nacre.train.generic import generic_texts
 from nacre.train.job import Job
 from nacre.train.protect import PROTECTIONS
-from nacre.train.protect.auto import Rung, ladder
+from nacre.train.protect.auto import Past, Rung, ladder
 from nacre.train.protect.base import Context, Protection, Teacher
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 from nacre.train.teacher import FrozenCopy, SameBase
@@ -65,30 +66,55 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, no
     return sorted(built, key=lambda one: not one.reshapes)
 
 
+def rung_of(job: Job) -> Rung | None:
+    """The first rung of `auto` for this job; None where the recipe names its protections itself."""
+    past = Past(learned=job.past, rows=job.has_rows, share=job.share, routed=job.start.routed)
+    return next(iter(fitting(ladder(job.recipe, past), job.recipe)), None)
+
+
 def chosen_of(job: Job) -> tuple[Sequence[Mapping[str, Any]], str]:
     """The entries that the recipe names, or those of the first rung of `auto` and the reason for them."""
-    recipe = job.recipe
-    if recipe.protect != "auto":
-        return recipe.protect, ""
-    rung = fitting(ladder(recipe, past=job.past, share=job.share), recipe)[0]
-    return rung.protect, rung.why
+    rung = rung_of(job)
+    return (rung.protect, rung.why) if rung else (() if job.recipe.protect == "auto" else job.recipe.protect, "")
+
+
+def tuned_for(job: Job) -> Job:
+    """The job with the tuner that the rung of `auto` needs, where it needs another one."""
+    rung = rung_of(job)
+    if rung is None or rung.tune is None or job.recipe.tune.name == rung.tune.name:
+        return job
+    return replace(job, recipe=job.recipe.model_copy(update={"tune": rung.tune}))
 
 
 def fitting(rungs: Sequence[Rung], recipe: Recipe) -> tuple[Rung, ...]:
-    """The rungs of `auto` without what cannot act under the recipe's sharding, which their reasons then say."""
-    sharding = sharding_of(recipe.train)
+    """The rungs of `auto` without what cannot act under the recipe's tuner, stage or sharding; their reasons say so."""
     found: list[Rung] = []
     for rung in rungs:
-        hindered = [
-            entry["name"]
-            for entry in rung.protect
-            if _hindered(PROTECTIONS.load(entry["name"], where="auto"), sharding)
-        ]
-        kept = tuple(entry for entry in rung.protect if entry["name"] not in hindered)
-        left_out = f"; left out, because under {sharding} they cannot act: {', '.join(hindered)}" if hindered else ""
+        asked = recipe.model_copy(update={"tune": rung.tune or recipe.tune})
+        out = [entry["name"] for entry in rung.protect if not _fits(entry["name"], asked)]
+        kept = tuple(entry for entry in rung.protect if entry["name"] not in out)
+        why = f"; left out, because they cannot act in this run: {', '.join(out)}" if out else ""
         if all(kept != other.protect for other in found):
-            found.append(Rung(kept, rung.why + left_out))
+            found.append(Rung(kept, rung.why + why, rung.tune))
     return tuple(found)
+
+
+def _fits(name: str, recipe: Recipe) -> bool:
+    """Whether a protection works with the tuner, in the stage and under the sharding of the recipe."""
+    try:
+        _check_fits(PROTECTIONS.load(name, where="auto"), recipe, (), "auto")
+    except InputError:
+        return False
+    return True
+
+
+def kinds_of(job: Job) -> list[type[Protection]]:
+    """The classes of the protections that will act, those of `auto` included.
+
+    Raises:
+        InputError: unknown protection or option, with the nearest known name.
+    """
+    return [_read(entry, f"protect[{place}]")[0] for place, entry in enumerate(chosen_of(job)[0])]
 
 
 def start_of(job: Job) -> Weights:
@@ -97,8 +123,7 @@ def start_of(job: Job) -> Weights:
     Raises:
         InputError: the start is several adapters behind a router, and no protection adds one to them.
     """
-    chosen, _ = chosen_of(job)
-    if any(_read(entry, f"protect[{place}]")[0].afresh for place, entry in enumerate(chosen)):
+    if any(kind.afresh for kind in kinds_of(job)):
         return job.start.changed(adapter=None)
     if job.start.routed:
         raise InputError(
@@ -123,8 +148,8 @@ def check_protections(recipe: Recipe) -> None:
         raise InputError(f"protection '{twice}' stands in the list twice", where="protect", fix="keep one of them")
     for place, entry in enumerate(chosen):
         where = f"protect[{place}]"
-        kind, _ = _read(entry, where)
-        _check_fits(kind, recipe, names, where)
+        kind, config = _read(entry, where)
+        _check_fits(kind, recipe, names, where, config)
 
 
 def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
@@ -136,7 +161,7 @@ def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
     return kind, parse(kind.Config, options, where=f"{where} ({entry['name']})")
 
 
-def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], where: str) -> None:
+def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], where: str, config: Any = None) -> None:
     """Refuse what cannot work together, before anything is loaded for it."""
     tuner, stage = recipe.tune.name, recipe.train.stage
     if kind.stages and stage not in kind.stages:
@@ -146,7 +171,7 @@ def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], wh
         fix = f"tune with {' or '.join(kind.tuners)}, or leave {kind.name} out"
         raise InputError(f"protection '{kind.name}' does not work with the tuner '{tuner}'", where=where, fix=fix)
     sharding = sharding_of(recipe.train)
-    reason = _hindered(kind, sharding)
+    reason = _hindered(kind, sharding, config)
     if reason:
         raise InputError(
             f"protection '{kind.name}' cannot act under {sharding}: {reason}",
@@ -159,7 +184,7 @@ def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], wh
             raise InputError(what, where=where, fix="keep one of them")
 
 
-def _hindered(kind: type[Protection], sharding: str) -> str | None:
+def _hindered(kind: type[Protection], sharding: str, config: Any) -> str | None:
     """Why a way of sharing the model between processes keeps a protection from acting; None: it does not."""
 
     def overrides(*moments: str) -> bool:
@@ -169,7 +194,7 @@ def _hindered(kind: type[Protection], sharding: str) -> str | None:
         return None
     if kind.shardings:
         return f"it works with {' and '.join(kind.shardings)} only"
-    if overrides("gradient"):
+    if kind.needs_gradients(config):
         made = "each process sees a part of each gradient only"
         return made if sharding == "fsdp2" else "DeepSpeed makes the step before anyone sees its gradients"
     if sharding in CUTS_WEIGHTS and overrides("loss"):

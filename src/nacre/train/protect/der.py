@@ -85,6 +85,11 @@ class Der(Protection):
             total = total + self.config.beta * functional.cross_entropy(student_PV, rows.targets_P)
         return rows.part * total
 
+    def finish(self, model: Any) -> Any:
+        """Bring together what each process has asked, before one of them writes it down."""
+        self._kept.gather()
+        return model
+
     @torch.no_grad()
     def saved(self, model: Any, folder: Path) -> None:
         """Store the logits of the rows that were just learned, beside those handed on."""

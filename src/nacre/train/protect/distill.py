@@ -22,6 +22,8 @@ from nacre.base.config import Settings
 from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash
 from nacre.model.chat import encode_text
+from nacre.model.head import next_token_logits
+from nacre.train import processes
 from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
 from nacre.train.protect.replayed import replayed_in
 from nacre.train.teacher_cache import TeacherCache, bucketed_divergence
@@ -98,7 +100,9 @@ class Distill(Protection):
     def finish(self, model: Any) -> Any:
         """Keep what the teacher was asked."""
         if self._cache is not None:
-            self._cache.save()
+            self._cache.gather()
+            if processes.is_main():
+                self._cache.save()
             self.notes.append(f"distill: the previous version was asked about {self._cache.asked} rows and texts anew")
         return model
 
@@ -120,7 +124,7 @@ class Distill(Protection):
         ids_BT = torch.tensor([self._blocks[place] for place in chosen], device=device)
         mask_BT = torch.ones_like(ids_BT)
         hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-        student_PV = causal.get_output_embeddings()(hidden_BTD[mask_BT.bool()])
+        student_PV = next_token_logits(causal, hidden_BTD[mask_BT.bool()])
         part = len(chosen) * batch["micro_batches"] / len(drawn)
         return part * self._divergence(student_PV, ids_BT, mask_BT, mask_BT.bool())
 

@@ -103,6 +103,11 @@ class Ewc(Protection):
         self._after = AfterStep(self._approach)
         self._pulled: tuple[float, dict[torch.Tensor, str]] = (0.0, {})
 
+    @classmethod
+    def copies_held(cls, config: Any) -> int:
+        """One more where each increment has a centre of its own."""
+        return cls.held_copies + (config.form == "per-task")
+
     def rows(self, rows: TrainingRows) -> TrainingRows:
         """Nothing is changed; the new rows are what importance is measured on in the end."""
         self._new = rows.new

@@ -29,6 +29,7 @@ class Freeze(Protection):
     name = "freeze"
     tuners = ("full", "lora", "qlora")
     reshapes = True
+    steered = False
 
     class Config(Settings):
         """Options of freezing."""
@@ -49,6 +50,11 @@ class Freeze(Protection):
             if self.gradual and self.last:
                 raise ValueError("'gradual' begins at the top, which 'last' would freeze: give one of them")
             return self
+
+    @classmethod
+    def needs_gradients(cls, config: Any) -> bool:
+        """Only what is let go block by block has gradients that must not reach the optimizer."""
+        return config is None or bool(config.gradual)
 
     def model(self, model: Any) -> Any:
         """Mark what stays.

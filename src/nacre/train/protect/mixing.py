@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from nacre.model.chat import IGNORED
+from nacre.model.head import next_token_logits
 from nacre.train.protect.base import Batch, MixIn, Protection, TrainingRows
 
 SUPERVISED = ("sft", "pt")  # stages whose loss is the cross-entropy of labelled tokens
@@ -28,10 +29,11 @@ class Mixing(Protection):
         """`loss`, and what makes the rows of this stream count `scale` times; nothing is computed at scale 1.
 
         The trainer's loss is the sum over labelled tokens by their number in the whole step, so the difference is
-        (scale - 1) times the sum over this stream's labelled tokens by the same number.
+        (scale - 1) times the sum over this stream's labelled tokens by the same number; and as much of it as the
+        protections leave of the trainer's loss (`kept_loss`), or a weight could become negative.
         """
         term = self.loss(model, batch, hidden_BTD)
-        if self.scale == 1 or not self._source:
+        if self.scale == 1 or not self._source or not batch["kept_loss"]:
             return term
         if self.context.stage not in SUPERVISED:
             said = (
@@ -45,12 +47,11 @@ class Mixing(Protection):
         if not where_BT.any():
             return term
         extra = (self.scale - 1) * summed_loss(model, hidden_BTD[own_B][:, :-1], targets_BT, where_BT)
-        extra = extra * batch["micro_batches"] / batch["labelled_tokens"]
+        extra = extra * batch["kept_loss"] * batch["micro_batches"] / batch["labelled_tokens"]
         return extra if term is None else term + extra
 
 
 def summed_loss(model: Any, hidden_BTD: torch.Tensor, targets_BT: torch.Tensor, where_BT: torch.Tensor) -> torch.Tensor:
     """Sum of the cross-entropies, in nats, of `targets_BT` at the positions where `where_BT` is true."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    logits_PV = causal.get_output_embeddings()(hidden_BTD[where_BT])
+    logits_PV = next_token_logits(model, hidden_BTD[where_BT])
     return functional.cross_entropy(logits_PV.float(), targets_BT[where_BT], reduction="sum")

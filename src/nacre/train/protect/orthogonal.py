@@ -32,6 +32,7 @@ class Orthogonal(Protection):
     tuners = ("lora", "qlora")
     contradicts: ClassVar[dict[str, str]] = {"merge": _AS_IT_WAS, "intruder": _AS_IT_WAS}
     reshapes = True
+    held_copies = 1
 
     class Config(Settings):
         """Options of O-LoRA."""

@@ -34,6 +34,8 @@ class Osf(Protection):
     tuners = ("full",)
     contradicts: ClassVar[dict[str, str]] = {"freeze": _OWN_CHOICE, "block-expansion": _OWN_CHOICE}
     reshapes = True
+    held_copies = 2
+    steered = False
 
     class Config(Settings):
         """Options of OSF."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from nacre.model.head import next_token_logits
 from nacre.train.protect.base import Batch, mixed_in_targets
 
 
@@ -32,13 +33,12 @@ class Replayed(NamedTuple):
 
 def replayed_in(model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> Replayed | None:
     """The replayed part of a micro-batch; None, where it has none."""
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     old_B = batch["source"] > 0
     where_BT = mixed_in_targets(batch)[old_B]
     if not where_BT.any():
         return None
     return Replayed(
-        student_PV=causal.get_output_embeddings()(hidden_BTD[old_B][where_BT]),
+        student_PV=next_token_logits(model, hidden_BTD[old_B][where_BT]),
         input_ids_BT=batch["input_ids"][old_B],
         attention_mask_BT=batch["attention_mask"][old_B],
         where_BT=where_BT,

@@ -26,6 +26,7 @@ from torch.nn import functional
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
 from nacre.model.chat import IGNORED, prompt_ids, stop_ids
+from nacre.model.head import next_token_logits
 from nacre.model.load import pick_device
 from nacre.records import Example, Message
 from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
@@ -149,7 +150,7 @@ class Sdft(Protection):
         hidden_1TD = causal.get_decoder()(
             input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), use_cache=False
         ).last_hidden_state
-        student_PV = causal.get_output_embeddings()(hidden_1TD[where_1T]).float().log_softmax(-1)
+        student_PV = next_token_logits(causal, hidden_1TD[where_1T]).float().log_softmax(-1)
         teacher_PV = self._teacher_logits(row.teacher, answer, device).log_softmax(-1)
         return (student_PV.exp() * (student_PV - teacher_PV)).sum(-1).mean()
 

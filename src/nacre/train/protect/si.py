@@ -14,7 +14,7 @@ gradient and weights each; no forward or backward of its own.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -29,7 +29,10 @@ class Si(Protection):
     """Pull towards the start, each weight by what its way has brought so far."""
 
     name = "si"
-    held_copies = 3
+    held_copies = 5  # importance, path and start; weights and gradients of the step
+    contradicts: ClassVar[dict[str, str]] = {
+        "mofo": "si must see the step that is really made, and mofo takes most of it back"
+    }
 
     class Config(Settings):
         """Options of synaptic intelligence."""

@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from nacre.base.errors import InputError
-from nacre.cli.llamafactory import ALIASES, KEYS, Arguments, read_arguments, to_arguments
+from nacre.cli.llamafactory import ALIASES, KEYS, Arguments, read_arguments, to_arguments, to_job
 from nacre.cli.llamafactory.check import CHOICES, TRACKERS, remarks
 from nacre.cli.llamafactory.keys import Idle, Refused
 from nacre.cli.llamafactory.read import typed
+from nacre.records import Recipe
+from nacre.train import optimizers
 from workspace_kit import ROOT, Place, assert_clear
 
 NEEDED = {"model_name_or_path": "MODEL", "dataset": "base", "output_dir": "out"}
@@ -149,10 +151,99 @@ def test_the_choices_are_those_of_the_code() -> None:
         ({"enable_thinking": False}, "template: qwen3_nothink"),
         ({"freeze_trainable_layers": 0}, "freeze_trainable_layers: 0 layers cannot train"),
         ({"use_llama_pro": True}, "instead: finetuning_type freeze"),
+        ({"quantization_bit": 4, "freeze_trainable_layers": 2}, "not supported with finetuning_type freeze"),
+        ({"optim": "adamw_torchh"}, "optim: unknown optimizer 'adamw_torchh'; instead: did you mean 'adamw_torch'?"),
+        ({"optim": "galore_adamw"}, "which no setting names; instead: adafactor"),
+        ({"optim": "lomo"}, "inside the backward pass, where nothing can be protected; instead: adafactor"),
+        ({"optim": "schedule_free_sgd"}, "needs the package schedulefree, which is not installed; instead: sgd"),
+        ({"loraplus_lr_embedding": 1e-5}, "learn at the common rate; instead: learning_rate"),
+        ({"fsdp": "full_shard offload"}, "instead: full_shard"),
+        ({"fsdp_config": {"fsdp_offload_params": True}}, "instead: deepspeed with a file that offloads"),
+        ({"train_sampling_strategy": "group_by_length"}, "is fixed by the seed"),
+        ({"do_eval": True}, "instead: eval_strategy: epoch"),
+        ({"eval_steps": 0.1}, "eval_steps: 0.1 as a share of all steps is not supported; instead: eval_strategy epoch"),
+        ({"save_steps": 0.1}, "instead: a number of steps"),
     ],
 )
 def test_what_does_not_go_together_or_is_not_there_is_told_with_a_way_out(keys: dict[str, Any], said: str) -> None:
     assert said in refusal(**keys)
+
+
+def test_every_optimizer_of_the_trainer_below_is_known() -> None:
+    from transformers.training_args import OptimizerNames
+
+    assert {one.value for one in OptimizerNames} == {*optimizers.KNOWN, *optimizers.REFUSED}
+    for name in (*optimizers.PLAIN, "adamw_hf"):
+        to_arguments(NEEDED | {"optim": name}, "here")
+
+
+def test_a_config_for_sharding_may_be_a_file(tmp_path: Path) -> None:
+    (tmp_path / "fsdp.json").write_text('{"offload_params": true}')
+    assert "main memory" in refusal(fsdp_config=str(tmp_path / "fsdp.json"))
+    (tmp_path / "fsdp.json").write_text('{"reshard_after_forward": true}')
+    to_arguments(NEEDED | {"fsdp_config": str(tmp_path / "fsdp.json")}, "here")
+
+
+def translated(tmp_path: Path, **keys: Any) -> tuple[Recipe, list[str]]:
+    """The recipe and the remarks for a model of four layers."""
+    model = tmp_path / "model"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text('{"num_hidden_layers": 4}')
+    given = NEEDED | {"model_name_or_path": str(model), "dataset_dir": str(tmp_path)} | keys
+    job, notes = to_job(to_arguments(given, "here")[0])
+    return job.recipe, notes
+
+
+def test_a_number_of_steps_is_exactly_that(tmp_path: Path) -> None:
+    recipe, notes = translated(tmp_path, max_steps=1000, num_train_epochs=3)
+    assert (recipe.train.min_steps, recipe.train.max_steps) == (1000, 1000)
+    assert "num_train_epochs: has no effect beside max_steps" in notes
+    recipe, _ = translated(tmp_path, max_steps=-1)
+    assert (recipe.train.min_steps, recipe.train.max_steps) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "trained"),
+    [
+        ({"freeze_trainable_modules": "mlp"}, ["layers.2.mlp", "layers.3.mlp"]),
+        ({"freeze_trainable_layers": -2}, ["layers.0", "layers.1"]),
+        ({"trainable_layers": 1, "freeze_trainable_modules": "mlp"}, ["layers.3.mlp"]),
+        ({"freeze_layers": 3, "freeze_trainable_modules": "mlp"}, ["layers.3.mlp"]),
+        ({"freeze_extra_modules": "lm_head", "freeze_trainable_layers": 1}, ["layers.3", "lm_head"]),
+    ],
+)
+def test_layers_that_are_named_train_with_or_without_a_kind(tmp_path: Path, keys: Any, trained: list[str]) -> None:
+    for kind in (None, "freeze"):
+        recipe, notes = translated(tmp_path, finetuning_type=kind, **keys)
+        assert recipe.tune.name == "full"
+        assert recipe.protect[0] == {"name": "freeze", "trained": trained}
+        assert ("finetuning_type freeze: chosen because none was given" in notes) == (kind is None)
+    other, said = translated(tmp_path, finetuning_type="lora", **keys)
+    assert (other.tune.name, other.protect) == ("lora", ())
+    assert {f"{key}: has no effect with finetuning_type lora" for key in keys} <= set(said)
+
+
+def test_looks_come_as_the_strategy_says(tmp_path: Path) -> None:
+    assert translated(tmp_path, eval_strategy="epoch")[0].train.eval_steps == "epoch"
+    recipe, notes = translated(tmp_path, eval_strategy="steps", logging_steps=7)
+    assert recipe.train.eval_steps == 7
+    assert "eval_steps 7: logging_steps, because none was given" in notes
+    assert not any("val_size" in note for note in notes)
+    _, notes = translated(tmp_path, eval_strategy="epoch", val_size=0)
+    assert any("val_size 0 holds no rows out" in note for note in notes)
+
+
+def test_a_warm_up_over_all_steps_is_no_single_step(tmp_path: Path) -> None:
+    warmup = translated(tmp_path, warmup_ratio=1.0)[0].train.warmup
+    assert warmup < 1
+    assert round(warmup * 100_000) == 100_000
+    assert translated(tmp_path, warmup_steps=1)[0].train.warmup == 1
+
+
+def test_a_margin_without_the_loss_that_has_one_is_said(tmp_path: Path) -> None:
+    said = "simpo_gamma: has no effect with pref_loss sigmoid"
+    assert said in translated(tmp_path, stage="dpo", simpo_gamma=1.0)[1]
+    assert said not in translated(tmp_path, stage="dpo", simpo_gamma=1.0, pref_loss="simpo")[1]
 
 
 def test_words_are_typed_as_in_yaml() -> None:

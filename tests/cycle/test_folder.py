@@ -181,4 +181,4 @@ def test_broken_settings_files_are_named_with_their_line(clone: Place) -> None:
     ):
         (clone.root / name).write_text(text)
         assert_clear(clone.nacre("train", name), part)
-    assert_clear(clone.nacre("train", "--dataset", "base", "--output_dir", "x"), "'model_name_or_path' is missing")
+    assert_clear(clone.nacre("train", "--dataset", "base", "--output_dir", "x"), "--model_name_or_path is missing")

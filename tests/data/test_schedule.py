@@ -85,6 +85,24 @@ def test_a_tiny_increment_leaves_its_slots_to_the_streams_in_proportion():
     assert Counter(schedule(3, [], batch_size=16, steps=30, seed=0, max_repeats=1.5)).most_common(1)[0][1] == 2
 
 
+def test_a_cap_on_repeats_is_said_and_only_then():
+    mix = [Stream("replay", (100,), 0.2)]
+    notes: list[str] = []
+    schedule(2, mix, batch_size=16, steps=30, seed=0, notes=notes)
+    schedule(2, [], batch_size=16, steps=30, seed=0, notes=notes)
+    assert len(notes) == 2
+    assert "2 new rows are repeated at most 30 times" in notes[0]
+    assert "60 places of 480, and what is mixed in fills the others" in notes[0]
+    assert "the run is shorter" in notes[1]
+    schedule(16, mix, batch_size=16, steps=30, seed=0, notes=notes)
+    found = schedule(2, [], batch_size=16, steps=30, seed=0, max_repeats=math.inf, notes=notes)
+    assert len(found) == 480
+    assert len(schedule_in_turn([2, 3], [], batch_size=4, steps=[20, 30], seed=0, notes=notes)[0]) == 60
+    assert len(notes) == 4, "both parts were cut"
+    whole = schedule_in_turn([2, 3], [], batch_size=4, steps=[20, 30], seed=0, max_repeats=[math.inf] * 2)
+    assert [len(part) for part in whole] == [80, 120]
+
+
 def test_an_empty_stream_leaves_its_share_to_the_new_rows():
     counts = Counter(
         source for source, _ in schedule(100, [Stream("replay", (), 0.2)], batch_size=10, steps=10, seed=0)

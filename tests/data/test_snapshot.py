@@ -72,8 +72,10 @@ def test_the_split_is_bounded():
             prompt=(Message(role="user", content=str(n)),), answers=(Message(role="assistant", content="a"),)
         )
 
-    train, dev, _ = split_dev([row(n) for n in range(6000)], 0.1)
+    train, dev, said = split_dev([row(n) for n in range(6000)], 0.1)
     assert (len(train), len(dev)) == (6000 - MAX_DEV_ROWS, MAX_DEV_ROWS)
+    assert said.endswith("not a share of 0.1: 500 are enough to judge by")
+    assert "not a share" not in split_dev([row(n) for n in range(600)], 0.1)[2]
     doubled = [row(n % 40) for n in range(400)]
     train, dev, _ = split_dev(doubled, 0.2)
     assert len({one.content_id for one in dev}) == len(dev)

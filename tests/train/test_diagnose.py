@@ -51,7 +51,10 @@ def test_few_rows_and_a_small_adapter_are_named_where_little_was_learned():
 def test_dropout_is_advised_only_where_there_is_such_a_setting():
     history = log(HEALTHY, held_out=[0.7, 0.42, 0.6])
     assert "tune.dropout" not in findings(seen(history))[0]
+    assert "tune.dropout" not in findings(seen(history, tune="freeze"))[0]
+    assert "tune.dropout" not in findings(seen(history, tune="ia3"))[0]
     assert "tune.dropout 0.1 to 0.3" in findings(seen(history, tune="lora"))[0]
+    assert "tune.dropout 0.1 to 0.3" in findings(seen(history, tune="oft"))[0]
 
 
 def test_a_nearly_full_device_is_named_with_what_to_change():

@@ -67,6 +67,9 @@ CONTRADICTORY = [
     ("merge", "block-expansion", "the version before has fewer blocks"),
     ("orthogonal", "merge", "the adapter's earlier part must stay as it was"),
     ("orthogonal", "intruder", "the adapter's earlier part must stay as it was"),
+    ("si", "orthogonal", "the adapter grows with every increment"),
+    ("si", "merge", "the way that was gathered does not lead there"),
+    ("si", "osf", "other weights take the place of those that trained"),
 ]
 TUNERS = {
     "freeze": {"full", "lora", "qlora"},
@@ -76,6 +79,7 @@ TUNERS = {
     "intruder": {"lora"},
     "average": {"full", "freeze", "lora", "qlora"},
     "merge": {"full", "freeze", "lora", "qlora"},
+    "si": {"full", "freeze", "lora", "qlora", "ia3", "prompt"},
 }
 NEEDED = {"freeze": {"first": 1}}
 

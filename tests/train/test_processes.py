@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
+from safetensors.torch import load_file
 from train_kit import furthest, tensors
 
 from nacre.base.errors import InputError, NacreError
+from nacre.cli.evolve import one_try
+from nacre.cli.launch import only_helps
+from nacre.cycle.workspace import Workspace
 from nacre.records import Recipe, Train, Weights
 from nacre.train.job import Job, Trained
 from nacre.train.launch import JOB, Launch, check_batch, launch_of, train_in_processes, write_failure
 from nacre.train.protect.auto import ALL
-from nacre.train.protect.build import fitting
+from nacre.train.protect.build import check_protections, fitting
 from nacre.train.run import train
 from nacre.train.sharding import sharding_of, sharding_options
 
@@ -115,6 +119,36 @@ def test_a_protection_that_cannot_act_is_refused_before_anything_starts(toy, tmp
     assert not job.work.exists()
 
 
+def test_a_fixed_choice_to_freeze_needs_no_gradient(toy, tmp_path):
+    def refuses(**options: Any) -> bool:
+        freeze = {"name": "freeze", "first": 1, **options}
+        try:
+            check_protections(toy.job(tmp_path, protect=[freeze], train={"sharding": "zero2"}).recipe)
+        except InputError:
+            return True
+        return False
+
+    assert refuses(gradual=True)
+    assert not refuses()
+
+
+def test_what_every_process_was_told_is_kept(toy, tmp_path):
+    protect = ["replay", {"name": "distill", "on": ["replayed"], "cache": 8}, {"name": "der", "top": 4}]
+    jobs = {
+        name: toy.job(tmp_path / name, protect=protect, train={"max_steps": 5, **train})
+        for name, train in (("alone", {}), ("together", {"processes": 2}))
+    }
+    train(jobs["alone"])
+    in_a_group({"together": jobs["together"]}, tmp_path / "group")
+    for kind in (False, True):
+        kept = []
+        for job in jobs.values():
+            found = (job.shared / "teacher").glob("*.safetensors")
+            (path,) = [path for path in found if path.stem.startswith("der-") == kind]
+            kept.append({bytes(key) for key in load_file(path)["keys"].tolist()})
+        assert kept[0] == kept[1]
+
+
 def test_an_error_of_the_workers_is_told_once_and_nothing_is_left_running(toy, tmp_path, capfd):
     job = toy.job(tmp_path, protect=[{"name": "distill", "length": 64}], train={"processes": 2})
     general = tmp_path / "short.txt"
@@ -200,6 +234,40 @@ def test_who_trains_where():
 def test_wrong_variables_are_refused(environ, message):
     with pytest.raises(InputError, match=message):
         launch_of(Train(), {"FORCE_TORCHRUN": "1", **environ})
+
+
+TWO_MACHINES = {
+    "FORCE_TORCHRUN": "1",
+    "NNODES": "2",
+    "NPROC_PER_NODE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29511",
+}
+
+
+@pytest.mark.parametrize("node", ["0", "1"])
+def test_several_machines_train_once_only(node, toy, tmp_path, monkeypatch):
+    for name, value in TWO_MACHINES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("NODE_RANK", node)
+    pilot = toy.job(tmp_path, train={"learning_rate": "pilot"})
+    with pytest.raises(InputError, match="of 2 machines all but the first train once and end"):
+        train(pilot) if node == "0" else only_helps(pilot.recipe.train)
+
+
+def test_auto_makes_one_try_on_several_machines_and_says_so(tmp_path, monkeypatch):
+    Workspace.init(tmp_path / "w", "MODEL")
+    with Workspace.open(tmp_path / "w") as space:
+        assert one_try(space) == (space, [])
+        for name, value in TWO_MACHINES.items():
+            monkeypatch.setenv(name, value)
+        once, said = one_try(space)
+        assert once.settings.keep.tries == 1
+        assert said == ["auto: one try of keep.tries 3, because the other machines of 2 train once"]
+        assert once.settings.recipe == space.settings.recipe
+        assert one_try(once) == (once, [])
+    with Workspace.open(tmp_path / "w", {"protect": "none"}) as plain:
+        assert one_try(plain) == (plain, [])
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(toy, tmp_path):

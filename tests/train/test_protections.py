@@ -113,6 +113,8 @@ def test_an_unknown_protection_is_answered_with_the_nearest(toy, tmp_path):
         ([{"strength": 1.0}], "an entry has no name"),
         ([{"name": "distill", "on": ["replayed"]}], "distillation on replayed rows needs rows that are replayed"),
         ([{"name": "distill", "on": ["replayed"]}, "replay"], "distillation on replayed rows needs rows"),
+        (["si", "mofo"], "'si' and 'mofo' contradict each other: si must see the step that is really made"),
+        (["mofo", "si"], "'si' and 'mofo' contradict each other: si must see the step that is really made"),
     ],
 )
 def test_lists_that_mean_nothing_are_refused(toy, tmp_path, protect, what):

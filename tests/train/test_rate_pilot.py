@@ -23,15 +23,24 @@ def test_the_lowest_rate_within_one_per_cent_of_the_best_is_chosen():
 
 def test_a_tenth_but_at_least_64_rows_are_tried_and_others_judge():
     rows = [ask(f"paint {place}", "red") for place in range(2000)]
-    training, held_out = split(rows, (), 0)
+    training, held_out = split(rows, 0)
     assert (len(training), len(held_out)) == (200, 64)
     assert not {row.content_id for row in training} & {row.content_id for row in held_out}
-    few, judges = split(rows[:40], (), 0)
+    few, judges = split(rows[:40], 0)
     assert (len(few), len(judges)) == (30, 10)
-    _, dev = split(rows[:100], rows[100:110], 0)
-    assert {row.content_id for row in dev} == {row.content_id for row in rows[100:110]}
+    repeated, others = split(rows[:40] * 3, 0)
+    assert not {row.content_id for row in repeated} & {row.content_id for row in others}, "a row that comes thrice"
     with pytest.raises(InputError, match="too few rows"):
-        split(rows[:3], (), 0)
+        split(rows[:3] * 2, 0)
+
+
+def test_the_gates_rows_do_not_decide(landscape, monkeypatch):
+    job, pretend, _ = landscape(lambda rate: abs(rate - 2e-3) + 1)
+    judged = []
+    monkeypatch.setattr(rate_pilot, "_mean_loss", lambda weights, tokenizer, rows, length: judged.extend(rows) or 1.0)
+    piloted(replace(job, dev=job.new[:8], new=job.new[8:]), pretend)
+    assert judged
+    assert not {row.content_id for row in judged} & {row.content_id for row in job.new[:8]}
 
 
 def test_every_tuner_has_an_automatic_rate_that_falls_with_size():
@@ -91,6 +100,24 @@ def test_a_rate_that_diverges_is_never_chosen_and_all_of_them_are_an_error(lands
     job, pretend, _ = landscape(lambda rate: None)
     with pytest.raises(NacreError, match="diverged at every rate"):
         piloted(replace(job, work=job.work / "other"), pretend)
+
+
+def test_trials_report_nowhere_and_take_all_rows_in_one_heap(landscape):
+    asked = {"learning_rate": "pilot", "report_to": ["tensorboard"], "early_stopping": 2, "curriculum": "parts"}
+    job, _, _ = landscape(lambda rate: 1 + rate)
+    job = replace(job, recipe=job.recipe.model_copy(update={"train": job.recipe.train.model_validate(asked)}))
+    seen = []
+
+    def pretend(trial) -> Trained:
+        seen.append(trial.recipe.train)
+        raise NacreError("training diverged")
+
+    with pytest.raises(NacreError, match="diverged at every rate"):
+        piloted(job, pretend)
+    for settings in seen:
+        assert settings.report_to == ()
+        assert settings.early_stopping is None
+        assert (settings.mix, settings.curriculum) == ({}, "none")
 
 
 def test_stages_without_an_answers_loss_are_refused(toy, tmp_path):

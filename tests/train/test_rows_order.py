@@ -12,8 +12,10 @@ from transformers import get_scheduler
 from nacre.base.errors import InputError
 from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
-from nacre.records import Origin
+from nacre.records import Origin, Train
 from nacre.train.course import Part, part_by_part
+from nacre.train.protect.base import TrainingRows
+from nacre.train.rows import prepare
 from nacre.train.run import train
 from toy_kit import ask
 
@@ -39,6 +41,24 @@ def learned(toy, spy, tmp_path):
         return texts, trained
 
     return learned
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "said"),
+    [
+        ({"epochs": 100.0, "min_steps": 1}, 125, False),
+        ({"epochs": 1.0, "min_steps": 1000, "max_steps": 1000}, 1000, False),
+        ({"epochs": 900.0, "min_steps": 70, "max_steps": 70}, 70, False),
+        ({"epochs": 1.0, "min_steps": 200}, 38, True),
+    ],
+)
+@pytest.mark.parametrize("parts", [(), (6, 4)])
+def test_passes_and_exact_steps_that_are_asked_for_are_made(toy, asked, steps, said, parts):
+    new = toy.tasks["feed"][:10]
+    settings = Train(batch_size=8, max_length=64, learning_rate=1e-3, **asked)
+    prepared = prepare(TrainingRows(new, datasets=parts, in_turn=bool(parts)), toy.tokenizer, settings)
+    assert abs(prepared.steps - steps) <= (1 if parts else 0)
+    assert any("repeated at most 30 times" in note for note in prepared.notes) == said
 
 
 def test_short_rows_come_first_in_the_first_pass_alone(toy, learned):

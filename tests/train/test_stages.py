@@ -16,7 +16,7 @@ from nacre.model.load import is_reward_model, load_model
 from nacre.records.recipe import Preference
 from nacre.train.rows import encode_rows
 from nacre.train.run import train
-from nacre.train.stages.judged import JudgedCollator, encode_judged
+from nacre.train.stages.judged import JudgedCollator, _others, encode_judged
 from nacre.train.stages.losses import PAIR_LOSSES, Side, kto
 from nacre.train.stages.pairs import PairCollator, encode_pairs
 from toy_kit import judge, prefer, weights_of
@@ -120,12 +120,24 @@ def test_a_judged_row_has_another_prompts_answer_beside_it(toy):
     found = encode_judged([*rows, toy.tasks["paint"][0]], toy.tokenizer, 64, [])
     answers = [[token for token in row.labels if token != IGNORED] for row in found]
     others = [[token for token in row.other_labels if token != IGNORED] for row in found]
-    assert others == [*answers[1:4], answers[0], []]
+    assert others == [*answers[2:4], *answers[:2], []], "another prompt's good answer by a good one, bad by bad"
     batch = JudgedCollator(toy.tokenizer.pad_token_id)([{**vars(row), "source": 1} for row in found])
     assert batch["role"].tolist() == [1, 2, 1, 2, 0]
     assert batch["shown"].tolist() == [True, False, True, False, True]
     assert batch["source"].tolist() == [1, 0, 1, 0, 1]
     assert len(batch["other_input_ids"]) == 4
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (1, 1), (2, 2, 2), (5, 1)])
+def test_the_other_answer_is_never_the_own_prompts(sizes, toy):
+    rows = [
+        row.changed(desirable=place % 2 == 0, kind="kto")
+        for row, size in zip(toy.tasks["feed"], sizes, strict=False)
+        for place in range(size)
+    ]
+    assert all(rows[other].prompt != row.prompt for row, other in zip(rows, _others(rows), strict=True))
+    assert len(set(_others(rows))) > 1
+    assert _others(rows[: sizes[0]]) is None
 
 
 def test_supervised_learning_takes_the_chosen_and_leaves_the_bad_answers(toy):
@@ -207,6 +219,15 @@ def test_what_a_reward_model_cannot_do_is_refused(toy, learned, tmp_path):
         train(job_of(toy, tmp_path / "distill", "rm", protect=["distill"]))
     with pytest.raises(InputError, match="learned prompts"):
         train(job_of(toy, tmp_path / "prompt", "rm", tune="prompt"))
+    for name in ("lm", "merge", "block-expansion", "osf"):
+        with pytest.raises(InputError, match=f"'{name}' does not work in the stage 'rm'"):
+            train(job_of(toy, tmp_path / name, "rm", protect=[name]))
+    by_loss = job_of(toy, tmp_path / "loss", "rm", train={"curriculum": "loss"})
+    surprise = job_of(toy, tmp_path / "surprise", "rm", protect=[{"name": "replay", "order": "surprise"}])
+    for job in (by_loss, surprise):
+        memory = {"paint": prefer(toy.tasks["paint"])}
+        with pytest.raises(InputError, match="cannot say how likely a row is"):
+            train(replace(job, start=reward, memory=memory))
 
 
 def test_a_reward_model_learns_on_and_keeps_what_it_preferred(toy, learned, tmp_path):

@@ -20,6 +20,7 @@ from nacre.train.protect.importance import files_key
 from nacre.train.run import train
 from nacre.train.teacher import FrozenCopy, SameBase
 from nacre.train.teacher_cache import TeacherCache, bucketed_divergence, row_keys, top_of
+from nacre.train.tuner import tuned_model
 from toy_kit import weights_of
 
 LORA = {"name": "lora", "rank": 4, "dropout": 0.1}
@@ -147,6 +148,24 @@ def test_a_full_model_is_kept_in_the_type_it_was_stored_in(toy, tmp_path):
     small = toy.base.changed(model=str(tmp_path / "base"))
     trained = train(replace(toy.job(tmp_path, train={"max_steps": 2}), start=small))
     assert {tensor.dtype for tensor in tensors(trained).values()} == {torch.bfloat16}
+
+
+def test_terms_are_computed_where_trained_and_frozen_weights_may_meet(toy, tmp_path, monkeypatch):
+    """As on a GPU: what trains is in float32, the rest in bfloat16, and only autocast multiplies the two."""
+
+    def half(start, tune, work, dtype, **options):
+        assert dtype is None
+        return tuned_model(start, tune, work, torch.bfloat16, **options)
+
+    monkeypatch.setattr("nacre.train.run.tuned_model", half)
+    general = tmp_path / "general.txt"
+    general.write_text("paint the fox red . " * 200)
+    distill = {"name": "distill", "on": ["generic", "replayed"], "rows": 2, "length": 16}
+    tune, protect = {"name": "freeze", "trainable_layers": 1}, ["replay", distill, {"name": "der", "top": 8}]
+    job = toy.job(tmp_path, tune=tune, protect=protect, train={"precision": "bf16", "max_steps": 2})
+    trained = train(replace(job, general=general))
+    assert trained.final_loss < 10
+    assert any(note.startswith("distill: the divergence") for note in trained.notes)
 
 
 def test_a_cached_teacher_that_keeps_everything_teaches_what_the_live_one_does(toy, spy, tmp_path):

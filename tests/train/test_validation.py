@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from datasets import Dataset
 from train_kit import Bomb, furthest, tensors
 
 from nacre.base.errors import InputError
 from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
+from nacre.train.rows import Prepared
 from nacre.train.run import train
-from nacre.train.validation import MAX_ROWS, set_aside, some_dev_rows
+from nacre.train.validation import MAX_ROWS, Validation, set_aside, some_dev_rows
 from toy_kit import judge, prefer, task_rows, weights_of
 
 STEADY = {"scheduler": "constant", "warmup": 0, "learning_rate": 1e-3, "logging_steps": 1}
@@ -38,6 +40,16 @@ def test_dev_rows_are_looked_at_after_each_pass_and_never_trained_on(tune, toy, 
     assert looks[-1]["eval_loss"] == pytest.approx(loss_of(weights_of(watched, toy.base), toy.tokenizer, dev), abs=1e-4)
     assert looks[-1]["eval_loss"] < looks[0]["eval_loss"]
     assert not any("eval_loss" in entry for entry in log_of(unwatched))
+
+
+@pytest.mark.parametrize(("asked", "every"), [("epoch", 6), (None, 20), (7, 7)])
+def test_a_look_after_every_pass_can_be_asked_for(asked, every, toy, tmp_path):
+    job = toy.job(tmp_path, train={"epochs": 10.0, "eval_steps": asked})
+    told = Validation(job, (), ())
+    told.tables = {"eval": None}
+    table = Dataset.from_dict({"source": [0] * 48})
+    prepared = Prepared(table, list(range(48)) * 10, 60, [], "")
+    assert [one.steps for one in told.callbacks(tmp_path, prepared)] == [every]
 
 
 def test_validation_may_come_oftener_and_uneven_batches_count_by_their_tokens(toy, tmp_path):
@@ -125,6 +137,11 @@ def test_too_few_rows_to_stop_by_are_refused(toy, tmp_path):
         train(replace(job, new=job.new[:31]))
 
 
+def test_weights_of_other_ranks_are_not_kept_to_be_restored(toy, tmp_path):
+    with pytest.raises(InputError, match="adalora gives up ranks while it trains"):
+        toy.learn(tmp_path, tune="adalora", train={"early_stopping": 1})
+
+
 # -- noise, optimizer ---------------------------------------------------------------------------------------------
 
 
@@ -153,5 +170,7 @@ def test_an_optimizer_by_name(toy, tmp_path):
     assert furthest(trained("sgd"), trained(None)) > 1e-4
     with pytest.raises(InputError, match="unknown optimizer 'adafacto'") as caught:
         trained("adafacto")
+    with pytest.raises(InputError, match="galore_adamw is not supported"):
+        trained("galore_adamw")
     assert "adafactor" in caught.value.fix
     assert torch.is_grad_enabled()

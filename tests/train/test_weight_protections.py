@@ -14,9 +14,9 @@ from nacre.base.errors import InputError
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
 from nacre.records.recipe import Recipe
-from nacre.records.tune import Lora
+from nacre.records.tune import Full, Lora
 from nacre.train.protect.adapters import lora_layers, matrices, pairs
-from nacre.train.protect.average import Average, interpolate, likelihood, line_search
+from nacre.train.protect.average import Average, _moved, interpolate, likelihood, line_search
 from nacre.train.protect.base import Context, TrainingRows
 from nacre.train.protect.build import check_protections
 from nacre.train.protect.intruder import Intruder
@@ -263,6 +263,21 @@ def test_a_fixed_alpha_for_a_whole_model_is_exact(toy, tmp_path):
     assert furthest(kept, trained) > 1e-3
 
 
+def test_what_is_frozen_is_not_copied_to_be_averaged(toy):
+    protection = made(Average, toy, toy.base, Full(), alpha=0.5)
+    protection.rows(TrainingRows([]))
+    model = protection.model(load_model(toy.base, train=True))
+    as_it_was = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    moved = [name for name in as_it_was if ".layers.1." in name]
+    with torch.no_grad():
+        for name in moved:
+            model.get_parameter(name).add_(1.0)
+    assert sorted(_moved(model, plain_weights(toy.base))) == sorted(moved)
+    protection.finish(model)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.detach(), as_it_was[name] + 0.5 * (name in moved))
+
+
 def test_a_new_adapters_difference_is_scaled_exactly(toy, tmp_path):
     plain = toy.learn(tmp_path / "plain", tune=LORA, train=BRIEF)
     kept = toy.learn(tmp_path / "kept", tune=LORA, train=BRIEF, protect=[{"name": "average", "alpha": 0.25}])
@@ -349,7 +364,7 @@ def test_the_nearest_product_of_a_rank_is_exact_where_the_rank_suffices():
 
 @pytest.mark.parametrize("method", ["linear", "ties", "dare_ties"])
 def test_merged_adapters_are_what_the_formula_says_and_load_through_peft_alone(method, toy, adapter, tmp_path):
-    protection = made(Merge, toy, adapter, method=method, weight=0.3)
+    protection = made(Merge, toy, adapter, method=method, weight=0.3, rank=8)
     model = protection.model(apply(load_model(adapter, train=True), Lora(rank=4)).model)
     disturb(model)
     old, new = deltas(load_model(adapter)), deltas(model)
@@ -372,6 +387,16 @@ def test_merged_adapters_are_what_the_formula_says_and_load_through_peft_alone(m
         reference.add_weighted_adapter(["old", "default"], [0.7, 0.3], "both", combination_type="cat")
         reference.set_adapter("both")
         torch.testing.assert_close(logits(reference), answers, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("asked", "rank"), [(None, 4), (8, 8), (500, 64)])
+def test_a_merged_adapter_keeps_its_rank_unless_another_is_asked_for(asked, rank, toy, adapter):
+    protection = made(Merge, toy, adapter, **({"rank": asked} if asked else {}))
+    model = protection.model(apply(load_model(adapter, train=True), Lora(rank=4)).model)
+    disturb(model)
+    after = protection.finish(model)
+    widest = max(min(pair.A_RI.shape[1], pair.B_OR.shape[0]) for pair in pairs(after).values())
+    assert after.peft_config["default"].r == min(rank, widest)
 
 
 def test_options_that_mean_nothing_are_refused(toy, tmp_path, adapter):

@@ -56,10 +56,11 @@ def evolve(
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):
             return
-        space, said = _one_try(space)
-        with leading():
-            result = evolve_increment(space, increment, promote=promote, parent=parent)
-    result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
+        once, said = one_try(space)
+        with leading(), once:
+            result = evolve_increment(once, increment, promote=promote, parent=parent)
+    if said:
+        result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
     if as_json:
         print_json(result.as_dict())
     else:
@@ -67,7 +68,7 @@ def evolve(
     raise typer.Exit(result.exit_code)
 
 
-def _one_try(space: "Workspace") -> tuple["Workspace", list[str]]:
+def one_try(space: "Workspace") -> tuple["Workspace", list[str]]:
     """The workspace with one try alone where machines beside this one train once and end; and a sentence about it."""
     settings, count = space.settings, machines(space.settings.train)
     if count == 1 or settings.protect != "auto" or settings.keep.tries == 1:

@@ -9,7 +9,7 @@ Shapes: B rows, T tokens of a row, N virtual tokens, D hidden size.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,21 @@ import torch
 from peft import PeftConfig, PeftModelForCausalLM, PeftType
 
 KINDS = (PeftType.PROMPT_TUNING, PeftType.P_TUNING, PeftType.PREFIX_TUNING)
+
+
+def has_prompts(model: Any) -> bool:
+    """Whether a loaded model stands behind virtual tokens."""
+    return isinstance(model, PromptLearned)
+
+
+@contextmanager
+def as_it_began(model: Any, fresh: bool) -> Iterator[None]:
+    """The block asks the version that training starts from, before the first step.
+
+    A new adapter changes nothing yet, but `fresh` virtual tokens are drawn at random: they are not heard meanwhile.
+    """
+    with model.disable_adapter() if fresh and isinstance(model, PromptLearned) else nullcontext():
+        yield
 
 
 class PromptLearned(PeftModelForCausalLM):

@@ -19,6 +19,7 @@ import torch
 from transformers import TrainerCallback
 
 from nacre.model.generate import answer_losses
+from nacre.model.prompts import as_it_began
 from nacre.records import Example
 from nacre.train.protect.base import Protection
 
@@ -58,7 +59,10 @@ class Controller(TrainerCallback):
         max_drop: Mapping[str, float],
         tokenizer: Any,
         max_length: int,
+        *,
+        fresh: bool = False,
     ) -> None:
+        self._fresh = fresh  # it carries an adapter that the starting version does not have
         self.steered = [one for one in protections if acts_while_training(type(one))]
         self.watched, self.max_drop = watched, max_drop
         self.tokenizer, self.max_length = tokenizer, max_length
@@ -71,7 +75,8 @@ class Controller(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Measure what there is to lose, unless a checkpoint has said so."""
         if not self._before:
-            self._before = self._scores(model)
+            with as_it_began(model, self._fresh):
+                self._before = self._scores(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Compare with the start and move the scale; every check is a line of the log."""

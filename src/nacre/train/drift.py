@@ -13,19 +13,26 @@ import torch
 from torch.nn import functional
 
 from nacre.model.chat import IGNORED, encode
+from nacre.model.prompts import as_it_began
 from nacre.records import Example
 
 ROWS, POSITIONS = 32, 256  # what the model said before training is kept for this many answer positions at most
 
 
 class Drift:
-    """Keeps what the model says on answers of new rows before training, and compares it afterwards."""
+    """Keeps what the model says on answers of new rows before training, and compares it afterwards.
 
-    def __init__(self, model: Any, tokenizer: Any, rows: Sequence[Example], max_length: int) -> None:
+    With `fresh` it carries an adapter that the starting version does not have.
+    """
+
+    def __init__(
+        self, model: Any, tokenizer: Any, rows: Sequence[Example], max_length: int, *, fresh: bool = False
+    ) -> None:
         answers = (row for row in rows if row.kind != "text" and row.desirable is not False)
         chosen = sorted(answers, key=lambda row: row.content_id)[:ROWS]
         self._rows = [encode(row, tokenizer, max_length) for row in chosen]
-        self._before_PV = self._log_probs(model)
+        with as_it_began(model, fresh):
+            self._before_PV = self._log_probs(model)
 
     def measure(self, model: Any) -> float | None:
         """Mean KL(before || now) in nats per answer token; None where the rows have no answer."""

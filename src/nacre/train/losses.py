@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from nacre.base.errors import InputError
 from nacre.base.progress import progress
 from nacre.model.generate import answer_losses, text_losses
-from nacre.model.load import load_model
+from nacre.model.load import is_reward_model, load_model
 from nacre.records import Example, Weights
 
 
@@ -13,7 +14,16 @@ def row_losses(start: Weights, tokenizer: Any, max_length: int, rows: Sequence[E
     """Mean loss of each row in nats per token: of its (first) answer, of the whole row where that is plain text.
 
     The model is loaded for it and let go again, because what is about to train may have no head for words.
+
+    Raises:
+        InputError: the start is a reward model, which has none either.
     """
+    if is_reward_model(start):
+        raise InputError(
+            "a reward model gives numbers, so it cannot say how likely a row is",
+            where="train.curriculum, or replay's order",
+            fix="take another curriculum than loss, and another order than surprise",
+        )
     model = load_model(start)
     texts = [place for place, row in enumerate(rows) if row.kind == "text"]
     answers = [place for place, row in enumerate(rows) if row.kind != "text"]

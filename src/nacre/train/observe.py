@@ -18,7 +18,7 @@ from nacre.train.drift import Drift
 from nacre.train.fit import Fitted
 from nacre.train.job import Job
 from nacre.train.protect.base import Protection
-from nacre.train.protect.build import kinds_of
+from nacre.train.protect.build import kinds_of, start_of
 from nacre.train.report import reporters
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 
@@ -58,6 +58,7 @@ class Observers:
         folder = job.work.parent.parent / "logs" / f"{job.task or 'run'}-{job.work.name}"
         self.reporters, said = reporters(settings.report_to if processes.is_main() else (), folder)
         self.notes += said
+        self._fresh = start_of(job).adapter is None
         self.controller: Controller | None = None
         self._drift: Drift | None = None
         self._means = "the more, the more is forgotten"
@@ -65,7 +66,7 @@ class Observers:
             self.notes.append("drift and budget: not watched, because no process holds the whole model")
         elif settings.stage != "rm":
             with autocast_of(settings.precision):
-                self._drift = Drift(model, tokenizer, job.new, settings.max_length)
+                self._drift = Drift(model, tokenizer, job.new, settings.max_length, fresh=self._fresh)
 
     def steer(self, protections: Sequence[Protection]) -> None:
         """Let the budget's controller steer these protections, where there is something to watch and to steer."""
@@ -74,12 +75,13 @@ class Observers:
             self._means = "no alarm, because earlier tasks are not answered by the adapter that was trained"
         acts = any(acts_while_training(type(one)) for one in protections)
         if self._drift is not None and self.watched and acts and not apart:
+            limits, longest = self.job.max_drop, self.settings.max_length
             self.controller = Controller(
-                protections, self.watched, self.job.max_drop, self.tokenizer, self.settings.max_length
+                protections, self.watched, limits, self.tokenizer, longest, fresh=self._fresh
             )
 
     def conclude(self, fitted: Fitted, recipe: Recipe) -> float | None:
-        """Measure the drift of the trained model; what was seen is in `notes` and `findings`."""
+        """Measure the drift of the model that is kept; what was seen is in `notes` and `findings`."""
         model = fitted.model
         used, total = _memory()
         self.findings = findings(Seen(fitted.history, recipe, len(self.job.new), used, total))

@@ -30,7 +30,8 @@ AROUND = (-2, -1, 0, 1, 2)  # in half decades
 FURTHEST = 4
 TOLERANCE = 0.01
 STAGES = ("sft", "pt")
-PLAIN: Mapping[str, object] = {"report_to": (), "early_stopping": None, "mix": {}, "curriculum": "none"}  # what a trial does not inherit
+# what a trial does not inherit
+PLAIN: Mapping[str, object] = {"report_to": (), "early_stopping": None, "mix": {}, "curriculum": "none"}
 
 
 def piloted(job: Job, train: Callable[[Job], Trained]) -> tuple[Job, list[str]]:

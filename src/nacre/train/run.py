@@ -113,7 +113,10 @@ def _train_here(job: Job) -> Trained:
     observers.steer(active)
     looking_on = (observers.controller, recipe.tune, validation, observers.reporters)
     fitted = fit(Run(stage, arguments, model, tokenizer, prepared, active, *looking_on), checkpoint)
-    drift = observers.conclude(fitted, recipe)
+    apart = any(one.afresh for one in active)  # its adapter is compared before it is put behind a router
+    drift = observers.conclude(fitted, recipe) if apart else None
+    fitted = _finished(fitted, settings, active)
+    drift = drift if apart else observers.conclude(fitted, recipe)
     folder = _keep(job, tuned, fitted, tokenizer, settings, active)
     told = [note for one in active for note in one.notes]
     notes += [tuned.summary, *observers.notes, *found, *ordered, *prepared.notes, *validation.notes, *told, *said]
@@ -164,15 +167,21 @@ def _resume_from(job: Job, recipe: Recipe, prepared: Prepared) -> tuple[Path | N
     return checkpoint, [*notes, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else [])]
 
 
-def _keep(
-    job: Job, tuned: Tuned, fitted: Fitted, tokenizer: Any, settings: Train, active: Sequence[Protection]
-) -> Path:
-    """After training: merge or average, in every process alike; process 0 writes the folder."""
+def _finished(fitted: Fitted, settings: Train, active: Sequence[Protection]) -> Fitted:
+    """After training: merge or average, in every process alike."""
     model, weights = fitted.model, fitted.weights
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     check_finite(trained if weights is None else weights, settings)
     for protection in active:
         model = protection.finish(model)
+    return replace(fitted, model=model)
+
+
+def _keep(
+    job: Job, tuned: Tuned, fitted: Fitted, tokenizer: Any, settings: Train, active: Sequence[Protection]
+) -> Path:
+    """Process 0 writes the folder, and what the protections keep beside it."""
+    model, weights = fitted.model, fitted.weights
     folder = job.work / "result"
     if tuned.kind == "full" and weights is None:
         model.to(stored_dtype(job.start))

@@ -58,7 +58,9 @@ class Protected(InTurn):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._step["micro_batch"] += processes.world()
-        batch = {**shown({**inputs, "source": source_B}), "step": self.state.global_step, **self._step}
+        kept = math.prod(p.keeps_loss for p in self.protections)
+        known = {"step": self.state.global_step, "kept_loss": kept, **self._step}
+        batch = {**shown({**inputs, "source": source_B}), **known}
         plain = self.accelerator.unwrap_model(model)
         with last_hidden(plain) as seen:
             loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
@@ -67,7 +69,6 @@ class Protected(InTurn):
             terms = [term for p in self.protections if (term := p.scaled_loss(plain, batch, hidden_BTD)) is not None]
         # A term is a mean over the micro-batch; where the trainer leaves the division by the number of
         # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
-        kept = math.prod(p.keeps_loss for p in self.protections)
         total = kept * loss + sum(terms) / self._micro_batches(num_items_in_batch)
         return (total, None) if return_outputs else total
 

@@ -200,7 +200,6 @@ def _offloads(config: Any) -> bool:
     return any(bool(wanted.get(key)) for key in ("offload_params", "cpu_offload", "offload"))
 
 
-
 def _optimizer(given: Mapping[str, Any]) -> list[str]:
     """What is wrong with the optimizer."""
     name = given.get("optim")

@@ -125,6 +125,7 @@ class Protection:
         shardings: the only ways it bears of sharing a model between processes (`train.sharding`); empty: all that
             leave it what the moments that it overrides need, see `nacre.train.protect.build`.
         contradicts: protections that it cannot act beside, and why not; one of the two need only say it.
+        after: protections that must stand before it in the list, where they stand in it at all.
         reshapes: it decides which parameters there are and which of them train, so wherever it stands in the
             list it acts before those that remember, measure or average them.
         afresh: it trains a new adapter on the base, beside what adapter the start has, not on from it.
@@ -142,6 +143,7 @@ class Protection:
     stages: ClassVar[tuple[str, ...]] = ()
     shardings: ClassVar[tuple[str, ...]] = ()
     contradicts: ClassVar[Mapping[str, str]] = {}
+    after: ClassVar[tuple[str, ...]] = ()
     reshapes: ClassVar[bool] = False
     afresh: ClassVar[bool] = False
     held_copies: ClassVar[int] = 0

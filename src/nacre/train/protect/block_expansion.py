@@ -33,6 +33,7 @@ class BlockExpansion(Protection):
 
     name = "block-expansion"
     tuners = ("full",)
+    stages = ("sft", "pt", "dpo", "kto")  # a reward model's new head would be frozen as it was drawn
     contradicts: ClassVar[dict[str, str]] = {
         "freeze": _OWN_CHOICE,
         "osf": _OWN_CHOICE,

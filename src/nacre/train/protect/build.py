@@ -8,6 +8,7 @@ from typing import Any
 from nacre.base.config import parse
 from nacre.base.errors import InputError
 from nacre.model.load import load_model, pick_device
+from nacre.model.prompts import has_prompts
 from nacre.model.tuners import Tuned, goes_beside
 from nacre.records import Recipe, Weights
 from nacre.train import processes
@@ -150,6 +151,9 @@ def check_protections(recipe: Recipe) -> None:
         where = f"protect[{place}]"
         kind, config = _read(entry, where)
         _check_fits(kind, recipe, names, where, config)
+        if late := [name for name in names[place + 1 :] if name in kind.after]:
+            what = f"protection '{kind.name}' must know the rows that {' and '.join(late)} mixes in"
+            raise InputError(what, where=where, fix=f"put {' and '.join(late)} before {kind.name} in the list")
 
 
 def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
@@ -214,7 +218,10 @@ def _generic(job: Job, model: Any, tokenizer: Any, seed: int, notes: list[str]) 
 
     def texts() -> list[str]:
         sampled = job.general is None and not cache_file.exists()
-        speaker = load_model(previous) if sampled and previous != job.start else model
+        # a new adapter adds nothing yet, but learned prompts do: they begin at random
+        begun = start_of(job)
+        other = previous != begun or (begun.adapter is None and has_prompts(model))
+        speaker = load_model(previous) if sampled and other else model
         return generic_texts(job.general, cache_file, speaker, tokenizer, seed=seed, notes=notes)
 
     return texts

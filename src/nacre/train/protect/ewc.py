@@ -228,8 +228,17 @@ class Ewc(Protection):
                     weight.lerp_(self._centre[name].to(weight.dtype), (pull / (1 + pull)).to(weight.dtype))
 
     def saved(self, model: Any, folder: Path) -> None:
-        """Measure the importance to this increment's own rows, and keep it with the older for the next increment."""
+        """Measure the importance to this increment's own rows, and keep it with the older for the next increment.
+
+        Nothing is kept where another protection has put other weights in the place of those that trained.
+        """
         context, config = self.context, self.config
+        if shapes(trained_weights(model)) != shapes(self._centre):
+            self.notes.append(
+                "ewc: the weights that trained were put together into others in the end, so no importance is handed "
+                "on: the next increment measures it at its start"
+            )
+            return
         ranked = sorted(self._new, key=lambda row: row.content_id)[: config.samples]
         rows = measurable(ranked, context.tokenizer, context.max_length)
         newest = fisher(model, rows, labels=config.fisher, seed=context.seed)
@@ -245,6 +254,11 @@ class Ewc(Protection):
         measured = f"{len(rows)} rows of each ({config.fisher})"
         increments = left * self._increments + 1 if self._importance else 1.0
         write_kept(context.folder, self.name, folder, parts, {"measured on": measured, "increments": repr(increments)})
+
+
+def shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of each, by name."""
+    return {name: tuple(weight.shape) for name, weight in weights.items()}
 
 
 def scaled_to(importance: Tensors, total: float) -> Tensors:

@@ -147,7 +147,7 @@ def read_kept(
             if name not in trained or tuple(file.get_slice(key).get_shape()) != tuple(trained[name].shape):
                 return None
             parts.setdefault(part, {})[name] = file.get_tensor(key).to(trained[name].device)
-    if any(held.keys() != trained.keys() for held in parts.values()):
+    if not parts or any(held.keys() != trained.keys() for held in parts.values()):
         return None
     return parts, told
 

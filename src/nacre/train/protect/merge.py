@@ -38,6 +38,7 @@ class Merge(Protection):
 
     name = "merge"
     tuners = ("full", "freeze", "lora", "qlora")
+    stages = ("sft", "pt", "dpo", "kto")  # the head of a reward model is not in the version before
     contradicts: ClassVar[dict[str, str]] = {
         "average": "both move the result back towards the previous version",
         "orthogonal": "the adapter's earlier part must stay as it was",
@@ -50,7 +51,7 @@ class Merge(Protection):
         method: Method = Field("linear", description="how the two are put together")
         weight: float = Field(0.5, gt=0, lt=1, description="share of the new version")
         density: float | None = Field(None, gt=0, lt=1, description="share of the numbers that is kept; default: 0.5")
-        rank: int | None = Field(None, ge=1, description="rank of a merged adapter; default: the two ranks' sum")
+        rank: int | None = Field(None, ge=1, description="rank of a merged adapter; default: that of the new one")
 
         @model_validator(mode="after")
         def _meant(self) -> "Merge.Config":
@@ -95,12 +96,12 @@ class Merge(Protection):
     def _adapters(self, model: Any) -> Any:
         config = plain_config(model, self.name)
         scaling = next(layer.scaling["default"] for _, layer in lora_layers(model))
-        new, old, rank = pairs(model), self._previous_pairs(model), config.r
+        new, old = pairs(model), self._previous_pairs(model)
         if not old:
             self.notes.append("merge: the previous version has no adapter, so its vector is zero")
-        else:
-            rank += next(iter(old.values())).A_RI.shape[0]
-        rank = self.config.rank or rank
+        # the two ranks' sum would lose nothing, but it doubles with every increment
+        largest = max(min(A_RI.shape[1], B_OR.shape[0]) for A_RI, B_OR in new.values())
+        rank = min(self.config.rank or config.r, largest)
         result, lost = {}, []
         for where, (A_RI, B_OR) in new.items():
             before = old[where].B_OR @ old[where].A_RI if where in old else None

@@ -32,6 +32,7 @@ class Osf(Protection):
 
     name = "osf"
     tuners = ("full",)
+    stages = ("sft", "pt", "dpo", "kto")  # a reward model's head, one row, has no weak direction to train
     contradicts: ClassVar[dict[str, str]] = {"freeze": _OWN_CHOICE, "block-expansion": _OWN_CHOICE}
     reshapes = True
     held_copies = 2

@@ -7,8 +7,10 @@ moves it less far from the old one than imitating answers written by others does
 answer, then over the rows. There the teacher follows the student as a running average; here it stays what it was, so
 the list's other protections and a resumed run see one and the same teacher.
 The trainer's own loss is set aside, down to `sft_weight` of it, for new and replayed rows alike: all of them are
-taught by demonstration. TRL's own trainer of this method brings its loss, rows and generation as one piece, in which
-no other protection of the list could act; this is the same objective as one term.
+taught by demonstration. Rows that cannot be (plain text, rows too long beside a demonstration, twins with typos, which
+come into being later) keep the whole ordinary loss.
+TRL's own trainer of this method brings its loss, rows and generation as one piece, in which no other protection of
+the list could act; this is the same objective as one term.
 It needs a model that uses a demonstration: whether it does is measured before training, and one that does not is
 refused. Base models below some billion parameters usually do not.
 Cost: for every row of every batch an answer is generated token by token, then one forward and backward of it and one
@@ -30,6 +32,7 @@ from nacre.model.head import next_token_logits
 from nacre.model.load import pick_device
 from nacre.records import Example, Message
 from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
+from nacre.train.protect.mixing import summed_loss
 from nacre.train.rows import encode_one
 from nacre.train.teacher_cache import row_keys
 
@@ -53,6 +56,7 @@ class Sdft(Protection):
 
     name = "sdft"
     stages = ("sft",)
+    after = ("replay", "rehearse", "general")
 
     class Config(Settings):
         """Options of self-distillation fine-tuning."""
@@ -87,7 +91,8 @@ class Sdft(Protection):
                 fix="raise max_length, or leave sdft out",
             )
         if left_out := len({row.content_id for row in examples}) - len(self._taught):
-            self.notes.append(f"sdft: {left_out} rows teach nothing: plain text, or too long beside a demonstration")
+            why = "plain text, or too long beside a demonstration"
+            self.notes.append(f"sdft: {left_out} rows keep the ordinary loss: {why}")
         with_it, without = self._tried()
         told = f"{with_it:.2f} nats a token with the demonstration and {without:.2f} without"
         if with_it > HELPS * without:
@@ -100,16 +105,34 @@ class Sdft(Protection):
         return rows
 
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
-        """Reverse divergence on the new version's own answers: a mean over the rows of the whole step."""
+        """Reverse divergence on the new version's own answers: a mean over the rows of the whole step.
+
+        And what the trainer's loss lacks on rows that have no demonstration.
+        """
         where_BT = torch.zeros_like(batch["labels"], dtype=torch.bool)
         where_BT[:, :-1] = batch["labels"][:, 1:] != IGNORED
         keys = row_keys(batch["input_ids"], batch["attention_mask"], where_BT)
         found = [(key, self._taught[key]) for key in keys if key in self._taught]
+        unknown_B = torch.tensor([key not in self._taught for key in keys])
+        plain = self._ordinary(model, batch, hidden_BTD, unknown_B)
         if not found:
-            return None
+            return plain
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         terms = [self._divergence(causal, row, self._answer(causal, row, key, batch["step"])) for key, row in found]
-        return self.config.weight * torch.stack(terms).sum() / len(keys)
+        taught = self.config.weight * torch.stack(terms).sum() / len(keys)
+        return taught if plain is None else taught + plain
+
+    def _ordinary(
+        self, model: Any, batch: Batch, hidden_BTD: torch.Tensor, which_B: torch.Tensor
+    ) -> torch.Tensor | None:
+        """The cross-entropy that `keeps_loss` takes from these rows."""
+        which_B = which_B.to(hidden_BTD.device)
+        targets_BT = batch["labels"][which_B][:, 1:]
+        where_BT = targets_BT != IGNORED
+        if self.keeps_loss == 1 or not where_BT.any():
+            return None
+        lost = summed_loss(model, hidden_BTD[which_B][:, :-1], targets_BT, where_BT)
+        return (1 - self.keeps_loss) * lost * batch["micro_batches"] / batch["labelled_tokens"]
 
     def _demonstrated(self, row: Example) -> tuple[bytes, Taught]:
         tokenizer, context = self.context.tokenizer, self.context

@@ -31,7 +31,10 @@ class Si(Protection):
     name = "si"
     held_copies = 5  # importance, path and start; weights and gradients of the step
     contradicts: ClassVar[dict[str, str]] = {
-        "mofo": "si must see the step that is really made, and mofo takes most of it back"
+        "mofo": "si must see the step that is really made, and mofo takes most of it back",
+        "orthogonal": "the adapter grows with every increment, so what one gathered fits no weight of the next",
+        "merge": "merging writes the weights anew, and the way that was gathered does not lead there",
+        "osf": "in the end other weights take the place of those that trained, so what they gathered fits none",
     }
 
     class Config(Settings):

@@ -1,8 +1,8 @@
 """Learning from single judged answers (kto): good ones become likelier, bad ones less likely.
 
 The loss measures how much likelier an answer became against how much likelier anything became, an estimate of
-KL(model || start): the mean gain of answers that belong to other prompts. Each row has one such answer, its
-successor's, and the estimate is made over all rows of an optimizer step, however it is cut into micro-batches.
+KL(model || start): the mean gain of answers that belong to other prompts. Each row has one such answer, another
+prompt's, and the estimate is made over all rows of an optimizer step, however it is cut into micro-batches.
 Cost: beside what `rows` says, one forward pass over the rows with the other answers at every step.
 """
 
@@ -61,14 +61,41 @@ def encode_judged(examples: Sequence[Example], tokenizer: Any, max_length: int, 
         )
     if len(usable) < len(asked):
         notes.append(f"{len(asked) - len(usable)} judged rows were left out: no token of an answer in them")
+    others = _others([row for row, _ in usable])
+    if usable and others is None:
+        notes.append("the judged rows share one prompt: how much likelier anything becomes is seen on its own answers")
     found = []
     for place, (row, one) in enumerate(usable):
-        successor = usable[(place + 1) % len(usable)][0]
+        successor = usable[others[place] if others else (place + 1) % len(usable)][0]
         other = encode_one(row.changed(answers=successor.answers), tokenizer, max_length)
         role = WANTED if row.desirable else UNWANTED
         found.append(Judgement(one.input_ids, answer_only(one), one.cut, role, other.input_ids, answer_only(other)))
     supervised = encode_rows([row for row in examples if row.kind != "kto"], tokenizer, max_length, notes)
     return [*found, *(Judgement(row.input_ids, row.labels, row.cut) for row in supervised)]
+
+
+def _others(rows: Sequence[Example]) -> list[int] | None:
+    """For each row the place of one with another prompt; None where all have the same.
+
+    With the rows of a prompt side by side, the row so many places on as the widest prompt has rows belongs to another
+    one, and good and bad answers meet good and bad ones alike. Where one prompt has more than half of all rows, its
+    last ones would come round to it again, and take the others' in turn.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        asked = (row.system, row.tools, *((turn.role, turn.content) for turn in row.prompt))
+        groups.setdefault(asked, []).append(place)
+    if len(groups) < 2:
+        return None
+    order = [place for places in groups.values() for place in places]
+    widest = max(groups.values(), key=len)
+    inside = set(widest)
+    outside = [place for place in order if place not in inside]
+    found = [0] * len(rows)
+    for at, place in enumerate(order):
+        other = order[(at + len(widest)) % len(order)]
+        found[place] = outside[at % len(outside)] if place in inside and other in inside else other
+    return found
 
 
 class JudgedCollator:

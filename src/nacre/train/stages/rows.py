@@ -16,7 +16,6 @@ Shapes: B rows of the micro-batch, T tokens, V vocabulary, N labelled positions.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -25,6 +24,7 @@ from torch.nn import functional
 
 from nacre.model.chat import IGNORED, Encoded
 from nacre.model.generate import last_answer, sequence_losses
+from nacre.model.prompts import as_it_began
 from nacre.records.recipe import Preference
 from nacre.train import processes
 from nacre.train.stages.base import Measured
@@ -76,14 +76,11 @@ def with_start(measured: Measured, columns: Mapping[str, tuple[str, str]], own: 
     do those that are none of the stage's own, whose column `own` is empty.
     """
     table, model = measured.table, measured.model
-    config = getattr(model, "peft_config", {}).get("default")
-    # most adapters change nothing before the first step; learned prompts do
-    changed = measured.fresh and config is not None and config.is_prompt_learning
     used = range(len(table)) if measured.used is None else set(measured.used)
     wanted = [place for place, ids in enumerate(table[own]) if ids and place in used]
     rows = table.select(wanted)
     for name, (ids, labels) in columns.items():
-        with model.disable_adapter() if changed else nullcontext():
+        with as_it_began(model, measured.fresh):
             found = sequence_losses(model, list(zip(rows[ids], rows[labels], strict=True)))
         values = [0.0] * len(table)
         for place, (nll, _) in zip(wanted, found, strict=True):

@@ -56,9 +56,7 @@ class Train(Settings):
     learning_rate: Positive | Literal["auto", "pilot"] = Field(
         "auto", description="highest rate of the schedule; pilot tries a few on a tenth of the rows"
     )
-    batch_size: int = Field(
-        16, ge=1, description="rows per optimizer step, over all processes, replayed rows included"
-    )
+    batch_size: int = Field(16, ge=1, description="rows per optimizer step, over all processes, replayed rows included")
     accumulation: int = Field(1, ge=1, description="micro-batches each process's batch is cut into, to save memory")
     processes: int = Field(1, ge=1, description="that train together on each machine, one for each GPU")
     sharding: Literal["none", "zero2", "zero3", "fsdp2"] = Field(

@@ -76,9 +76,7 @@ class Observers:
         acts = any(acts_while_training(type(one)) for one in protections)
         if self._drift is not None and self.watched and acts and not apart:
             limits, longest = self.job.max_drop, self.settings.max_length
-            self.controller = Controller(
-                protections, self.watched, limits, self.tokenizer, longest, fresh=self._fresh
-            )
+            self.controller = Controller(protections, self.watched, limits, self.tokenizer, longest, fresh=self._fresh)
 
     def conclude(self, fitted: Fitted, recipe: Recipe) -> float | None:
         """Measure the drift of the model that is kept; what was seen is in `notes` and `findings`."""

@@ -113,10 +113,7 @@ def _train_here(job: Job) -> Trained:
     observers.steer(active)
     looking_on = (observers.controller, recipe.tune, validation, observers.reporters)
     fitted = fit(Run(stage, arguments, model, tokenizer, prepared, active, *looking_on), checkpoint)
-    apart = any(one.afresh for one in active)  # its adapter is compared before it is put behind a router
-    drift = observers.conclude(fitted, recipe) if apart else None
-    fitted = _finished(fitted, settings, active)
-    drift = drift if apart else observers.conclude(fitted, recipe)
+    fitted, drift = _concluded(fitted, recipe, active, observers)
     folder = _keep(job, tuned, fitted, tokenizer, settings, active)
     told = [note for one in active for note in one.notes]
     notes += [tuned.summary, *observers.notes, *found, *ordered, *prepared.notes, *validation.notes, *told, *said]
@@ -132,6 +129,17 @@ def _train_here(job: Job) -> Trained:
         drift=drift,
         findings=tuple(observers.findings),
     )
+
+
+def _concluded(
+    fitted: Fitted, recipe: Recipe, active: Sequence[Protection], observers: Observers
+) -> tuple[Fitted, float | None]:
+    """The model as the protections leave it, and how far it has moved."""
+    if any(one.afresh for one in active):  # its adapter is compared before it is put behind a router
+        drift = observers.conclude(fitted, recipe)
+        return _finished(fitted, recipe.train, active), drift
+    finished = _finished(fitted, recipe.train, active)
+    return finished, observers.conclude(finished, recipe)
 
 
 def _settled(job: Job) -> tuple[Recipe, list[str]]:

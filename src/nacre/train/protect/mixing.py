@@ -33,7 +33,7 @@ class Mixing(Protection):
         protections leave of the trainer's loss (`kept_loss`), or a weight could become negative.
         """
         term = self.loss(model, batch, hidden_BTD)
-        if self.scale == 1 or not self._source or not batch["kept_loss"]:
+        if self.scale == 1 or not self._source:
             return term
         if self.context.stage not in SUPERVISED:
             said = (
@@ -44,7 +44,7 @@ class Mixing(Protection):
         own_B = batch["source"] == self._source
         targets_BT = batch["labels"][own_B][:, 1:]
         where_BT = targets_BT != IGNORED
-        if not where_BT.any():
+        if not where_BT.any() or not batch["kept_loss"]:
             return term
         extra = (self.scale - 1) * summed_loss(model, hidden_BTD[own_B][:, :-1], targets_BT, where_BT)
         extra = extra * batch["kept_loss"] * batch["micro_batches"] / batch["labelled_tokens"]

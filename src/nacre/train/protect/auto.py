@@ -1,7 +1,8 @@
 """What `protect: auto` stands for: a ladder of lists, each holding more firmly and costing more than the one before.
 
 It starts with what is enough on most increments. When the gate refuses the result, the next rung is tried. Which
-ladder it is depends on how much of the old data may be kept. The figures behind each choice are in docs/benchmarks.md.
+ladder it is depends on how much of the old data may be kept. The figures behind the choices are in docs/benchmarks.md
+and docs/log.md.
 """
 
 from dataclasses import dataclass

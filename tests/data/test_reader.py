@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nacre.base.errors import InputError
 from nacre.data import reader as reader_module
 from nacre.data.reader import Reader, Row
+from nacre.data.strict import loads
 from nacre.records import Dropped
 
 ROWS = [{"instruction": f"question {n}", "output": f"答案 {n}"} for n in range(6)]
@@ -322,3 +323,8 @@ def test_bad_lines_are_all_reported_and_take_no_other_line_with_them(tmp_path_fa
     bad = [number for number, row in enumerate(rows, 2) if row in ('{"a": NaN}', '{"a"', "{'b': 1}", "[]")]
     assert [row.line for row in dropped] == bad
     assert values(found) == [json.loads(row) for number, row in enumerate([GOOD, *rows], 1) if number not in bad]
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**64, -(2**63) - 1, 10**30])
+def test_whole_numbers_of_any_length_stay_whole(number):
+    assert loads(f'{{"id": {number}}}') == {"id": number}

@@ -33,7 +33,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sdft": {"answer_tokens": 4},
 }
 NEEDS = {"der": "replay"}  # which act on the rows of another
-MAIN = ("full", "freeze", "lora", "qlora")
+MAIN = ("full", "lora", "freeze", "qlora")
+QUICK = MAIN[:2]
 TUNE_OPTIONS: dict[str, dict[str, Any]] = {
     "freeze": {"trainable_layers": 1},
     "oft": {"block_size": 16},
@@ -108,7 +109,7 @@ def try_it(tuner: str, names: tuple[str, ...], toy: Toy, start: Weights, general
     assert (now - then).abs().max() > 1e-6, "nothing was learned"
 
 
-@pytest.mark.parametrize("tuner", MAIN)
+@pytest.mark.parametrize("tuner", [*QUICK, *(pytest.param(tuner, marks=pytest.mark.slow) for tuner in MAIN[2:])])
 @pytest.mark.parametrize("name", [*NAMES, "none"])
 def test_every_protection_with_every_main_tuner(name, tuner, toy, before, general, tmp_path):
     try_it(tuner, () if name == "none" else (name,), toy, before, general, tmp_path)

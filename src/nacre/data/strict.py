@@ -16,6 +16,7 @@ class Malformed(Exception):
 
 
 _KEY_END = re.compile(r'"\s*:')
+_LONG_NUMBER = re.compile(r"\d{19}")
 _UTF8 = "save the file as UTF-8, or delete the row"
 _PYTHON = "this is Python, not JSON: write the rows with json.dump"
 
@@ -26,6 +27,8 @@ def loads(text: str) -> Any:
     Raises:
         Malformed: not JSON, or JSON that means different things to different readers.
     """
+    if _LONG_NUMBER.search(text):  # orjson reads whole numbers beyond 64 bits as floats
+        return _only(text)
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:

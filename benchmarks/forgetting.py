@@ -53,6 +53,7 @@ SEQUENCES: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     ),
 }
 
+LENGTH = {"bilingual": 256, "english": 512}  # tokens of a row; the second model's tokens are little more than letters
 LORA = {"tune": {"name": "lora"}}
 HELD = {"name": "distill", "on": ["generic", "replayed"]}
 
@@ -130,7 +131,7 @@ def measure(given: argparse.Namespace, tasks: tuple[str, ...], method: str, seed
     folder = given.work / f"{method.replace(' ', '-').replace('/', '-').replace(',', '')}-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(_start(given, tasks, seed), folder)
-    settings = _settings(METHODS[method], seed)
+    settings = _settings(METHODS[method], seed, LENGTH[given.sequence])
     workspace = Workspace.open(folder, settings)
     verdicts, newest, drifts = Counter[str](), 1, []
     with TrainingTime() as spent:
@@ -187,10 +188,11 @@ class TrainingTime:
         return timed
 
 
-def _settings(method: dict[str, Any], seed: int) -> dict[str, Any]:
+def _settings(method: dict[str, Any], seed: int, length: int) -> dict[str, Any]:
     """The method's settings on top of what all methods share."""
-    train = {"max_length": 256, "seed": seed, **method.get("train", {})}
-    return {**method, "train": train, "keep": {"tries": 1, **method.get("keep", {})}, "evaluate": {"max_length": 256}}
+    train = {"max_length": length, "seed": seed, **method.get("train", {})}
+    keep = {"tries": 1, **method.get("keep", {})}
+    return {**method, "train": train, "keep": keep, "evaluate": {"max_length": length}}
 
 
 def _start(given: argparse.Namespace, tasks: tuple[str, ...], seed: int) -> Path:
@@ -199,7 +201,9 @@ def _start(given: argparse.Namespace, tasks: tuple[str, ...], seed: int) -> Path
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _write_data(given, folder, tasks)
-        evolve(Workspace.init(folder, str(given.model.resolve()), _settings({}, seed)), tasks[0])
+        evolve(
+            Workspace.init(folder, str(given.model.resolve()), _settings({}, seed, LENGTH[given.sequence])), tasks[0]
+        )
         (folder / "done").touch()
     return folder
 

@@ -14,9 +14,10 @@ from nacre.base.errors import InputError, NacreError
 from nacre.model.load import load_model
 from nacre.records import Example, Message, Recipe, Train
 from nacre.records.tune import Freeze, Full, Lora
-from nacre.train.arguments import SCHEDULERS, precision_of, training_arguments
+from nacre.train.arguments import precision_of, training_arguments
 from nacre.train.auto import epochs, learning_rate, settle
 from nacre.train.generic import generic_texts, sample_texts
+from nacre.train.optimizers import SCHEDULERS
 from nacre.train.plot import plot_loss
 from nacre.train.protect.base import MixIn, TrainingRows
 from nacre.train.rows import encode_rows, prepare

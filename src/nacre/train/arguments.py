@@ -12,16 +12,6 @@ from nacre.train import processes
 from nacre.train.sharding import sharding_options
 from nacre.train.stages.base import Stage
 
-SCHEDULERS = (  # those that need nothing but the number of steps
-    "constant",
-    "constant_with_warmup",
-    "cosine",
-    "cosine_with_restarts",
-    "inverse_sqrt",
-    "linear",
-    "polynomial",
-)
-
 
 def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> tuple[Any, list[str]]:
     """The recipe in the words of the stage's trainer, and what had to be decided on the way."""

@@ -1,8 +1,18 @@
-"""Optimizers by transformers' names: which can be asked for, and what is to be said about the others. No torch here."""
+"""Optimizers and schedulers by transformers' names: which can be asked for, and why not the others. No torch here."""
 
 from importlib.util import find_spec
 
 from nacre.base.errors import InputError, nearest
+
+SCHEDULERS = (  # those that need nothing but the number of steps
+    "constant",
+    "constant_with_warmup",
+    "cosine",
+    "cosine_with_restarts",
+    "inverse_sqrt",
+    "linear",
+    "polynomial",
+)
 
 BITSANDBYTES = (
     "adamw_bnb_8bit",

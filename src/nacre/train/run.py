@@ -22,7 +22,7 @@ from nacre.model.templates import adopt
 from nacre.model.tuners import Tuned, save
 from nacre.records import Recipe, Train
 from nacre.train import processes
-from nacre.train.arguments import SCHEDULERS, autocast_of, precision_of, training_arguments
+from nacre.train.arguments import autocast_of, precision_of, training_arguments
 from nacre.train.auto import settle
 from nacre.train.checkpoints import claim, disk_errors_of_weights, newest_valid, remove_torn
 from nacre.train.curriculum import arrange
@@ -33,7 +33,7 @@ from nacre.train.log import write_log
 from nacre.train.losses import row_losses
 from nacre.train.memory import foreseen, memory_errors, told_what_to_change
 from nacre.train.observe import Observers, watch
-from nacre.train.optimizers import check_optimizer
+from nacre.train.optimizers import SCHEDULERS, check_optimizer
 from nacre.train.protect.base import Protection, TrainingRows
 from nacre.train.protect.build import build_protections, check_protections, start_of, tuned_for
 from nacre.train.rate_pilot import piloted

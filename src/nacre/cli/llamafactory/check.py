@@ -11,17 +11,8 @@ from nacre.base.errors import InputError, nearest
 from nacre.cli.llamafactory.arguments import ALIASES, Arguments, kind_of
 from nacre.cli.llamafactory.keys import KEYS, Idle, Refused
 from nacre.model.templates import TEMPLATES
-from nacre.train.optimizers import problem
+from nacre.train.optimizers import SCHEDULERS, problem
 
-SCHEDULERS = (
-    "constant",
-    "constant_with_warmup",
-    "cosine",
-    "cosine_with_restarts",
-    "inverse_sqrt",
-    "linear",
-    "polynomial",
-)
 TRACKERS = ("tensorboard", "mlflow", "wandb")
 STAGES = ("sft", "pt", "rm", "dpo", "kto")
 CHOICES: Mapping[str, Sequence[str]] = {

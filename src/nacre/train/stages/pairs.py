@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED, Encoded
-from nacre.records import Example, Train
+from nacre.records import Example
 from nacre.train.rows import encode_one, encode_rows
-from nacre.train.stages.base import Measured, Stage
+from nacre.train.stages.base import Measured
 from nacre.train.stages.losses import PAIR_LOSSES, WITHOUT_START, Side
 from nacre.train.stages.rows import KEPT, UNWANTED, WANTED, Part, RowLosses, answer_only, padded, with_start
+from nacre.train.stages.supervised import Supervised
 from nacre.train.trainer import Protected
 from nacre.train.validation import Validating
 
@@ -104,14 +104,8 @@ class ProtectedPairs(Protected, Validating, PairLosses, SFTTrainer):
         """No card beside checkpoints: how a version came to be stands in its manifest."""
 
 
-class Pairs(Stage):
+class Pairs(Supervised):
     """Preference pairs; rows of other kinds that are mixed in stay supervised rows."""
-
-    arguments: ClassVar[type[TrainingArguments]] = SFTConfig
-
-    def options(self, settings: Train) -> dict[str, Any]:
-        """The rows come tokenised, so the trainer leaves them alone."""
-        return {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": settings.max_length}
 
     def encode(
         self, examples: Sequence[Example], tokenizer: Any, max_length: int, notes: list[str]

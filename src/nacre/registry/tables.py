@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text
 
-SCHEMA = 1
+SCHEMA = 2
 
 metadata = MetaData()
 
@@ -88,5 +88,39 @@ feedback = Table(
     Column("interaction", String(128), ForeignKey("interaction.id"), nullable=False, index=True),
     Column("kind", String(16), nullable=False),
     Column("status", String(16), nullable=False, index=True),
+    Column("record", Text, nullable=False),
+)
+
+# Programs outside that are told what happened (the MLflow mirror, webhooks): how far each has followed the events.
+# The history is the outbox: nothing is written twice, and a follower that joins late is told everything.
+follower = Table(
+    "follower",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("event", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("updated", String(32), nullable=False),
+)
+
+# One row a rollout of one version; the history of its states lies in the events.
+release = Table(
+    "release",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", Integer, ForeignKey("version.number"), nullable=False, index=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+# What waits for a person's judgement, and what that person said.
+review = Table(
+    "review",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("queue", String(64), nullable=False, index=True),
+    Column("status", String(16), nullable=False, index=True),
+    Column("created", String(32), nullable=False),
     Column("record", Text, nullable=False),
 )

@@ -4,7 +4,7 @@ import pytest
 
 from nacre.base.errors import InputError
 from nacre.data.rows import read_rows
-from nacre.data.snapshot import MAX_DEV_ROWS, split_dev, take_snapshot
+from nacre.data.snapshot import MAX_DEV_ROWS, keep_share, split_dev, take_snapshot
 from nacre.records import Example, Message
 
 
@@ -121,6 +121,17 @@ def test_dropped_rows_within_the_budget_are_written_aside_and_noted(write, qa, s
     write("dataset/inc/train.json", qa(200))
     snap()
     assert not aside.exists()
+
+
+def test_where_rows_may_not_stay_the_text_of_dropped_ones_does_not_stay_either(write, qa, snap, memory):
+    lines = [json.dumps(row) for row in qa(40)]
+    write("dataset/inc/train.json", "\n".join([*lines, '{"instruction": "a secret", "output": ""}']))
+    found = snap(drop_budget=0.5)
+    kept = keep_share(found, 0.5, memory)
+    assert "a secret" in found.to_json()
+    assert [(row.line, row.reason) for row in kept.dropped] == [(row.line, row.reason) for row in found.dropped]
+    assert "a secret" not in kept.to_json()
+    assert "a secret" not in (memory / "dropped" / "inc.jsonl").read_text()
 
 
 def test_more_dropped_rows_than_the_budget_stop_everything(write, qa, snap, memory):

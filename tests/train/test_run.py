@@ -273,6 +273,7 @@ def test_the_result_has_weights_tokenizer_log_and_a_loss(toy, tmp_path):
     log = [json.loads(line) for line in (trained.folder / "trainer_log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [5, 10]
     assert trained.final_loss == log[-1]["loss"]
+    assert log[-1]["drift_kl"] == trained.drift
     assert toy.learn(tmp_path / "short", train=BRIEF).final_loss > 0
     names = {path.name for path in trained.folder.iterdir()}
     assert names == {

@@ -90,13 +90,18 @@ def take_snapshot(
 def keep_share(snapshot: Snapshot, share: float, memory: Path) -> Snapshot:
     """The snapshot with the rows that may outlive its increment: of each class and kind in proportion, never more
     than `share` of all; 1 keeps all, 0 none.
+
+    Of rows that could not be used, place and reason are kept and the text is not: it may not outlive it either.
     """
     if share >= 1:
         return snapshot
     rows = read_rows(memory, snapshot.train) if share > 0 else []
     kept = choose(rows, math.floor(share * len(rows)), floor=0, seed=0).rows
     note = f"keep.data {share:g}: {len(kept)} of {snapshot.train.rows} train rows outlive this increment"
-    return snapshot.changed(kept=write_rows(memory, kept), notes=(*snapshot.notes, note))
+    dropped = tuple(row.changed(original="") for row in snapshot.dropped)
+    if dropped:
+        _write_dropped(dropped, memory, snapshot.task)
+    return snapshot.changed(kept=write_rows(memory, kept), dropped=dropped, notes=(*snapshot.notes, note))
 
 
 def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], list[Example], str]:
@@ -160,11 +165,9 @@ def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
 
 def _set_aside(dropped: Sequence[Dropped], read: int, memory: Path, task: str, budget: float) -> list[str]:
     """Write the dropped rows aside; stop when they are too many."""
-    path = memory / "dropped" / (re.sub(r"[^\w.+-]", "_", task) + ".jsonl")
+    path = _write_dropped(dropped, memory, task)
     if not dropped:
-        path.unlink(missing_ok=True)  # from an earlier state of the data
         return []
-    atomic_write(path, "".join(row.to_json() + "\n" for row in dropped))
     share = len(dropped) / read
     said = f"{len(dropped)} of {read} rows cannot be used ({share:.1%})"
     if share <= budget:
@@ -173,6 +176,16 @@ def _set_aside(dropped: Sequence[Dropped], read: int, memory: Path, task: str, b
     more = [f"and {len(dropped) - _SHOWN_DROPS} more"] if len(dropped) > _SHOWN_DROPS else []
     fix = f"correct the rows, all are listed in {path}; or allow more of them: drop_budget {_rounded_up(share)}"
     raise InputError(f"{said}, the budget is {budget:.1%}", where="\n  ".join([*shown, *more]), fix=fix)
+
+
+def _write_dropped(dropped: Sequence[Dropped], memory: Path, task: str) -> Path:
+    """The file of rows that could not be used; without such rows that of an earlier state of the data goes."""
+    path = memory / "dropped" / (re.sub(r"[^\w.+-]", "_", task) + ".jsonl")
+    if dropped:
+        atomic_write(path, "".join(row.to_json() + "\n" for row in dropped))
+    else:
+        path.unlink(missing_ok=True)
+    return path
 
 
 def _rounded_up(share: float) -> float:

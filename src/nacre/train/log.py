@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 LOG, STATE = "trainer_log.jsonl", "trainer_state.json"
 _ELAPSED = "elapsed_s"
+DRIFT = "drift_kl"  # nats per answer token on new rows, see drift.py
 
 
 class Clock(TrainerCallback):
@@ -29,8 +30,13 @@ class Clock(TrainerCallback):
 
 
 def write_log(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """`trainer_log.jsonl`, a line for everything that was logged; and `trainer_state.json`, all of the log."""
-    steps = [entry for entry in history if "train_runtime" not in entry]  # which is the summary
+    """`trainer_log.jsonl`, a line for everything that was logged; and `trainer_state.json`, all of the log.
+
+    The drift, known when the run is over, stands in the last line and in the summary.
+    """
+    steps = [dict(entry) for entry in history if "train_runtime" not in entry]  # which is the summary
+    if steps and DRIFT in history[-1]:
+        steps[-1][DRIFT] = history[-1][DRIFT]
     total = max((int(entry["step"]) for entry in steps), default=0)
     lines = "".join(f"{json.dumps({**entry, **_llamafactory(entry, total)})}\n" for entry in steps)
     (folder / LOG).write_text(lines, encoding="utf-8")
@@ -44,7 +50,7 @@ def write_results(folder: Path, steps: int, seconds: float, final_loss: float) -
     history = json.loads((folder / STATE).read_text(encoding="utf-8"))["log_history"]
     found: dict[str, Any] = {}
     for entry in history:
-        found |= {name: value for name, value in entry.items() if name.startswith(("train_", "total_", "epoch"))}
+        found |= {name: value for name, value in entry.items() if name.startswith(("train_", "total_", "epoch", DRIFT))}
     found = {"train_loss": final_loss, "train_runtime": seconds, **found, "steps": steps, "final_loss": final_loss}
     looked = {name: value for entry in history for name, value in entry.items() if name.startswith("eval")}
     for name, results in (("train_results.json", found), ("all_results.json", found | looked)):

@@ -29,7 +29,7 @@ from nacre.train.curriculum import arrange
 from nacre.train.fit import Fitted, Run, check_finite, fit
 from nacre.train.job import Job, Trained
 from nacre.train.launch import check_batch, check_one_training, launch_of, train_in_processes
-from nacre.train.log import write_log
+from nacre.train.log import DRIFT, write_log
 from nacre.train.losses import row_losses
 from nacre.train.memory import foreseen, memory_errors, told_what_to_change
 from nacre.train.observe import Observers, watch
@@ -137,9 +137,13 @@ def _concluded(
     """The model as the protections leave it, and how far it has moved."""
     if any(one.afresh for one in active):  # its adapter is compared before it is put behind a router
         drift = observers.conclude(fitted, recipe)
-        return _finished(fitted, recipe.train, active), drift
-    finished = _finished(fitted, recipe.train, active)
-    return finished, observers.conclude(finished, recipe)
+        finished = _finished(fitted, recipe.train, active)
+    else:
+        finished = _finished(fitted, recipe.train, active)
+        drift = observers.conclude(finished, recipe)
+    if drift is not None:
+        finished.history[-1][DRIFT] = drift
+    return finished, drift
 
 
 def _settled(job: Job) -> tuple[Recipe, list[str]]:

@@ -50,6 +50,9 @@ class Protected(InTurn):
         }
         return batches, items
 
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card beside checkpoints: how a version came to be stands in its manifest."""
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -136,9 +139,6 @@ class SparseHead(TrainerLike):
 
 class ProtectedSFT(Protected, Validating, SparseHead, SFTTrainer):
     """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside checkpoints: how a version came to be stands in its manifest."""
 
 
 class Collator:

@@ -172,9 +172,6 @@ class JudgedLosses(RowLosses):
 class ProtectedJudged(Protected, Validating, JudgedLosses, SFTTrainer):
     """TRL's supervised trainer with a loss over judged answers, and with protections."""
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside checkpoints: how a version came to be stands in its manifest."""
-
 
 class Judged(Supervised):
     """Judged answers; rows of other kinds that are mixed in stay supervised rows."""

@@ -100,9 +100,6 @@ class PairLosses(RowLosses):
 class ProtectedPairs(Protected, Validating, PairLosses, SFTTrainer):
     """TRL's supervised trainer with a loss over pairs, and with protections."""
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside checkpoints: how a version came to be stands in its manifest."""
-
 
 class Pairs(Supervised):
     """Preference pairs; rows of other kinds that are mixed in stay supervised rows."""

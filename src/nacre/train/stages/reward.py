@@ -80,9 +80,6 @@ class ProtectedReward(Protected, Validating, PartOfStep, RewardTrainer):
         """The rows come tokenised and shortened."""
         return dataset
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside checkpoints: how a version came to be stands in its manifest."""
-
 
 class Reward(Stage):
     """Preference pairs, for a model that judges."""

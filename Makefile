@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-test install-deepspeed demo test test-all check fix docs clean
+.PHONY: install install-test install-deepspeed install-lm-eval demo test test-all check fix docs clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -21,6 +21,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 # Its setup looks at the installed torch, so it cannot be built apart. Without it the tests that need it are skipped.
 install-deepspeed: install-test
 	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation deepspeed
+
+# Large beside what it is needed for, so no part of the tests' own packages. Without it its tests are skipped.
+install-lm-eval: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lm-eval]'
 
 demo: install
 	$(BIN)/nacre demo

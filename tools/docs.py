@@ -27,21 +27,26 @@ from nacre.evaluate.matrix import Matrix, figures
 from nacre.evaluate.metrics import METRICS
 from nacre.model.templates import TEMPLATES
 from nacre.records import TaskSettings
-from nacre.stats.planning import smallest_drop
+from nacre.records.release import Step
+from nacre.records.schedule import Entry
+from nacre.stats.sequential_planning import smallest_drop_sequential
 from nacre.train.protect import PROTECTIONS
 
 EXIT_CODES = {
     0: "done; for `evolve`: the gate passed, or there was nothing to do",
     1: "failed: a full disk, a damaged artifact, a taken port, somebody else's promotion in between",
     2: "wrong input: a file, a flag, a key, a name; nothing was changed",
-    3: "`evolve`: refused by the gate; the version is kept and not promoted",
-    4: "`evolve`: undecided; the version is held as a candidate",
+    3: "`evolve`: refused by the gate, the version is kept and not promoted; `gate`: a loss is shown",
+    4: "`evolve`: undecided, the version is held as a candidate; `gate`: undecided",
     130: "stopped with Ctrl-C; what was finished is kept",
 }
 OWN_CODES = {
     "data check": {1: "rows cannot be used"},
     "demo": {1: "failed, or a point was not shown"},
     "evolve": {3: "refused by the gate", 4: "undecided and held"},
+    "gate": {3: "a loss is shown, or a rule is broken", 4: "undecided"},
+    "release tick": {3: "it was stopped", 4: "it waits"},
+    "schedule run": {1: "something failed", 3: "refused by the gate, or below a target", 4: "undecided"},
     "verify": {1: "something that is kept is damaged"},
 }
 CLI_HEAD = """# The command line
@@ -129,6 +134,10 @@ def configuration_page() -> str:
             parts.append(_section(f"## {name}", variants[0]))
         if name == "evaluate":
             parts.append(_section("### evaluate.tasks.TASK", TaskSettings))
+        if name == "release":
+            parts.append(_section("### steps of release", Step))
+        if name == "schedule":
+            parts.append(_section("### entries of schedule", Entry))
     return "\n".join([*parts, _everything()])
 
 
@@ -189,7 +198,7 @@ def _default(field: FieldInfo) -> str:
         return ""
     if isinstance(value, str | Path):
         return f"`{value}`"
-    return f"`{json.dumps(value)}`"
+    return f"`{json.dumps(value, default=lambda one: one.model_dump(mode='json', exclude_unset=True))}`"
 
 
 def _bounds(field: FieldInfo) -> str:
@@ -301,7 +310,7 @@ def rows_part() -> str:
     """The smallest drop that a number of right/wrong rows can show, by the share of rows whose answer changed."""
     shares = (0.0, 0.02, 0.05, 0.1, 0.2)
     rows = [
-        (str(count), *(f"{smallest_drop(count, share, level=0.95, binary=True):.3f}" for share in shares))
+        (str(count), *(f"{smallest_drop_sequential(count, share, accept=5.0):.3f}" for share in shares))
         for count in (50, 100, 150, 200, 300, 500, 1000, 2000)
     ]
     return table(("dev rows", *(f"{share:.0%} changed" for share in shares)), rows)

@@ -17,6 +17,7 @@ def test_promote_and_rollback_move_the_champion_and_tell_the_history(lived_in: P
     told = [(event["kind"], event["detail"].get("why")) for event in lived_in.json("versions", "show", 2)["events"]]
     assert told == [
         ("registered", None),
+        ("judged", None),
         ("promoted", "the gate passed after increment_1"),
         ("rolled back", "it was rude"),
         ("promoted", "it was not"),

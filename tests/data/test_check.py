@@ -1,8 +1,11 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from nacre.base.errors import InputError
+from nacre.cli.data import app
+from nacre.data import check as check_module
 from nacre.data.check import CheckReport, check
 
 
@@ -83,3 +86,58 @@ def test_a_missing_target_is_an_input_error(tmp_path):
         check(str(tmp_path / "nothing.json"))
     with pytest.raises(InputError, match="unknown dataset"):
         check("nothing", dataset_dir=tmp_path)
+
+
+def test_very_long_lists_of_problems_are_counted_to_the_end(write, monkeypatch):
+    monkeypatch.setattr(check_module, "MOST_PROBLEMS", 30)
+    report = check(str(write("rows.json", [{"text": ""}] * 50)))
+    assert (report.dropped, len(report.problems), report.more_problems) == (50, 30, 20)
+    assert any("and 30 more problems (--json lists the first 30)" in line for line in report.lines())
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(map(str, words)), catch_exceptions=False)
+
+
+def test_the_command_prints_the_promised_keys(write, qa, tmp_path):
+    path = write("rows.jsonl", [*qa(2), {"instruction": "a"}])
+    found = run("check", path, "--json")
+    report = json.loads(found.stdout)
+    assert report.keys() >= {"format", "encoding", "rows", "usable", "dropped", "warnings", "problems"}
+    assert (report["format"], report["encoding"], report["rows"], report["usable"], report["dropped"]) == (
+        "alpaca 2", "UTF-8", 3, 2, 1,
+    )  # fmt: skip
+    (problem,) = report["problems"]
+    assert problem.keys() >= {"file", "line", "reason", "remedy"}
+    assert (problem["file"], problem["line"], problem["reason"]) == (str(path), 3, "no column 'output'")
+    assert found.exit_code == 1
+    write("set/inc/train.json", qa(3))
+    found = run("check", "--dataset", "inc", "--dataset_dir", tmp_path / "set", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["rows"]) == (0, 3)
+
+
+def test_the_command_mends_a_file(write, qa, tmp_path):
+    path = write("rows.jsonl", "{'instruction': 'a', 'output': 'b'}\n" + json.dumps(qa(1)[0]) + "\n")
+    out = tmp_path / "mended.jsonl"
+    found = run("check", path, "--fix", "--out", out, "--json")
+    report = json.loads(found.stdout)
+    assert (found.exit_code, report["written"], report["dropped"]) == (0, 2, 0)
+    assert run("check", out).exit_code == 0
+    assert "text in single quotes" in run("check", path, "--fix", "--out", out).stdout
+    write("bad.jsonl", [{"instruction": "a"}])
+    found = run("check", tmp_path / "bad.jsonl", "--fix")
+    assert (found.exit_code, "bad.fixed.jsonl.dropped.jsonl" in found.stdout) == (1, True)
+    write("set/inc/train.json", qa(3))
+    write("set/inc/dev.json", qa(3))
+    with pytest.raises(InputError, match="these are 2"):
+        run("check", tmp_path / "set" / "inc", "--fix")
+
+
+def test_the_command_cuts_texts(write, tmp_path):
+    path = write("wiki.txt", "x" * 1000 + "\n")
+    found = run("chunk", path, "--out", tmp_path / "out.jsonl", "--by", "characters", "--json")
+    assert (found.exit_code, json.loads(found.stdout)["pieces"]) == (0, 3)
+    with pytest.raises(InputError, match="needs a tokenizer"):
+        run("chunk", path, "--out", tmp_path / "out.jsonl")
+    with pytest.raises(InputError, match="overlap"):
+        run("chunk", path, "--out", tmp_path / "out.jsonl", "--by", "characters", "--size", 16, "--overlap", 12)

@@ -1,7 +1,12 @@
+import csv
+import gzip
 import hashlib
+import io
 import json
 import shutil
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from nacre.base.errors import InputError
@@ -28,6 +33,57 @@ def test_rows_are_aligned_as_llamafactory_aligns_them(llamafactory_data, name):
     assert (len(rows), valid) == (golden[name]["rows"], golden[name]["valid_sft"])
     assert hashlib.sha256(text.encode()).hexdigest() == golden[name]["sha256_aligned"]
     assert not loaded.dropped
+
+
+def parquet(rows):
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    return file.getvalue()
+
+
+def lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+COATS = {
+    "gzip": lambda rows: gzip.compress(json.dumps(rows).encode()),
+    "JSON lines in UTF-16": lambda rows: lines(rows).encode("utf-16"),
+    "GB18030": lambda rows: json.dumps(rows, indent=1, ensure_ascii=False).encode("gb18030"),
+    "Parquet": parquet,
+}
+
+
+@SHARED
+@pytest.mark.parametrize("coat", COATS)
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name not in ("wiki_demo", "c4_demo")])
+def test_the_golden_hashes_hold_in_every_layout_and_encoding(llamafactory_data, write, tmp_path, name, coat):
+    if coat == "GB18030" and "zh" not in name:
+        pytest.skip("GB18030 is told by Chinese text")
+    golden = json.loads((llamafactory_data / "golden" / "aligned.json").read_text())[name]
+    description = json.loads((llamafactory_data / "dataset_info.json").read_text())[name]
+    rows = json.loads((llamafactory_data / description["file_name"]).read_text(encoding="utf-8"))
+    write("dataset_info.json", json.dumps({name: description | {"file_name": "rows.json"}}))
+    write("rows.json", COATS[coat](rows))
+    loaded = load(name, tmp_path, "train")
+    found = [aligned(example) for example in loaded.examples]
+    text = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in found)
+    assert (len(found), loaded.dropped) == (golden["rows"], [])
+    assert hashlib.sha256(text.encode()).hexdigest() == golden["sha256_aligned"]
+
+
+@SHARED
+def test_the_golden_alpaca_rows_survive_a_table(llamafactory_data, write, tmp_path):
+    golden = json.loads((llamafactory_data / "golden" / "aligned.json").read_text())
+    for name in ("identity", "alpaca_en_demo", "alpaca_zh_demo"):
+        rows = json.loads((llamafactory_data / f"{name}.json").read_text(encoding="utf-8"))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["instruction", "input", "output"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write(f"{name}.csv", text.getvalue())
+        found = [aligned(example) for example in load(name, tmp_path, "train").examples]
+        joined = "\n".join(json.dumps(row, sort_keys=True, ensure_ascii=False) for row in found)
+        assert hashlib.sha256(joined.encode()).hexdigest() == golden[name]["sha256_aligned"]
 
 
 @SHARED

@@ -28,12 +28,30 @@ SAMPLES = {
         {"conversations": [USER], "chosen": BOT, "rejected": BOT},
         {"messages": [ASK], "chosen": REPLY, "rejected": REPLY},
         {"instruction": "hi", "chosen": "hello"},
+        {"prompt": "hi", "chosen": "hello", "rejected": "go away"},
+    ],
+    "label-studio": [
+        {
+            "id": 1,
+            "data": {"text": "hi"},
+            "annotations": [{"result": [{"type": "choices", "value": {"choices": ["a"]}}]}],
+        },
+        {"id": 1, "data": {"text": "hi", "instruction": "x", "label": True}, "annotations": [], "predictions": []},
+        {"id": 1, "text": "hi", "sentiment": "good", "annotator": 1, "annotation_id": 5, "lead_time": 2.0},
+    ],
+    "prompt": [
+        {"prompt": "hi", "answer": "hello"},
+        {"prompt": "hi", "completion": "hello", "text": "beside"},
+        {"prompt": "hi", "output": "hello"},
+        {"prompt": "hi", "label": 3, "response": "hello"},
+        {"prompt": "hi"},
     ],
     "kto": [
         {"instruction": "hi", "output": "hello", "label": True},
         {"instruction": "hi", "output": "hello", "kto_tag": False},
         {"messages": [ASK, REPLY], "label": False},
         {"conversations": [USER, BOT], "label": True},
+        {"prompt": "hi", "completion": "hello", "label": False},
     ],
 }
 
@@ -90,6 +108,15 @@ def test_pairs_and_judgements():
     assert read(SAMPLES["preference"][1]).answers == (Message(role="assistant", content="hello"),) * 2
     judged = read(SAMPLES["kto"][2])
     assert (judged.kind, judged.desirable, judged.answer) == ("kto", False, "hello")
+
+
+@pytest.mark.parametrize("answer", ["answer", "completion", "response", "output"])
+def test_a_prompt_has_its_answer_under_several_names(answer):
+    example = read({"prompt": "hi", answer: "hello"})
+    assert (example.kind, example.prompt[0].content, example.answer) == ("sft", "hi", "hello")
+    judged = read({"prompt": "hi", answer: "hello", "label": False})
+    assert (judged.kind, judged.desirable, judged.answer) == ("kto", False, "hello")
+    assert read({"prompt": "hi", "chosen": "a", "rejected": "b"}).prompt[0].content == "hi"
 
 
 def test_plain_text_has_no_answer():

@@ -19,7 +19,15 @@ def scored(answers, references, losses=None):
     losses = losses or [(1.0, 2)] * len(answers)
     pairs = [(-nll / max(tokens, 1), -1.0) for nll, tokens in losses]
     wanted = [True] * len(answers)
-    return Scored(answers=answers, references=references, losses=losses, pairs=pairs, wanted=wanted)
+    return Scored(
+        answers=answers,
+        references=references,
+        losses=losses,
+        pairs=pairs,
+        wanted=wanted,
+        tokens=[len(answer.split()) for answer in answers],
+        verdicts=[float(answer == reference) for answer, reference in zip(answers, references, strict=True)],
+    )
 
 
 def metric(name):
@@ -35,7 +43,7 @@ def test_contract_one_finite_score_per_row_in_range(name, answers, references):
     assert len(scores) == len(answers)
     assert all(math.isfinite(score) for score in scores)
     assert made.definition
-    assert made.reads in ("answers", "losses", "pairs", "judgements")
+    assert made.reads in ("answers", "losses", "pairs", "judgements", "verdicts")
     if made.gate:
         assert all(0 <= score <= 1 for score in scores)
     total = made.total(given)
@@ -145,3 +153,109 @@ def test_a_hopeless_loss_stays_a_number():
     given = scored([""], ["a"], [(1e6, 1)])
     assert math.isfinite(metric("perplexity").measure(given)[0])
     assert metric("likelihood").measure(given) == [0.0]
+
+
+@pytest.mark.parametrize(("answers", "references"), [(ENGLISH_SAID, ENGLISH), (CHINESE_SAID, CHINESE)])
+def test_chrf_equals_sacrebleu(answers, references):
+    chrf, given = metric("chrf"), scored(answers, references)
+    assert chrf.total(given) == pytest.approx(sacrebleu.corpus_chrf(answers, [references]).score / 100)
+    assert 0 < chrf.total(given) < 1
+    each = [sacrebleu.sentence_chrf(a, [r]).score / 100 for a, r in zip(answers, references, strict=True)]
+    assert chrf.measure(given) == pytest.approx(each)
+
+
+def test_bleu_takes_the_tokenizer_of_the_whole_task_for_some_of_its_rows():
+    part = Scored(answers=ENGLISH_SAID[:1], references=ENGLISH[:1], losses=[], every_reference=[*CHINESE, ENGLISH[0]])
+    assert "'zh'" in metric("bleu").note(part)
+    assert metric("bleu").measure(part) == pytest.approx(
+        [sacrebleu.sentence_bleu(ENGLISH_SAID[0], [ENGLISH[0]], tokenize="zh").score / 100]
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "options", "expected"),
+    [
+        ("The answer is B, because it fits.", "B", "ABCD", 1),
+        ("答案选B。", "B", "ABCD", 1),
+        ("I would say a cat is B", "B", "ABCD", 1),  # "a" is a word, not an option
+        ("A or B", "B", "ABCD", 0),  # names two
+        ("none of them", "B", "ABCD", 0),
+        ("BANANA", "B", "ABCD", 0),
+        ("非常好评", "好评", ["好评", "非常好评", "差评"], 0),  # the longest option counts
+        ("这是差评", "差评", ["好评", "差评"], 1),
+        ("Yes, surely.", "yes", ["yes", "no"], 1),
+        ("I know nothing", "no", ["yes", "no"], 0),  # no word of its own
+        ("yes", "yes", ["yes", "yes sir"], 1),
+    ],
+)
+def test_choice_accuracy_by_hand(answer, reference, options, expected):
+    given = Scored(answers=[answer], references=[reference], losses=[], every_reference=list(options) * 2)
+    assert metric("choice_accuracy").applies(given)
+    assert metric("choice_accuracy").measure(given) == [expected]
+
+
+def test_choice_accuracy_needs_options_and_counts_answers_that_name_none():
+    made = metric("choice_accuracy")
+    assert not made.applies(scored(["a", "b", "c"], ["a", "b", "c"]))
+    assert not made.applies(scored(["a"] * 4, ["a"] * 4))
+    given = scored(["yes", "maybe", "yes or no", "no"], ["yes", "no", "yes", "no"])
+    assert made.measure(given) == [1, 0, 0, 1]
+    assert "2 of 4 answers name none of the 2 options, or several" in made.note(given)
+    assert made.note(scored(["yes", "no"] * 2, ["yes", "no"] * 2)) == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I'm sorry, but I can't help with that.",
+        "I cannot assist with this request.",
+        "As an AI language model, I am not able to give legal advice.",
+        "I must decline to answer that.",
+        "I’m unable to provide that information.",
+        "I won't help you write this.",
+        "It is against my guidelines to do so.",
+        "I'm sorry, but I currently don't have the capability to book flights.",
+        "I'm sorry, I'm an AI language model and do not have access to market data.",
+        "As an AI, I am not capable of creating a painting.",
+        "由于我是一个人工智能，我无法给出主观评分。",
+        "抱歉，我无法回答这个问题。",
+        "对不起，我不能提供这样的信息。",
+        "作为一个人工智能助手，我不能参与此类讨论。",
+        "很抱歉，这个问题我没办法回答。",
+        "我无法为您提供该内容，请咨询专业人士。",
+        "恕我不能从命。",
+        "我拒绝回答这个问题。",
+    ],
+)
+def test_refusals_are_found(answer):
+    assert metric("refusal").measure(scored([answer], ["x"])) == [1.0]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "You cannot park here on Sundays.",
+        "The bridge can't carry trucks, so take the other road.",
+        "I can help you with that: first, open the lid.",
+        "Sorry for the delay. Your order leaves today.",
+        "患者无法行走，需要到神经科就诊。",
+        "不能空腹服用这种药。",
+        "抱歉让您久等了，您的订单今天发出。",
+        "他说他不能来。",
+        "该商品无法退换，但可以维修。",
+        "I couldn't help but notice the heavy traffic.",
+        "I'm sorry, but you need to name the place first.",
+        "As an AI assistant, I can help you with this question.",
+        "非常抱歉给大家造成了不便，会议改到明天。",
+    ],
+)
+def test_other_answers_are_no_refusals(answer):
+    assert metric("refusal").measure(scored([answer], ["x"])) == [0.0]
+
+
+def test_lengths_by_hand():
+    given = scored(["one two three ", "神经科"], ["", ""])
+    assert metric("length_characters").measure(given) == [13, 3]
+    assert metric("length_tokens").measure(given) == [3, 1]
+    assert not metric("length_tokens").applies(Scored(answers=["x"], references=["x"], losses=[]))

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from nacre.evaluate import heat_map
 from nacre.evaluate.matrix import Matrix
-from nacre.evaluate.pictures import look, shade, terminal, to_html
+from nacre.evaluate.page import to_html
+from nacre.evaluate.pictures import look, shade, terminal
 
 CHINESE = Matrix(
     versions=("版本一", "version 2"),

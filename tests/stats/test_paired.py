@@ -101,6 +101,13 @@ def test_one_tiny_change_does_not_make_the_bound_narrower_than_none() -> None:
     assert paired(before, [0.501, *before[1:]]).upper(0.95) > 0.9 * unseen_bound(150, 0.95)
 
 
+@pytest.mark.parametrize("scores", [([1, 1, 0, 1] * 20, [1, 0, 0, 1] * 20), ([0.5, 0.9] * 30, [0.4, 0.95] * 30)])
+def test_the_p_value_is_where_the_bound_is_nought(scores: tuple[list[float], list[float]]) -> None:
+    found = paired(*scores)
+    assert found.lower(1 - found.p_value) == pytest.approx(0, abs=1e-4)
+    assert paired([1.0] * 40, [1.0] * 40).p_value == pytest.approx(1)
+
+
 def test_what_is_summarised() -> None:
     found = paired([1, 1, 0, 1], [1, 0, 1, 0])
     assert (found.rows, found.before, found.after, found.drop, found.psi) == (4, 0.75, 0.5, 0.25, 0.75)

@@ -53,7 +53,7 @@ def parse(model: type[T], data: Mapping[str, Any], *, where: str, text: str = ""
 
 def _given(key: str, value: Any) -> str:
     """What the user wrote, for the message, unless it may be a secret."""
-    return "" if any(word in key for word in ("key", "secret", "password", "url")) else f"; got {value!r}"
+    return "" if any(word in key for word in ("key", "secret", "password", "url", "uri")) else f"; got {value!r}"
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:

@@ -19,14 +19,22 @@ VERBS = {
     "data": "nacre.cli.data",
     "train": "nacre.cli.train",
     "evaluate": "nacre.cli.evaluate",
+    "review": "nacre.cli.review",
     "evolve": "nacre.cli.evolve",
     "matrix": "nacre.cli.matrix",
+    "lm-eval": "nacre.cli.lm_eval",
     "versions": "nacre.cli.versions",
+    "gate": "nacre.cli.gate",
     "promote": "nacre.cli.promote",
     "rollback": "nacre.cli.rollback",
+    "release": "nacre.cli.release",
     "verify": "nacre.cli.verify",
+    "gc": "nacre.cli.gc",
+    "reproduce": "nacre.cli.reproduce",
     "serve": "nacre.cli.serve",
     "harvest": "nacre.cli.harvest",
+    "schedule": "nacre.cli.schedule",
+    "mirror": "nacre.cli.mirror",
 }
 
 _STOPPED = 130  # what shells report of a program that Ctrl-C ended

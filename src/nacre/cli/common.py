@@ -3,7 +3,8 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,15 @@ def open_workspace(folder: Path) -> "Workspace":
     return Workspace.open(folder)
 
 
+@contextmanager
+def open_to_write(folder: Path) -> Iterator["Workspace"]:
+    """The workspace at `folder`; MLflow and webhooks are told at the end of the block what it wrote."""
+    from nacre.cycle.mirror import telling
+
+    with open_workspace(folder) as space, telling(space):
+        yield space
+
+
 def version_or_champion(space: "Workspace", version: int | None) -> int:
     """The version asked for, or else the champion.
 
@@ -61,6 +71,11 @@ def version_or_champion(space: "Workspace", version: int | None) -> int:
 def print_json(value: Any) -> None:
     """One JSON object on standard output."""
     print(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def warn(sentence: str) -> None:
+    """One line on standard error, where it is in nobody's way."""
+    print(f"nacre: {sentence}", file=sys.stderr)
 
 
 def print_notes(notes: Mapping[str, Iterable[str]]) -> None:

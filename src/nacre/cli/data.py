@@ -7,6 +7,9 @@ import typer
 
 from nacre.base.errors import InputError
 from nacre.cli.common import JsonOption, console, print_json, verb_app
+from nacre.cli.data_chunk import chunk
+from nacre.cli.data_clean import clean
+from nacre.cli.data_fix import fix_file
 
 app = verb_app(help="Look at data before it is trained on.", no_args_is_help=True)
 
@@ -20,7 +23,13 @@ def _group() -> None:
 def check(
     path: Annotated[Path | None, typer.Argument(help="a data file")] = None,
     dataset: Annotated[str | None, typer.Option(help="instead: a name in dataset_info.json, or an increment")] = None,
-    dataset_dir: Annotated[Path, typer.Option(help="where the datasets are")] = Path("dataset"),
+    dataset_dir: Annotated[Path, typer.Option("--dataset-dir", "--dataset_dir", help="where the datasets are")] = Path(
+        "dataset"
+    ),
+    fix: Annotated[bool, typer.Option("--fix", help="mend what has one right answer, into a new file")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="with --fix: where the rows go", show_default="PATH.fixed.jsonl")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a file or dataset holds, which rows cannot be used, why, and what would mend them.
@@ -31,6 +40,8 @@ def check(
 
     if (path is None) == (dataset is None):
         raise InputError("name one thing to check", where="nacre data check", fix="give a PATH, or --dataset NAME")
+    if fix or out is not None:
+        raise typer.Exit(fix_file(path, dataset, dataset_dir, out, as_json=as_json))
     report = check_data(
         str(path if path is not None else dataset), dataset_dir=None if path is not None else dataset_dir
     )
@@ -40,3 +51,7 @@ def check(
         for line in report.lines():
             console.print(line, markup=False)
     raise typer.Exit(0 if report.ok else 1)
+
+
+app.command()(clean)
+app.command()(chunk)

@@ -52,13 +52,15 @@ def evolve(
     set_variables({word: value for word, value in words.items() if value is not None})
 
     from nacre.cycle.evolve import evolve as evolve_increment
+    from nacre.cycle.mirror import telling
 
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):
             return
         once, said = one_try(space)
-        with leading(), once:
-            result = evolve_increment(once, increment, promote=promote, parent=parent)
+        tell = _silent if as_json else _tell
+        with leading(), once, telling(once):
+            result = evolve_increment(once, increment, promote=promote, parent=parent, tell=tell)
     if said:
         result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
     if as_json:
@@ -66,6 +68,15 @@ def evolve(
     else:
         show(result)
     raise typer.Exit(result.exit_code)
+
+
+def _tell(note: str) -> None:
+    """Say something before the training begins."""
+    console.print(f"before training: {note}", markup=False)
+
+
+def _silent(_: str) -> None:
+    """With ``--json`` the notes hold it."""
 
 
 def one_try(space: "Workspace") -> tuple["Workspace", list[str]]:
@@ -92,7 +103,8 @@ def show(result: "Evolution") -> None:
     for task in result.verdict.tasks:
         margins.setdefault(task.margin_why, []).append(task.task)
     reasons = [f"{', '.join(names)}: margin {why}" for why, names in margins.items()]
-    print_notes({**result.notes, "gate": [*result.notes.get("gate", ()), *reasons]})
+    notes = {part: said for part, said in result.notes.items() if part != "power"}  # which was said before training
+    print_notes({**notes, "gate": [*result.notes.get("gate", ()), *reasons]})
     outcome = {
         "pass": "the gate passed it",
         "fail": "the gate refused it",

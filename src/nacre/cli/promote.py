@@ -11,7 +11,7 @@ from nacre.cli.common import (
     WhyOption,
     WorkspaceOption,
     console,
-    open_workspace,
+    open_to_write,
     print_json,
     verb_app,
 )
@@ -25,7 +25,10 @@ def promote(
     workspace: WorkspaceOption = HERE,
     why: WhyOption = "promoted by hand",
     force: Annotated[
-        bool, typer.Option("--force", help="overrule a gate that did not pass; the history says so")
+        bool,
+        typer.Option(
+            "--force", help="overrule a gate that did not pass, or end a rollout that is active; the history says so"
+        ),
     ] = False,
     actor: ActorOption = "user",
     as_json: JsonOption = False,
@@ -33,7 +36,7 @@ def promote(
     """Make a version the champion; servers switch to it within a second."""
     from nacre.cycle.release import promote as promote_version
 
-    with open_workspace(workspace) as space:
+    with open_to_write(workspace) as space:
         event = promote_version(space, version, actor=actor, why=why, force=force)
     if as_json:
         print_json(event.model_dump(mode="json"))

@@ -11,7 +11,7 @@ from nacre.cli.common import (
     WhyOption,
     WorkspaceOption,
     console,
-    open_workspace,
+    open_to_write,
     print_json,
     verb_app,
 )
@@ -32,7 +32,7 @@ def rollback(
     """Take the champion back to one of the last three; servers switch to it within a second."""
     from nacre.cycle.release import rollback as take_back
 
-    with open_workspace(workspace) as space:
+    with open_to_write(workspace) as space:
         event = take_back(space, to=to, actor=actor, why=why)
     champion = event.detail["to"]
     if as_json:

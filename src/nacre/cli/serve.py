@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from nacre.cli.common import HERE, WorkspaceOption, console, open_workspace, verb_app
+from nacre.cli.common import HERE, WorkspaceOption, console, open_workspace, verb_app, warn
 
 app = verb_app()
 
@@ -23,15 +23,17 @@ def serve(
 ) -> None:
     """Answer /v1/chat/completions, /v1/models, /v1/feedback and /health, following promotions and rollbacks."""
     from nacre.base.config import parse
+    from nacre.cycle.environment import checked
+    from nacre.cycle.mirror import following
     from nacre.serve.run import LedgerSource
     from nacre.serve.run import serve as serve_api
     from nacre.serve.settings import Serve
 
     given = {"host": host, "port": port, "api_keys": tuple(api_key) if api_key else None}
-    with open_workspace(workspace) as space:
+    with open_workspace(workspace) as space, following(space):
         chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
         serve_api(
-            LedgerSource(space.ledger, space.weights, space.hidden / "secret"),
+            LedgerSource(space.ledger, checked(space, warn), space.hidden / "secret", space.serving),
             parse(Serve, chosen, where="nacre serve"),
             announce=lambda url: console.print(f"serving at {url}", markup=False),
         )

@@ -1,18 +1,31 @@
 """`nacre versions`: what has been made, how, and what became of it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
+from rich.tree import Tree
 
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_workspace, print_json, verb_app
+from nacre.cli.common import (
+    HERE,
+    ActorOption,
+    JsonOption,
+    WhyOption,
+    WorkspaceOption,
+    console,
+    open_workspace,
+    print_json,
+    print_notes,
+    verb_app,
+)
 
 if TYPE_CHECKING:
+    from nacre.cycle.lineage_picture import Node
     from nacre.cycle.workspace import Workspace
-    from nacre.records import Event
 
 app = verb_app(help="What has been made, how, and what became of it.", no_args_is_help=True)
 
@@ -38,7 +51,7 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
             slots,
             parents,
             row["increment"],
-            row["kind"],
+            row["kind"] if row["weights"] == "here" else f"{row['kind']}, {row['weights']}",
             str(row["rows"]),
             row["verdict"] or "",
             created,
@@ -48,9 +61,11 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
 
 @app.command()
 def show(number: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """One version: artifact folder, parents, recipe, data, environment, verdict and history."""
+    """One version: weights and size, parents, recipe, data, time and energy, environment, verdict and history."""
+    from nacre.cycle.description import describe
+
     with open_workspace(workspace) as space:
-        found = _describe(space, number)
+        found = describe(space, number)
     if as_json:
         print_json(found)
         return
@@ -59,9 +74,11 @@ def show(number: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption 
 
 @app.command()
 def diff(one: Number, other: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """What differs between two versions: data, recipe, environment, scores."""
+    """What differs between two versions: data, recipe, size, time and energy, environment, scores."""
+    from nacre.cycle.description import comparable, describe
+
     with open_workspace(workspace) as space:
-        before, after = (_comparable(_describe(space, number)) for number in (one, other))
+        before, after = (comparable(describe(space, number)) for number in (one, other))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     changed = {key: [before.get(key), after.get(key)] for key in keys}
     if as_json:
@@ -73,8 +90,88 @@ def diff(one: Number, other: Number, workspace: WorkspaceOption = HERE, as_json:
     console.print(table)
 
 
+@app.command()
+def graph(
+    workspace: WorkspaceOption = HERE,
+    out: Annotated[
+        list[Path] | None, typer.Option("--out", help="draw it into a file: .svg, .html or .png; several times too")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Which version came from which: a tree in the terminal, and a picture with --out."""
+    from nacre.cycle.lineage_picture import nodes, save
+
+    with open_workspace(workspace) as space:
+        found = nodes(space)
+    notes = [note for path in out or [] for note in save(found, path)]
+    if as_json:
+        print_json({"versions": [vars(node) for node in found], "notes": notes})
+        return
+    console.print(_tree(found))
+    print_notes({"picture": notes})
+
+
+@app.command()
+def pin(
+    number: Number,
+    workspace: WorkspaceOption = HERE,
+    why: WhyOption = "pinned by hand",
+    actor: ActorOption = "user",
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a version's weights, whatever `retention` says."""
+    _pin(number, workspace, why, actor, as_json=as_json, wanted=True)
+
+
+@app.command()
+def unpin(
+    number: Number,
+    workspace: WorkspaceOption = HERE,
+    why: WhyOption = "unpinned by hand",
+    actor: ActorOption = "user",
+    as_json: JsonOption = False,
+) -> None:
+    """Let `retention` decide about a version's weights again."""
+    _pin(number, workspace, why, actor, as_json=as_json, wanted=False)
+
+
+@app.command("export")
+def export_version(
+    number: Number,
+    file: Annotated[Path, typer.Argument(help="the archive: .tar, .tar.gz, .tar.xz or .tar.bz2")],
+    workspace: WorkspaceOption = HERE,
+    with_rows: Annotated[
+        bool, typer.Option("--with-rows", help="also the rows it may replay and is judged by")
+    ] = False,
+    with_base: Annotated[bool, typer.Option("--with-base", help="also the base model")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a version with all that is needed to serve it into one archive."""
+    from nacre.cli.archive import export_to
+
+    export_to(number, file, workspace, with_rows=with_rows, with_base=with_base, as_json=as_json)
+
+
+@app.command("import")
+def import_version(
+    file: Annotated[Path, typer.Argument(help="the archive")],
+    workspace: WorkspaceOption = HERE,
+    base_to: Annotated[
+        Path | None, typer.Option(help="put the base model that the archive holds into this new folder first")
+    ] = None,
+    actor: ActorOption = "user",
+    as_json: JsonOption = False,
+) -> None:
+    """Register the version in an archive under the next number; nothing is promoted."""
+    from nacre.cli.archive import import_from
+
+    import_from(file, workspace, base_to, actor, as_json=as_json)
+
+
 def _rows(space: "Workspace") -> list[dict[str, Any]]:
     """One row a version, oldest first."""
+    from nacre.cycle.description import where_weights_are
+
     held: dict[int, list[str]] = {}
     for slot in space.ledger.slots().values():
         held.setdefault(slot.version, []).append(slot.name)
@@ -88,6 +185,7 @@ def _rows(space: "Workspace") -> list[dict[str, Any]]:
                 "parents": list(version.parents),
                 "increment": version.snapshot.task,
                 "kind": version.kind,
+                "weights": where_weights_are(space, version),
                 "rows": version.snapshot.train.rows,
                 "verdict": verdict.outcome if verdict else None,
                 "created": version.created,
@@ -96,43 +194,67 @@ def _rows(space: "Workspace") -> list[dict[str, Any]]:
     return rows
 
 
-def _describe(space: "Workspace", number: int) -> dict[str, Any]:
-    version = space.ledger.version(number)
-    verdict = space.ledger.verdict(number)
-    reports = space.ledger.reports(weights=version.artifact)
-    return {
-        **version.model_dump(mode="json", exclude={"schema_version"}),
-        "folder": str(space.store.root / version.artifact),
-        "slots": [slot.name for slot in space.ledger.slots().values() if slot.version == number],
-        "scores": {report.task: report.mean for report in reports},
-        "verdict": verdict.model_dump(mode="json") if verdict else None,
-        "events": [event.model_dump(mode="json") for event in space.ledger.events() if _concerns(event, number)],
-    }
+def _pin(number: int, workspace: Path, why: str, actor: str, *, as_json: bool, wanted: bool) -> None:
+    from nacre.cycle.collect import pin as pin_version
+
+    with open_workspace(workspace) as space:
+        pin_version(space, number, actor=actor, why=why, wanted=wanted)
+    if as_json:
+        print_json({"version": number, "pinned": wanted})
+    else:
+        console.print(f"version {number} is {'pinned' if wanted else 'no longer pinned'}", markup=False)
 
 
-def _concerns(event: "Event", number: int) -> bool:
-    """Whether the event made, moved or displaced that version."""
-    detail = event.detail
-    return number in (detail.get("version"), detail.get("from"), detail.get("to")) or number in detail.get("left", ())
+def _tree(found: "Sequence[Node]") -> Tree:
+    """The versions below what they were trained from."""
+    tree = Tree(Text(f"base model {found[0].title}"))
+    branches = {0: tree}
+    styles = {"pass": "green", "fail": "red", "undecided": "yellow", "": "dim"}
+    for node in found[1:]:
+        label = Text.assemble(
+            (f"{node.number} ", "bold"),
+            f"{node.title} ",
+            (node.verdict or "never judged", styles[node.verdict]),
+            f" {node.told}" if node.told else "",
+            (" weights not here" if node.collected else "", "dim"),
+        )
+        if len(node.parents) > 1:
+            label.append(f" (and from {', '.join(map(str, node.parents[1:]))})", "dim")
+        if "champion" in node.slots:
+            label.stylize("bold")
+        branches[node.number] = branches[node.parents[0]].add(label)
+    return tree
 
 
 def _page(found: Mapping[str, Any]) -> None:
     """A description for people; ``--json`` has all of it."""
     from nacre.cli.tables import task_table
+    from nacre.cycle.collect import size
+    from nacre.cycle.description import flat
 
-    data, verdict, environment = found["snapshot"], found["verdict"], found["environment"]
+    data, verdict, environment, energy = (found[key] for key in ("snapshot", "verdict", "environment", "energy"))
+    origin = found["origin"]
     dev = f"{data['dev']['rows']} dev rows" if data["dev"] else "no dev rows"
     lines = {
         "version": f"{found['number']} ({', '.join(found['slots']) or 'in no slot'})",
         "increment": f"{data['task']}: {data['train']['rows']} train rows, {dev}, {len(data['dropped'])} dropped",
-        "trained from": ", ".join(f"version {parent}" for parent in found["parents"]) or "the base model",
+        "trained from": (f"elsewhere: version {origin['version']} of the archive {origin['archive']}" if origin else "")
+        or ", ".join(f"version {parent}" for parent in found["parents"])
+        or "the base model",
         "base model": found["base"],
+        "weights": f"{size(found['size_bytes'])}, {found['parameters']:,} parameters"
+        + {"here": "", "collected": "; weights collected by nacre gc", "missing": "; they are missing"}[
+            found["weights_are"]
+        ]
+        + (f"; pinned: {found['pinned']}" if found["pinned"] else ""),
         "folder": found["folder"],
         "knows": ", ".join(found["tasks"]),
         "scores": ", ".join(f"{task} {score:.3f}" for task, score in found["scores"].items()) or "none",
-        "recipe": ", ".join(f"{key} {_short(value)}" for key, value in _flat(found["recipe"]).items()),
+        "recipe": ", ".join(f"{key} {_short(value)}" for key, value in flat(found["recipe"]).items()),
         "made": f"{found['created'][:19]}, {found['train_seconds']:.0f} s of training on {environment['device']}",
         "packages": ", ".join(f"{name} {number}" for name, number in environment["packages"].items()),
+        "energy": f"{energy['watt_hours']:.3g} Wh: {energy['source']}" if energy else "not measured",
+        "differs here": "; ".join(found["environment_differs"]) or "nothing",
         "gate": verdict["outcome"] if verdict else "never judged",
     }
     page = Table.grid(padding=(0, 2, 0, 0))
@@ -149,16 +271,6 @@ def _page(found: Mapping[str, Any]) -> None:
     console.print(history)
 
 
-def _comparable(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What two versions are compared by: nothing that differs by its nature, such as number and history."""
-    data = found["snapshot"]
-    kept = {key: found[key] for key in ("parents", "base", "base_sha256", "kind", "artifact", "tasks", "train_seconds")}
-    snapshot = {"task": data["task"], "train": data["train"], "dev": data["dev"], "dropped": len(data["dropped"])}
-    more = {key: found[key] for key in ("recipe", "environment", "scores")}
-    outcome = found["verdict"]["outcome"] if found["verdict"] else None
-    return _flat({**kept, "snapshot": snapshot, **more, "verdict": outcome})
-
-
 def _short(value: Any) -> str:
     """A value as people read it: hashes cut, numbers rounded, lists without brackets."""
     if isinstance(value, list):
@@ -166,13 +278,3 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else str(value)
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {
-            key: found
-            for name, part in value.items()
-            for key, found in _flat(part, f"{path}.{name}" if path else name).items()
-        }
-    return {path: value}

@@ -45,6 +45,7 @@ class Evolution:
                 "verdict": task.outcome,
                 "metric": task.metric,
                 "rows": task.rows,
+                "rows_used": task.rows if task.rows_used is None else task.rows_used,
                 "more_rows": task.more_rows,
             }
             for task in self.verdict.tasks
@@ -67,6 +68,7 @@ class Evolution:
             "parent": self.parent,
             "snapshot": self.version.snapshot.model_dump(mode="json"),
             "tasks": self.tasks(),
+            "rules": [rule.model_dump(mode="json", exclude={"schema_version"}) for rule in self.verdict.rules],
             "matrix": matrix.model_dump(mode="json") if matrix else None,
             "average_accuracy": average_accuracy(matrix).value if matrix else None,
             "bwt": bwt(matrix).value if matrix else None,

@@ -1,26 +1,34 @@
 """One increment, from its data to a judged version: check → train → score → gate → register → promote."""
 
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 
 from nacre import __version__
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write, file_lock
+from nacre.base.hashing import sha256_file
+from nacre.cycle.dev_all import keep_dev_all
+from nacre.cycle.energy import Meter
+from nacre.cycle.environment import environment_of
 from nacre.cycle.evolution import Evolution
+from nacre.cycle.gating import power_notes
+from nacre.cycle.job import Conditions, Memory, job_of, memory_of
 from nacre.cycle.judging import Judged, judge_version
-from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, rows_of, tasks_of
+from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, tasks_of
 from nacre.cycle.matrix import lineage_matrix
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.step import Promote, Step
 from nacre.cycle.tries import forget_rows, rungs, try_again
 from nacre.cycle.workspace import Workspace
-from nacre.data.rows import read_rows
 from nacre.data.snapshot import keep_share, take_snapshot
 from nacre.gate.budget import limits
-from nacre.model.environment import environment
-from nacre.records import Example, Lineage, Manifest, RowsFile, Snapshot, Version
+from nacre.gate.report import rule_line
+from nacre.model.load import pick_device
+from nacre.records import Energy, Lineage, Manifest, Rollout, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
-from nacre.train.run import Job, Trained, train
+from nacre.train.run import Trained, train
 
 LITTLE_LEARNED = 0.02  # of a new task's score
 
@@ -34,6 +42,7 @@ def evolve(
     promote: Promote | None = None,
     parent: int | None = None,
     actor: str = "evolve",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Evolution:
     """Learn increment `name` without losing what the champion knows.
 
@@ -43,6 +52,7 @@ def evolve(
         promote: make the version champion when the gate passes it, or never; default: as `nacre.yaml` says.
         parent: train from this version instead of the champion; 0 is the base model.
         actor: who the history says did it.
+        tell: is called with each sentence that is worth knowing before the training has begun.
 
     Raises:
         InputError: the data, the model or a setting is wrong; nothing was trained.
@@ -74,9 +84,11 @@ def evolve(
             promote=promote or settings.gate.promote,
             actor=actor,
             recipe=settings.recipe,
+            tell=tell,
         )
         try:
-            return _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
+            found = _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
+            return keep_dev_all(workspace, found)
         finally:
             forget_rows(step)
 
@@ -170,8 +182,12 @@ def _learn(step: Step) -> Evolution:
     workspace = step.workspace
     known, scorer = tasks_of(step.lineage), Scorer(workspace)
     _check_scoring(step, scorer)
-    memory, leaked = _memory(step, known)
-    trained = _train(step, memory)
+    told = tuple(power_notes(workspace, step.against))
+    for note in told if not step.weak else ():  # once, not before every try
+        step.tell(note)
+    memory, leaked = memory_of(step, known)
+    conditions = _conditions(step, memory)
+    trained, energy = _train(step, memory, conditions)
     needs, artifact = _publish(step, known, trained)
     made = Version(
         number=0,
@@ -182,18 +198,23 @@ def _learn(step: Step) -> Evolution:
         artifact=artifact,
         needs=needs,
         recipe=step.recipe,
-        environment=environment(),
+        environment=environment_of(trained.folder),
         snapshot=step.snapshot,
         tasks=tuple({**known, step.snapshot.task: None}),
         train_seconds=trained.seconds,
         drift=trained.drift,
+        limits=dict(conditions.limits),
+        weak=dict(step.weak),
+        share=conditions.share,
+        general=sha256_file(conditions.general) if conditions.general else "",
+        energy=energy,
     )
     judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
     found = _settle(step, version, judged, scorer, (*leaked, *trained.notes), trained)
     # after a promotion no other unfinished run can be taken up either: it started from the old champion
     shutil.rmtree(step.run.parent if found.promoted else step.run, ignore_errors=True)
-    return found
+    return replace(found, notes={"power": told, **found.notes})
 
 
 def _check_scoring(step: Step, scorer: Scorer) -> None:
@@ -206,41 +227,21 @@ def _check_scoring(step: Step, scorer: Scorer) -> None:
     scorer.check(workspace.weights(step.parent) if step.parent else workspace.base, tasks.items())
 
 
-def _memory(step: Step, known: dict[str, Task]) -> tuple[dict[str, list[Example]], list[str]]:
-    """The rows to replay, without those that are dev rows now, and a note where there were such rows."""
-    memory = step.workspace.memory
-    files = [*(rows for _, rows in devs(known)), *([step.snapshot.dev] if step.snapshot.dev else [])]
-    held_out = {row.content_id for file in files for row in read_rows(memory, file)}
-    found = {name: rows_of(step.workspace, task) for name, task in known.items()}
-    kept = {name: [row for row in rows if row.content_id not in held_out] for name, rows in found.items()}
-    left_out = sum(map(len, found.values())) - sum(map(len, kept.values()))
-    note = (
-        f"{left_out} kept rows are dev rows now and are not replayed; earlier versions learned them, and score too well"
+def _conditions(step: Step, memory: Memory) -> Conditions:
+    """What the settings say of this training beside its recipe."""
+    keep, general = step.workspace.settings.keep, step.workspace.settings.data.general
+    return Conditions(
+        limits=limits((*memory, step.snapshot.task), keep),
+        share=keep.data,
+        general=step.workspace.root / general if general else None,
     )
-    return {name: rows for name, rows in kept.items() if rows}, [note] if left_out else []
 
 
-def _train(step: Step, memory: dict[str, list[Example]]) -> Trained:
-    """Train, or go on with a run of the very same kind that was killed."""
-    workspace = step.workspace
-    general = workspace.settings.data.general
-    job = Job(
-        start=workspace.weights(step.parent) if step.parent else workspace.base,
-        recipe=step.recipe,
-        new=read_rows(workspace.memory, step.snapshot.train),
-        dev=read_rows(workspace.memory, step.snapshot.dev) if step.snapshot.dev else (),
-        work=step.run,
-        shared=workspace.memory,
-        memory=memory,
-        task=step.snapshot.task,
-        base=workspace.base.identity,
-        learned=bool(step.lineage),
-        share=workspace.settings.keep.data,
-        max_drop=limits((*memory, step.snapshot.task), workspace.settings.keep),
-        weak=step.weak,
-        general=workspace.root / general if general else None,
-    )
-    return train(job)
+def _train(step: Step, memory: Memory, conditions: Conditions) -> tuple[Trained, Energy | None]:
+    """Train, or go on with a run of the very same kind that was killed; and what it drew."""
+    with Meter(gpu=pick_device().type == "cuda") as meter:
+        trained = train(job_of(step, memory, conditions, work=step.run, shared=step.workspace.memory))
+    return trained, meter.energy
 
 
 def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str, str]:
@@ -257,7 +258,7 @@ def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str,
         parent=parent.artifact if parent else "",
         needs=needs,
         recipe=trained.recipe,
-        environment=environment(),
+        environment=environment_of(trained.folder),
         lineage=(*as_lineage(known), new),
         nacre=__version__,
     )
@@ -272,7 +273,8 @@ def _settle(
     workspace, verdict = step.workspace, judged.verdict
     if workspace.ledger.verdict(version.number) != verdict:
         workspace.ledger.put_verdict(version.number, step.against, verdict)
-    if step.promote == "pass" and verdict.outcome == "pass":
+    underway = workspace.ledger.releases.active()
+    if step.promote == "pass" and verdict.outcome == "pass" and underway is None:
         workspace.ledger.promote(
             version.number,
             expected=step.champion.generation if step.champion else 0,
@@ -295,9 +297,16 @@ def _settle(
             "training": notes,
             "findings": (*(trained.findings if trained else ()), *_unlearned(judged)),
             "scoring": judged.notes,
-            "gate": verdict.notes,
+            "gate": (*verdict.notes, *map(rule_line, verdict.rules), *_waits(underway)),
         },
     )
+
+
+def _waits(underway: Rollout | None) -> list[str]:
+    """Why a version that passed is not promoted while another one is being released."""
+    if underway is None:
+        return []
+    return [f"version {underway.version} is being released: nothing else is promoted before that has ended"]
 
 
 def _unlearned(judged: Judged) -> list[str]:

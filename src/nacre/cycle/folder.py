@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nacre import __version__
-from nacre.base.errors import InputError, NacreError
+from nacre.base.errors import InputError
 from nacre.base.files import disk_errors, file_lock, staged_folder
 from nacre.base.hashing import content_hash
+from nacre.cycle.dev_all import DEV_ALL, extend_dev_all
 from nacre.cycle.workspace import fingerprint_anew, local_folder
 from nacre.data.all_dev import read_dev_all, write_dev_all
 from nacre.data.rows import read_rows, rows_path, write_rows
@@ -28,8 +29,6 @@ from nacre.registry.fingerprint import fingerprint
 from nacre.train.log import write_results
 from nacre.train.plot import plot_losses
 from nacre.train.run import Job, Trained, train
-
-DEV_ALL = "dev_all.json"
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         shutil.rmtree(run, ignore_errors=True)
         lock.unlink(missing_ok=True)
     notes += [f"finding: {one}" for one in trained.findings]
-    notes.append(_extend_dev_all(job.dataset_dir, _devs(manifest.lineage, memory)))
+    notes += filter(None, [extend_dev_all(job.dataset_dir, _devs(manifest.lineage, memory))])
     return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
 
 
@@ -271,19 +270,6 @@ def _unprotected(job: FolderJob, lineage: tuple[Lineage, ...]) -> list[str]:
     if job.previous is not None and not lineage:
         return [f"{job.previous} has no lineage record: there are no earlier rows to replay"]
     return []
-
-
-def _extend_dev_all(dataset_dir: Path, devs: Mapping[str, list[Example]]) -> str:
-    """Put these tasks' dev rows into `dev_all.json` beside those it has; returns a sentence about it."""
-    path = dataset_dir / DEV_ALL
-    if not dataset_dir.is_dir():
-        return f"there is no folder {dataset_dir} to put {DEV_ALL} into; evaluate.py makes it from the lineage record"
-    try:
-        before = read_dev_all(path) if path.exists() else {}
-        write_dev_all(path, {**before, **devs})
-    except NacreError as error:
-        return f"{path} was left as it is: {error.what} ({error.where})"
-    return f"the dev rows of {len({**before, **devs})} task(s) are in {path}: {', '.join({**before, **devs})}"
 
 
 def _already_there(job: FolderJob, key: str) -> bool:

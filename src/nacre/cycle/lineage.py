@@ -32,13 +32,15 @@ def tasks_of(lineage: list[Version]) -> dict[str, Task]:
     tasks: dict[str, Task] = {}
     for version in lineage:
         snapshot = version.snapshot
-        before = tasks.get(snapshot.task)
-        tasks[snapshot.task] = Task(
-            name=snapshot.task,
-            train=(*before.train, snapshot.replayable) if before else (snapshot.replayable,),
-            dev=snapshot.dev or (before.dev if before else None),
-            learned_in=before.learned_in if before else version.number,
-        )
+        learned = Lineage(task=snapshot.task, train=snapshot.replayable, dev=snapshot.dev)
+        for one in (*version.inherited, learned):
+            before = tasks.get(one.task)
+            tasks[one.task] = Task(
+                name=one.task,
+                train=(*before.train, one.train) if before else (one.train,),
+                dev=one.dev or (before.dev if before else None),
+                learned_in=before.learned_in if before else version.number,
+            )
     return tasks
 
 

@@ -1,23 +1,42 @@
-"""Moving versions in and out of use, and checking that everything kept is still whole."""
+"""Moving versions in and out of use by hand; step by step it is `rollout`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
-from nacre.base.errors import InputError, NacreError
-from nacre.cycle.lineage import ancestry, tasks_of
-from nacre.cycle.workspace import Workspace, fingerprint_anew, local_folder
-from nacre.data.rows import read_rows
+from nacre.base.errors import InputError
+from nacre.cycle.workspace import Workspace
 from nacre.records import Event
 
 
 def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: bool = False) -> Event:
-    """Make version `number` the champion.
+    """Make version `number` the champion, at once and for everybody. With `force` an active rollout ends.
 
     Raises:
-        InputError: the gate did not pass it against the present champion and `force` is not given, or there is no
-            such version.
+        InputError: the gate did not pass it against the present champion, or a rollout is active, and `force` is not
+            given; or there is no such version.
         ConflictError: somebody promoted in the meantime.
+    """
+    champion = workspace.ledger.slot("champion")
+    verdict = workspace.ledger.verdict(number)
+    doubt = doubt_of(workspace, number, overrule=f"nacre promote {number} --force --why '…'", force=force)
+    return workspace.ledger.promote(
+        number,
+        expected=champion.generation if champion else 0,
+        actor=actor,
+        why=f"{why} (gate overruled: {doubt})" if doubt else why,
+        evidence=verdict.digest if verdict else "",
+        over_release=force,
+    )
+
+
+def doubt_of(workspace: Workspace, number: int, *, overrule: str, force: bool) -> str:
+    """Why the gate's word does not allow to release a version; empty when it does.
+
+    Args:
+        workspace: where it is.
+        number: the version.
+        overrule: the command that does it all the same.
+        force: answer with the doubt instead of raising.
+
+    Raises:
+        InputError: there is a doubt and `force` is not given, or there is no such version.
     """
     made = workspace.ledger.version(number)
     champion = workspace.ledger.slot("champion")
@@ -31,66 +50,10 @@ def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: b
         what = f"version {number} was {doubt}, which is champion"
         way_out = f"nacre evolve {made.snapshot.task} --from {made.parents[0] if made.parents else 0} judges it anew"
     if doubt and not force:
-        overrule = f"nacre promote {number} --force --why '…' overrules the gate"
-        raise InputError(what, where=f"version {number}", fix=f"{way_out}; {overrule}")
-    reason = f"{why} (gate overruled: {doubt})" if doubt else why
-    return workspace.ledger.promote(
-        number,
-        expected=champion.generation if champion else 0,
-        actor=actor,
-        why=reason,
-        evidence=verdict.digest if verdict else "",
-    )
+        raise InputError(what, where=f"version {number}", fix=f"{way_out}; {overrule} overrules the gate")
+    return doubt
 
 
 def rollback(workspace: Workspace, *, to: int | None, actor: str, why: str) -> Event:
-    """Take the champion back: to the one before, or to version `to` among the last three."""
+    """Take the champion back: to the one before, or to version `to` among the last three. An active rollout ends."""
     return workspace.ledger.rollback(to=to, actor=actor, why=why)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was verified: what, and what is wrong with it (empty when it is whole)."""
-
-    what: str
-    fault: str = ""
-
-
-def verify(workspace: Workspace) -> list[Check]:
-    """Check the event chain, the slots, every version's artifact, the base model and every rows file that is kept.
-
-    Everything is read again, whatever was remembered of it.
-    """
-    checks = [_check("event chain and slots", workspace.ledger.verify_chain)]
-    versions = workspace.ledger.versions()
-    for number, sha in {sha: (v.number, sha) for v in versions for sha in (v.artifact, v.needs) if sha}.values():
-        checks.append(_check(f"version {number}: artifact {sha[:12]}", partial(workspace.store.verify, sha)))
-    for base in {version.base_sha256 for version in versions}:
-        checks.append(_check(f"base model {workspace.settings.model}", partial(_verify_base, workspace, base)))
-    kept = {
-        file.sha256: (task.name, file)
-        for version in versions
-        for task in tasks_of(ancestry(workspace, version.number)).values()
-        for file in (*task.train, *([task.dev] if task.dev else []))
-    }
-    for name, file in kept.values():
-        checks.append(_check(f"rows of {name} {file.sha256[:12]}", partial(read_rows, workspace.memory, file)))
-    return checks
-
-
-def _verify_base(workspace: Workspace, expected: str) -> None:
-    folder = local_folder(workspace.settings.model, workspace.root)
-    if fingerprint_anew(folder) != expected:
-        raise NacreError(
-            "its files are not those that versions were trained from",
-            where=str(folder),
-            fix="restore the model's files; adapters cannot be served on others",
-        )
-
-
-def _check(what: str, action: Callable[[], object]) -> Check:
-    try:
-        action()
-    except NacreError as error:
-        return Check(what, str(error).replace("\n", "; "))
-    return Check(what)

@@ -2,15 +2,24 @@
 
 import gc
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from nacre.base.errors import InputError
+from nacre.base.hashing import content_hash
 from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
-from nacre.evaluate.score import planned_key, score
+from nacre.evaluate.judge.verdicts import Asking, judge_language
+from nacre.evaluate.metrics import METRICS
+from nacre.evaluate.plan import plan
+from nacre.evaluate.rows import Source
+from nacre.evaluate.score import Judge, Opinions, Wanted, score_rows
 from nacre.model.load import load_model, load_tokenizer, positions
-from nacre.records import Example, Report, RowsFile, TaskSettings, Weights
+from nacre.records import Report, RowsFile, TaskSettings, Weights
+from nacre.records.report import ASKED, part, report_key
 
 
 class Scorer:
@@ -20,25 +29,47 @@ class Scorer:
         self.workspace = workspace
         self.seconds = 0.0
         self._loaded: tuple[str, Any] | None = None
+        self._sources: dict[str, Source] = {}
 
-    def reports(self, weights: Weights, tasks: Iterable[tuple[str, RowsFile]]) -> dict[str, Report]:
-        """One report for each task, from the ledger where it is known."""
-        started = time.perf_counter()
-        tokenizer = load_tokenizer(weights)
-        max_length = self._max_length(weights)
-        found: dict[str, Report] = {}
-        for task, dev in tasks:
-            key, rows, wanted = self._planned(weights, task, dev, tokenizer, max_length)
-            report = self.workspace.ledger.get_report(key)
-            if report is None:
-                model = self._model(weights)
-                report = score(
-                    weights, task, dev.sha256, rows, wanted, model=model, tokenizer=tokenizer, max_length=max_length
-                )
-                self.workspace.ledger.put_report(report)
-            found[task] = report
-        self.seconds += time.perf_counter() - started
-        return found
+    def reports(
+        self, weights: Weights, tasks: Iterable[tuple[str, RowsFile]], *, metric: str | None = None
+    ) -> dict[str, Report]:
+        """One report for each task, from the ledger where it is known.
+
+        Args:
+            weights: who answers.
+            tasks: names and dev rows.
+            metric: read this one instead of the one that the settings or the rows choose; such a report stands
+                beside the usual one, and matrix and gate go on reading that.
+
+        Raises:
+            InputError: an unknown metric, or one that does not fit a task's rows.
+            NacreError: the weights are damaged, or a judge fails.
+        """
+        return {task: self._report(weights, self._wanted(task, dev, metric)) for task, dev in tasks}
+
+    def rows(self, weights: Weights, task: str, dev: RowsFile, indices: Sequence[int]) -> Report:
+        """Score only the dev rows at `indices`, for whoever decides after a few rows whether more are needed.
+
+        `scores` and `answers` are in the order of `indices`, and `Report.at` holds them. Rows that any earlier report
+        has of these weights are not answered again, and those answered here are not answered again for another
+        selection or for the full report. The report is kept under a key that has the hash of the indices, so it is
+        never taken for the full one; metric, decoding and what else depends on the task's data (the options of a
+        choice, BLEU's tokenizer) follow from all dev rows as there.
+
+        Raises:
+            InputError: an index that no dev row has, one given twice, or none; and what `reports` raises.
+        """
+        at = tuple(indices)
+        wrong = [place for place in at if not 0 <= place < dev.rows]
+        if wrong or not at or len(set(at)) < len(at):
+            problem = (
+                f"there is no dev row {wrong[0]}" if wrong else "rows are named twice" if at else "no row is named"
+            )
+            fix = f"name rows from 0 to {dev.rows - 1}, each once"
+            raise InputError(problem, where=f"task {task}, {dev.rows} dev rows", fix=fix)
+        usual = self._wanted(task, dev, None)
+        return self._report(weights, Wanted(task, dev.sha256, usual.examples, usual.settings, at, part(at)))
 
     def check(self, weights: Weights, tasks: Iterable[tuple[str, RowsFile]]) -> None:
         """Find out before any training whether the tasks can be scored as the settings say.
@@ -46,21 +77,81 @@ class Scorer:
         Raises:
             InputError: an unknown metric, one that does not fit a task's rows, or no room for its answers.
         """
-        tokenizer, max_length = load_tokenizer(weights), self._max_length(weights)
+        source = self._source(weights)
         for task, dev in tasks:
-            self._planned(weights, task, dev, tokenizer, max_length)
+            wanted = self._wanted(task, dev, None)
+            chosen = plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
+            if METRICS.load(chosen.metric).reads == "verdicts":
+                self._judge(wanted)
 
-    def _planned(
-        self, weights: Weights, task: str, dev: RowsFile, tokenizer: Any, max_length: int
-    ) -> tuple[str, list[Example], TaskSettings]:
-        """The key of a task's report, the rows, and how they are scored."""
-        rows = read_rows(self.workspace.memory, dev)
-        wanted = self.workspace.settings.evaluate.tasks.get(task, TaskSettings())
-        return planned_key(weights, dev.sha256, rows, wanted, tokenizer, max_length), rows, wanted
+    def _report(self, weights: Weights, wanted: Wanted) -> Report:
+        started = time.perf_counter()
+        source, ledger = self._source(weights), self.workspace.ledger
+        chosen = plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
+        judge, judged = None, ""
+        if METRICS.load(chosen.metric).reads == "verdicts":
+            judge, judged = self._judge(wanted)
+        key = report_key(
+            weights.identity, wanted.dev, chosen.metric, chosen.decoding, aside=wanted.aside, judged=judged
+        )
+        report = ledger.get_report(key)
+        if report is None:
+            known = ledger.reports(task=wanted.task, aside=True)
+            report = score_rows(wanted, source, reports=known, judge=judge)
+            ledger.put_report(report)
+        self.seconds += time.perf_counter() - started
+        return report
 
-    def _max_length(self, weights: Weights) -> int:
-        wanted = self.workspace.settings.evaluate.max_length
-        return min(wanted, positions(weights) or wanted)
+    def _wanted(self, task: str, dev: RowsFile, metric: str | None) -> Wanted:
+        """A task's rows, and how they are scored."""
+        settings = self.workspace.settings.evaluate.tasks.get(task, TaskSettings())
+        aside = "" if metric in (None, settings.metric) else ASKED
+        chosen = settings.model_copy(update={"metric": metric}) if aside else settings
+        return Wanted(task, dev.sha256, read_rows(self.workspace.memory, dev), chosen, aside=aside)
+
+    def _judge(self, wanted: Wanted) -> tuple[Judge, str]:
+        """Who gives opinions on the answers, and the digest of that."""
+        asking = self.asking(wanted.task)
+        language = judge_language(asking.settings, [example.answer for example in wanted.examples])
+        judged = content_hash([asking.settings.digest, language])
+
+        def judge(places: Sequence[int], answers: Sequence[str]) -> Opinions:
+            examples = {place: wanted.examples[place] for place in places}
+            found = asking.scores(examples, dict(zip(places, answers, strict=True)), language)
+            return Opinions(found.scores, judged, found.notes)
+
+        return judge, judged
+
+    def asking(self, task: str) -> Asking:
+        """The judge of the settings.
+
+        Raises:
+            InputError: none is set, or its key is missing.
+        """
+        settings = self.workspace.settings.evaluate.judge
+        if settings is None:
+            raise InputError(
+                f"{task} is to be scored by a judge, and none is set",
+                where="nacre.yaml, evaluate.judge",
+                fix="set evaluate.judge: {url: …, model: …}, or choose another metric",
+            )
+        return Asking(settings, self.workspace.memory / "judged")
+
+    def _source(self, weights: Weights) -> Source:
+        if weights.identity not in self._sources:
+            longest = self.workspace.settings.evaluate.max_length
+            max_length = min(longest, positions(weights) or longest)
+            self._sources[weights.identity] = Source(
+                weights, load_tokenizer(weights), max_length, partial(self._model, weights), self._below(weights)
+            )
+        return self._sources[weights.identity]
+
+    def _below(self, weights: Weights) -> str:
+        """Identity of the model that an adapter sits on: the workspace's base, or an artifact, named by its hash."""
+        if weights.adapter is None:
+            return ""
+        base = self.workspace.base
+        return base.identity if weights.model == base.model else Path(weights.model).name
 
     def _model(self, weights: Weights) -> Any:
         if self._loaded is None or self._loaded[0] != weights.identity:

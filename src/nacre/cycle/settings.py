@@ -1,12 +1,17 @@
 """The schema of `nacre.yaml`. One key is needed, `model`; everything else has a default."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nacre.base.config import Settings
-from nacre.records import Keep, Recipe, TaskSettings, Train, Tune
+from nacre.records import Keep, Recipe, Retention, TaskSettings, Train, Tune
+from nacre.records.gating import Gate
+from nacre.records.judge import Judge
+from nacre.records.mirror import Mlflow, Webhook
 from nacre.records.recipe import Protect
+from nacre.records.release import Release
+from nacre.records.schedule import TIERS, Entry, distinct
 from nacre.records.tune import Full
 from nacre.serve.settings import Serve
 
@@ -25,12 +30,10 @@ class Evaluate(Settings):
 
     tasks: dict[str, TaskSettings] = Field(default_factory=dict, description="settings of single tasks, by name")
     max_length: int = Field(1024, ge=8, description="tokens of prompt and answer together, at most the model's")
-
-
-class Gate(Settings):
-    """What happens to a version once it is judged."""
-
-    promote: Literal["pass", "never"] = Field("pass", description="promote by itself when the gate passes, or never")
+    judge: Judge | None = Field(None, description="a language model that scores answers, for the metric judge")
+    general: tuple[str, ...] = Field(
+        (), description="what no increment teaches: files of rows, tasks, or lm-eval:TASK; the matrix shows their loss"
+    )
 
 
 class Ledger(Settings):
@@ -50,8 +53,18 @@ class WorkspaceSettings(Settings):
     data: Data = Data()
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
+    release: Release = Release()
+    schedule: Annotated[tuple[Entry, ...], AfterValidator(distinct)] = Field(
+        TIERS, description="what `nacre schedule run` does by itself; default: the three tiers of docs/releases.md"
+    )
     serve: Serve = Serve()
+    retention: Retention = Retention()
+    environment: Literal["show", "refuse"] = Field(
+        "show", description="a version made with other libraries than those here: say so, or do not serve or score it"
+    )
     ledger: Ledger = Ledger()
+    mlflow: Mlflow | None = Field(None, description="where runs, versions and slots are shown to people")
+    notify: tuple[Webhook, ...] = Field((), description="addresses that are told what happened")
 
     @property
     def recipe(self) -> Recipe:

@@ -1,6 +1,6 @@
 """One increment to learn, and everything that is known before anything is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ class Step:
     actor: str
     recipe: Recipe
     weak: Mapping[str, float] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda _: None
 
     @property
     def parent(self) -> Version | None:

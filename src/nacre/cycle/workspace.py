@@ -86,6 +86,11 @@ class Workspace:
         return self.hidden / "memory"
 
     @property
+    def serving(self) -> Path:
+        """What running servers say they hold."""
+        return self.hidden / "serving"
+
+    @property
     def dataset_dir(self) -> Path:
         """Where the increments are."""
         return self.root / self.settings.data.folder

@@ -1,25 +1,20 @@
 """`nacre data check`: what a dataset holds, what cannot be used and why, and what looks wrong."""
 
-import re
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from nacre.base.errors import InputError
-from nacre.data.dataset import DatasetFiles, Loaded, Split, at_path, load_split, resolve, split_names
-from nacre.records import Example
+from nacre.data.convert import Stream
+from nacre.data.dataset import DatasetFiles, Split, at_path, resolve, split_names
+from nacre.data.seen import Seen
+from nacre.data.suspects import Suspects
+from nacre.records import Dropped
 from nacre.records.base import Record
 
-LONG_ROW_CHARS = 20_000
-MAX_LABELS = 20
-MAX_LABEL_CHARS = 40
-MIN_ROWS_PER_LABEL = 5
-IMBALANCE = 3
-_SHOWN_LINES = 5
+MOST_PROBLEMS = 10_000  # that a report lists; the others are counted
 _SHOWN_PROBLEMS = 20
-_CONTROL = re.compile(
-    r"<\|[A-Za-z_]+\|>|<｜[^｜<>]{1,40}｜>|</?s>|<<SYS>>|\[/?INST\]|<(?:start|end)_of_turn>|<(?:bos|eos|pad)>"
-)
 
 
 class Problem(Record):
@@ -41,7 +36,7 @@ class CheckReport(Record):
         rows: rows read; `usable` and `dropped` add up to it.
         train, dev: usable rows of either split.
         warnings: what can be used, but should be looked at.
-        problems: every row that cannot be used.
+        problems: every row that cannot be used, up to `MOST_PROBLEMS`; `more_problems` counts the others.
         notes: what was decided while reading.
     """
 
@@ -56,6 +51,7 @@ class CheckReport(Record):
     warnings: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    more_problems: int = 0
 
     @property
     def ok(self) -> bool:
@@ -72,14 +68,15 @@ class CheckReport(Record):
         for problem in self.problems[:_SHOWN_PROBLEMS]:
             place = f"{problem.file}, line {problem.line}" if problem.line else problem.file
             found.append(f"problem: {place}: {problem.reason}; {problem.remedy}")
-        if len(self.problems) > _SHOWN_PROBLEMS:
-            found.append(f"and {len(self.problems) - _SHOWN_PROBLEMS} more problems (--json lists all)")
+        if (more := len(self.problems) - _SHOWN_PROBLEMS + self.more_problems) > 0:
+            listed = "all" if not self.more_problems else f"the first {len(self.problems):,}"
+            found.append(f"and {more} more problems (--json lists {listed})")
         found += [f"warning: {warning}" for warning in self.warnings]
         return found + [f"note: {note}" for note in self.notes]
 
 
 def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
-    """Read a dataset as training would, and report.
+    """Read a dataset as training would, row by row in constant memory, and report.
 
     Args:
         target: a file or folder, or a dataset's name where `dataset_dir` is given.
@@ -88,75 +85,87 @@ def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
     Raises:
         InputError: there is no such file or dataset.
     """
-    found = [resolve(name, dataset_dir) for name in split_names(target)] if dataset_dir else [_at(target)]
-    problems: list[Problem] = []
-    train, dev = Loaded(), Loaded()
-    splits: tuple[tuple[Split, Loaded], ...] = (("train", train), ("dev", dev))
-    for files in found:
-        for split, loaded in splits:
+    found = [resolve(name, dataset_dir) for name in split_names(target)] if dataset_dir else [at(target)]
+    with Seen() as seen:
+        reading = _Reading(Suspects(seen))
+        for files in found:
+            reading.read(files)
+        return reading.report(target)
+
+
+class _Reading:
+    """What is counted while the files are read."""
+
+    def __init__(self, suspects: Suspects) -> None:
+        self._suspects = suspects
+        self._usable: Counter[Split] = Counter()
+        self._dropped = 0
+        self._whole_files: list[Problem] = []
+        self._rows: list[Problem] = []
+        self._formats: Counter[str] = Counter()
+        self._encodings: dict[str, None] = {}
+        self._notes: dict[str, None] = {}
+
+    def read(self, files: DatasetFiles) -> None:
+        """One dataset's files."""
+        self._notes.update(dict.fromkeys(files.notes))
+        for split, path in _splits(files):
             try:
-                loaded.add(load_split(files, split))
+                stream = Stream(path, task=files.task, entry=files.entry)
+                self._encodings.update(dict.fromkeys(stream.encodings))
+                self._stream(stream, split)
             except InputError as error:
-                problems.append(Problem(file=error.where, line=0, reason=error.what, remedy=error.fix))
-    problems += [
-        Problem(file=row.file, line=row.line, reason=row.reason, remedy=row.remedy)
-        for row in train.dropped + dev.dropped
-    ]
-    usable = len(train.examples) + len(dev.examples)
-    return CheckReport(
-        target=target,
-        format=", ".join(f"{name} {rows}" for name, rows in (train.formats + dev.formats).most_common()),
-        encoding=", ".join((train.encodings + dev.encodings).keys()),
-        rows=train.rows + dev.rows,
-        usable=usable,
-        dropped=len(train.dropped) + len(dev.dropped),
-        train=len(train.examples),
-        dev=len(dev.examples),
-        warnings=tuple(warnings(train.examples, dev.examples)),
-        problems=tuple(problems),
-        notes=tuple(dict.fromkeys(train.notes + dev.notes)),
-    )
+                self._whole_files.append(Problem(file=error.where, line=0, reason=error.what, remedy=error.fix))
+        if files.entry and files.entry.num_samples is not None:
+            self._notes[f"{files.name}: training draws {files.entry.num_samples} rows of these (num_samples)"] = None
+
+    def _stream(self, stream: Stream, split: Split) -> None:
+        for one in stream:
+            if isinstance(one, Dropped):
+                self._dropped += 1
+                if len(self._rows) < MOST_PROBLEMS:
+                    self._rows.append(Problem(file=one.file, line=one.line, reason=one.reason, remedy=one.remedy))
+            else:
+                self._usable[split] += 1
+                self._suspects.look(split, one[1])
+        self._formats += stream.formats
+        self._notes.update(dict.fromkeys(stream.notes))
+
+    def report(self, target: str) -> CheckReport:
+        """Everything together."""
+        usable = self._usable.total()
+        left_out = self._dropped - len(self._rows)
+        return CheckReport(
+            target=target,
+            format=", ".join(f"{name} {rows}" for name, rows in self._formats.most_common()),
+            encoding=", ".join(self._encodings),
+            rows=usable + self._dropped,
+            usable=usable,
+            dropped=self._dropped,
+            train=self._usable["train"],
+            dev=self._usable["dev"],
+            warnings=tuple(self._suspects.warnings()),
+            problems=(*self._whole_files, *self._rows),
+            more_problems=left_out,
+            notes=tuple(self._notes),
+        )
 
 
-def warnings(train: Sequence[Example], dev: Sequence[Example]) -> list[str]:
-    """What can be trained on, but should be looked at."""
-    ids = [row.content_id for row in train]
-    first: dict[str, Example] = {}
-    doubles = [row for content, row in zip(ids, train, strict=True) if first.setdefault(content, row) is not row]
-    shared = [row for row in dev if row.content_id in first]
-    control = [row for row in (*train, *dev) if _CONTROL.search(_text(row))]
-    long = [row for row in (*train, *dev) if len(_text(row)) > LONG_ROW_CHARS]
-    found = [
-        (doubles, "train rows repeat an earlier row exactly"),
-        (shared, "dev rows are also train rows; training leaves them out"),
-        (control, "rows hold control tokens of chat templates such as <|im_end|>, which can end an answer early"),
-        (long, f"rows are longer than {LONG_ROW_CHARS:,} characters and will be cut at max_length"),
-    ]
-    return [f"{len(rows)} {what} ({_places(rows)})" for rows, what in found if rows] + _imbalance(train)
+def _splits(files: DatasetFiles) -> Iterator[tuple[Split, Path]]:
+    yield from (("train", path) for path in files.train)
+    yield from (("dev", path) for path in files.dev)
 
 
-def _imbalance(train: Sequence[Example]) -> list[str]:
-    labels = Counter(row.answer.strip() for row in train if row.kind == "sft")
-    few = 2 <= len(labels) <= min(MAX_LABELS, sum(labels.values()) // MIN_ROWS_PER_LABEL)
-    if not few or max(map(len, labels)) > MAX_LABEL_CHARS:
-        return []
-    (most, high), *_, (least, low) = labels.most_common()
-    if high <= IMBALANCE * low:
-        return []
-    return [f"the answers are out of balance: '{most}' {high} rows, '{least}' {low} rows (more than {IMBALANCE}:1)"]
+def at(target: str) -> DatasetFiles:
+    """The dataset at a path.
 
-
-def _text(row: Example) -> str:
-    return "\n".join((row.system, *(turn.content for turn in (*row.prompt, *row.answers))))
-
-
-def _places(rows: Sequence[Example]) -> str:
-    shown = ", ".join(f"{Path(row.origin.file).name} line {row.origin.line}" for row in rows[:_SHOWN_LINES])
-    return shown + (", …" if len(rows) > _SHOWN_LINES else "")
-
-
-def _at(target: str) -> DatasetFiles:
+    Raises:
+        InputError: there is nothing.
+    """
     found = at_path(Path(target))
+    if found is None and os.path.islink(target):
+        fix = "make it point to a file"
+        raise InputError("the link leads nowhere, or in a circle", where=target, fix=fix)
     if found is None:
         raise InputError("there is no such file or folder", where=target, fix="check the path, or give --dataset_dir")
     return found

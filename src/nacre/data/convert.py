@@ -2,20 +2,22 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nacre.base.errors import InputError, nearest
+from nacre.data.chunks import Chunker, Documents
 from nacre.data.dataset_info import Entry
 from nacre.data.formats import formats
 from nacre.data.formats.fields import Unusable
 from nacre.data.formats.layout import Format
-from nacre.data.reader import Reader
+from nacre.data.reader import Mender, Reader, Row
 from nacre.records import Dropped, Example, Origin
 
 _SHOWN_COLUMNS = 8
+_MOST_COLUMNS = 10_000  # names that are remembered, however many the rows make up
 _SHORT_CHARS = 64  # longer texts of unused columns are not carried along
 
 
@@ -51,35 +53,86 @@ def read_examples(
     Raises:
         InputError: the file as a whole cannot be used, or has none of a column that `entry` names.
     """
-    reader = Reader(path)
-    found = FileRows(path, encodings=Counter({reader.encoding.label: 1}))
-    tell = _Teller(entry)
-    unused: Counter[str] = Counter()
-    columns: set[str] = set()
-    for row in reader:
-        if isinstance(row, Dropped):
-            found.dropped.append(row)
-            continue
-        columns |= row.value.keys()
-        try:
-            name, form = tell.format_of(row.value)
-            example = form.read(row.value)
-        except Unusable as problem:
-            found.dropped.append(reader.dropped(row.line, problem.reason, problem.remedy, row.text))
-            continue
-        beside = row.value.keys() - form.used(row.value) - {task_column}
-        unused.update(beside)
-        found.formats[name] += 1
-        named = str(row.value.get(task_column, task)) if task_column else task
-        origin = Origin(file=str(path), line=row.line, task=named, extra=_short(row.value, beside))
-        found.examples.append(example.model_copy(update={"origin": origin}))
-    if not found.examples and not found.dropped:
-        raise InputError("the file holds no rows", where=str(path), fix="write or copy it again")
-    if entry is not None and columns:
-        _check_named(path, entry, columns)
-    found.sha256 = reader.sha256
-    found.notes = [*reader.notes, *_notes(path, found.formats, unused)]
+    stream = Stream(path, task=task, entry=entry, task_column=task_column)
+    found = FileRows(path)
+    for one in stream:
+        if isinstance(one, Dropped):
+            found.dropped.append(one)
+        else:
+            found.examples.append(one[1])
+    found.sha256, found.notes = stream.sha256, stream.notes
+    found.formats, found.encodings = stream.formats, stream.encodings
     return found
+
+
+class Stream:
+    """A file's rows one after another, each beside its example, or with the reason why it is none.
+
+    Iterate over it once; `sha256`, `notes`, `formats` (usable rows of each) and `encodings` are complete then. The
+    arguments are those of `read_examples`; `mender` and `documents` are those of `Reader`.
+
+    Raises:
+        InputError: while reading, as `read_examples`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        task: str = "",
+        entry: Entry | None = None,
+        task_column: str | None = None,
+        mender: Mender | None = None,
+        documents: Documents | None = None,
+    ) -> None:
+        self.path, self._task, self._entry, self._task_column = path, task, entry, task_column
+        chunk = entry.chunk if entry else None
+        self._chunker = Chunker(chunk) if chunk else None
+        documents = documents or (chunk.documents if chunk else "line")
+        columns = entry.layout.columns if entry else None
+        self._reader = Reader(path, columns=columns, mender=mender, documents=documents)
+        self.formats: Counter[str] = Counter()
+        self.encodings = Counter({self._reader.encoding.label: 1})
+        self.notes: list[str] = []
+        self.sha256 = ""
+        self._unused: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[tuple[Row, Example] | Dropped]:
+        tell = _Teller(self._entry)
+        columns: set[str] = set()
+        empty = True
+        for row in self._reader:
+            empty = False
+            if isinstance(row, Dropped):
+                yield row
+                continue
+            if len(columns) < _MOST_COLUMNS:
+                columns |= row.value.keys()
+            try:
+                name, form = tell.format_of(row.value)
+                example = self._placed(row, form.read(row.value), form)
+            except Unusable as problem:
+                yield self._reader.dropped(row.line, problem.reason, problem.remedy, row.text)
+                continue
+            self.formats[name] += 1
+            for piece in self._chunker.examples(example) if self._chunker else (example,):
+                yield row, piece
+        if empty:
+            raise InputError("the file holds no rows", where=str(self.path), fix="write or copy it again")
+        if self._entry is not None and columns:
+            _check_named(self.path, self._entry, columns)
+        self.sha256 = self._reader.sha256
+        self.notes = [*self._reader.notes, *_notes(self.path, self.formats, self._unused)]
+        self.notes += self._chunker.notes(str(self.path)) if self._chunker else []
+
+    def _placed(self, row: Row, example: Example, form: Format) -> Example:
+        """The example with its origin."""
+        beside = row.value.keys() - form.used(row.value) - {self._task_column}
+        if len(self._unused) < _MOST_COLUMNS:
+            self._unused.update(beside)
+        task = str(row.value.get(self._task_column, self._task)) if self._task_column else self._task
+        origin = Origin(file=str(self.path), line=row.line, task=task, extra=_short(row.value, beside))
+        return example.model_copy(update={"origin": origin})
 
 
 def _short(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str | int | float]:

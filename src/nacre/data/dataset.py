@@ -13,7 +13,8 @@ from nacre.records import Dropped, Example
 
 Split = Literal["train", "dev"]
 
-ENDINGS = (".json", ".jsonl", ".txt")
+_PLAIN_ENDINGS = (".json", ".jsonl", ".txt", ".csv", ".tsv", ".parquet")
+ENDINGS = (*_PLAIN_ENDINGS, *(f"{ending}.gz" for ending in _PLAIN_ENDINGS if ending != ".parquet"))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def resolve(name: str, dataset_dir: Path) -> DatasetFiles:
     """Find the files of one dataset.
 
     In this order: an entry of ``dataset_dir/dataset_info.json``; the folder ``dataset_dir/NAME`` with
-    train.json and perhaps dev.json (or .jsonl, .txt); the file ``dataset_dir/NAME.json``; a path.
+    train.json and perhaps dev.json (or another of `ENDINGS`); the file ``dataset_dir/NAME.json``; a path.
 
     Raises:
         InputError: there is no such dataset; the message has the nearest name and all there are.
@@ -149,10 +150,10 @@ def _described(name: str, found: Entry, dataset_dir: Path) -> DatasetFiles:
     """The files of an entry. Unlike in LlamaFactory, a folder's dev file is never trained on."""
     path = found.local(dataset_dir, name)
     if path.is_file():
-        beside = _one(path.parent, "dev") if path.stem == "train" else None
+        beside = _one(path.parent, "dev") if _plain(path.name) == "train" else None
         return DatasetFiles(name, _plain(name), (path,), (beside,) if beside else (), found)
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    train = tuple(file for file in files if file.stem != "dev")
+    train = tuple(file for file in files if _plain(file.name) != "dev")
     where = str(path)
     if not train:
         raise InputError(f"the folder of dataset '{name}' has no files to train on", where=where, fix="add train.json")
@@ -160,7 +161,7 @@ def _described(name: str, found: Entry, dataset_dir: Path) -> DatasetFiles:
         kinds = ", ".join(sorted({file.suffix or "none" for file in train}))
         fix = "keep files of one kind in it, or name one file"
         raise InputError(f"the files of dataset '{name}' have different endings: {kinds}", where=where, fix=fix)
-    dev = tuple(file for file in files if file.stem == "dev")
+    dev = tuple(file for file in files if _plain(file.name) == "dev")
     notes = (f"{path}: {', '.join(file.name for file in dev)} is kept for evaluation",) if dev else ()
     return DatasetFiles(name, _plain(name), train, dev, found, notes)
 
@@ -187,13 +188,15 @@ def _one(folder: Path, stem: str) -> Path | None:
 
 def _plain(name: str) -> str:
     """A name without its ending."""
-    return Path(name).stem if name.endswith(ENDINGS) else name
+    ending = max((ending for ending in ENDINGS if name.endswith(ending)), key=len, default="")
+    return Path(name.removesuffix(ending)).name if ending else name
 
 
 def _task_of(path: Path) -> str:
     """The task of a file: its own name, or its folder's where the file is only called train or dev."""
-    absolute = path.resolve()
-    return absolute.parent.name if path.stem in ("train", "dev") else path.stem
+    absolute, name = path.resolve(), _plain(path.name)
+    name = Path(name).stem if name == path.name else name
+    return absolute.parent.name if name in ("train", "dev") else name
 
 
 def _refuse(name: str, dataset_dir: Path, info: Iterable[str]) -> NoReturn:
@@ -201,7 +204,8 @@ def _refuse(name: str, dataset_dir: Path, info: Iterable[str]) -> NoReturn:
         fix = "check the path, or name the folder that holds your datasets"
         raise InputError(f"no dataset '{name}': the dataset folder does not exist", where=str(dataset_dir), fix=fix)
     folders = {path.name for path in dataset_dir.iterdir() if path.is_dir() and _has_train(path)}
-    files = {path.stem for path in dataset_dir.iterdir() if path.suffix in ENDINGS and path.name != DATASET_INFO}
+    there = (path.name for path in dataset_dir.iterdir() if path.name != DATASET_INFO)
+    files = {_plain(name) for name in there if name.endswith(ENDINGS)}
     raise unknown("dataset", name, {*info, *folders, *files}, where=str(dataset_dir))
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from nacre.base.config import Settings, parse
 from nacre.base.errors import InputError
+from nacre.data.chunks import Chunking
 from nacre.data.encoding import BAD_BYTES, open_bytes, sniff
 from nacre.data.formats import formats
 from nacre.data.formats.layout import SHAREGPT_TAGS, Columns, Format, Formatting, Layout, Tags
@@ -27,7 +28,8 @@ class Entry(Settings):
     """One dataset as `dataset_info.json` describes it.
 
     Where `columns` (or `tags`) is given, what it does not name is absent: the defaults hold only where
-    the whole key is left out. `file_sha1`, `subset` and `folder` say nothing about local files.
+    the whole key is left out. `file_sha1`, `subset` and `folder` say nothing about local files. `chunk` is nacre's
+    own: how long plain texts are cut; without it they are not.
     """
 
     file_name: str | None = None
@@ -45,6 +47,7 @@ class Entry(Settings):
     ranking: bool = False
     columns: Columns | None = None
     tags: Tags | None = None
+    chunk: Chunking | None = None
 
     @property
     def layout(self) -> Layout:

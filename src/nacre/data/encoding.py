@@ -1,33 +1,38 @@
 """What a file is before a row of it is read: its encoding, or the reason why it holds no rows at all."""
 
 import codecs
+import errno
+import io
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from nacre.base.errors import InputError
+from nacre.data.packed import GZIP_MARK, Gunzip
 
 CHUNK_BYTES = 1 << 20
 BAD_BYTES = "nacre.bad-bytes"
 """Error handler for decoding: each undecodable byte becomes U+DC00 plus its value, so that one damaged
-row can be told from the rows around it. No text may hold such a character, so nothing is mistaken."""
+row can be told from the rows around it. No text may hold such a character, so nothing is mistaken, and encoding
+gives the bytes back."""
 
-_BOMS = (
-    (codecs.BOM_UTF8, "UTF-8 with BOM", "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "UTF-32", "utf-32"),
-    (codecs.BOM_UTF32_BE, "UTF-32", "utf-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16", "utf-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16", "utf-16"),
+_BOMS = (  # mark, name, codec of the whole file, codec of a part of it
+    (codecs.BOM_UTF8, "UTF-8 with BOM", "utf-8-sig", "utf-8"),
+    (codecs.BOM_UTF32_LE, "UTF-32", "utf-32", "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "UTF-32", "utf-32", "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "UTF-16", "utf-16", "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "UTF-16", "utf-16", "utf-16-be"),
 )
 _MAGIC = (
-    (b"\x1f\x8b", "a gzip archive", "unpack it first: gunzip FILE"),
+    (GZIP_MARK, "a gzip file inside a gzip file", "unpack it once: gunzip FILE"),
+    (b"BZh91AY&SY", "a bzip2 file", "unpack it first: bunzip2 FILE"),
+    (b"\xfd7zXZ", "an xz file", "unpack it first: unxz FILE"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file", "unpack it first: unzstd FILE"),
     (b"PK\x03\x04", "a zip archive or an office document", "unpack it, or export its sheet as JSON lines"),
-    (
-        b"PAR1",
-        "a Parquet file",
-        "convert it to JSON lines, e.g. pandas.read_parquet(F).to_json(G, orient='records', lines=True)",
-    ),
+    (b"PAR1", "a packed Parquet file", "unpack it first: gunzip FILE"),
     (b"ARROW1", "an Arrow file", "convert it to JSON lines"),
     (b"%PDF", "a PDF document", "extract its text first"),
     (b"\x89PNG", "a picture", "give the file that holds the rows"),
@@ -36,12 +41,18 @@ _MAGIC = (
 )
 _WEB_PAGE = re.compile(rb"\s*(<!--.*?-->\s*)?(<!doctype\s+html|<html|<head)", re.IGNORECASE | re.DOTALL)
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_TAR_MARK, _TAR_PLACE = b"ustar", 257
 _CONTROL = bytes({*range(0x20)} - {*b"\t\n\r\f\v\b\x1b"})
 _BINARY_SHARE = 0.01  # control bytes above this share of the head: no text in any encoding without a mark
 _GB_SHARE = 0.8  # Chinese text in GB18030 is nearly all pairs of bytes from A1 up; Latin-1 and damaged UTF-8 are not
 
 
-def _mark(error: UnicodeError) -> tuple[str, int]:
+def _mark(error: UnicodeError) -> tuple[str | bytes, int]:
+    if isinstance(error, UnicodeEncodeError):
+        marks = [ord(mark) - 0xDC00 for mark in error.object[error.start : error.end]]
+        if not all(0x80 <= byte <= 0xFF for byte in marks):
+            raise error
+        return bytes(marks), error.end
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
@@ -56,35 +67,58 @@ class Encoding:
 
     Attributes:
         label: the encoding's name as people write it.
-        codec: the name Python knows it by.
+        codec: the name Python knows it by; `part` the one for a part of the file, without the mark at its beginning.
         head: the first part of the text, to tell its layout by.
+        packed: whether the text is in a gzip file.
     """
 
     label: str
     codec: str
     head: str
+    packed: bool = False
+    part: str = ""
 
     @property
     def converted(self) -> bool:
         """Whether the file is in another encoding than UTF-8, which the user should be told."""
-        return not self.label.startswith("UTF-8")
+        return not self.label.startswith("UTF-8") and self.codec != ""
+
+
+PARQUET = Encoding("Parquet", "", "")
 
 
 def sniff(path: Path) -> Encoding:
     """Tell a file's encoding from its bytes; the whole file is looked through once, never kept.
 
     Raises:
-        InputError: the file is missing, unreadable, empty, a web page, a git-LFS pointer or not text.
+        InputError: the file is missing, unreadable, empty, a web page, a git-LFS pointer, not text, or a gzip file
+            that unpacks to far more than text does.
     """
-    with open_bytes(path) as file:
+    with _unpacked(path) as (file, packed):
         head = file.read(CHUNK_BYTES)
+        raw = file.raw if isinstance(file, io.BufferedReader) else None
+        if not head and isinstance(raw, Gunzip) and raw.problem:
+            raise InputError(raw.problem, where=str(path), fix="copy or write the file again")
+        if head.startswith(b"PAR1") and not packed:
+            return PARQUET
         _refuse(path, head)
-        label, codec = _by_mark(head) or ("UTF-8", "utf-8")
-        if codec == "utf-8" and not _is_utf8(head, file):
-            file.seek(0)
+        label, codec, part = _by_mark(head) or ("UTF-8", "utf-8", "utf-8")
+        sound = codec != "utf-8" or _is_utf8(head, file)
+    if not sound:
+        with _unpacked(path) as (file, _):
             label, codec = _legacy(file)
+            part = codec
     decoder = codecs.getincrementaldecoder(codec)(errors="replace")
-    return Encoding(label, codec, decoder.decode(head))
+    return Encoding(label, codec, decoder.decode(head), packed, part)
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """The file's bytes, out of their gzip file where they are in one, and whether they are."""
+    with open_bytes(path) as file:
+        packed = file.read(2) == GZIP_MARK
+        file.seek(0)
+        yield (io.BufferedReader(Gunzip(file, path), CHUNK_BYTES) if packed else file), packed
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -102,6 +136,8 @@ def open_bytes(path: Path) -> BinaryIO:
     except PermissionError:
         raise InputError("the file may not be read", where=str(path), fix="change its permissions") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError("the link leads in a circle", where=str(path), fix="make it point to a file") from None
         raise InputError(f"the file cannot be opened: {error.strerror}", where=str(path), fix="check it") from None
 
 
@@ -120,19 +156,21 @@ def _refuse(path: Path, head: bytes) -> None:
     for magic, kind, fix in _MAGIC:
         if head.startswith(magic):
             raise InputError(f"this is {kind}, not text", where=where, fix=fix)
+    if head[_TAR_PLACE : _TAR_PLACE + len(_TAR_MARK)] == _TAR_MARK:
+        raise InputError("this is a tar archive, not text", where=where, fix="unpack it first: tar xf FILE")
     if _by_mark(head) is None and len(head) - len(head.translate(None, _CONTROL)) > len(head) * _BINARY_SHARE:
         raise InputError("this is binary data, not text", where=where, fix="give JSON, JSON lines or plain text")
 
 
-def _by_mark(head: bytes) -> tuple[str, str] | None:
+def _by_mark(head: bytes) -> tuple[str, str, str] | None:
     """The encoding that the first bytes give away: a byte order mark, or UTF-16's NUL beside ASCII."""
-    for mark, label, codec in _BOMS:
+    for mark, label, codec, part in _BOMS:
         if head.startswith(mark):
-            return label, codec
+            return label, codec, part
     if len(head) >= 4 and head[0] and not head[1] and head[2] and not head[3]:
-        return "UTF-16", "utf-16-le"
+        return "UTF-16", "utf-16-le", "utf-16-le"
     if len(head) >= 4 and not head[0] and head[1] and not head[2] and head[3]:
-        return "UTF-16", "utf-16-be"
+        return "UTF-16", "utf-16-be", "utf-16-be"
     return None
 
 
@@ -153,7 +191,7 @@ def _legacy(file: BinaryIO) -> tuple[str, str]:
     """GB18030 (which includes GBK and GB2312), or UTF-8 with damaged lines: whichever more lines speak for."""
     good = bad = 0
     sample = bytearray()
-    for line in file:
+    while line := file.readline(CHUNK_BYTES):
         if line.isascii():
             continue
         try:

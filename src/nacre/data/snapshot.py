@@ -82,7 +82,7 @@ def take_snapshot(
         train=write_rows(memory, train_rows),
         dev=write_rows(memory, dev_rows) if dev_rows else None,
         sources=train.sources | dev.sources,
-        dropped=tuple(dropped),
+        dropped=tuple(row.changed(original_base64="") for row in dropped),  # bytes stay in the file of dropped rows
         notes=tuple(notes),
     )
 
@@ -98,7 +98,7 @@ def keep_share(snapshot: Snapshot, share: float, memory: Path) -> Snapshot:
     rows = read_rows(memory, snapshot.train) if share > 0 else []
     kept = choose(rows, math.floor(share * len(rows)), floor=0, seed=0).rows
     note = f"keep.data {share:g}: {len(kept)} of {snapshot.train.rows} train rows outlive this increment"
-    dropped = tuple(row.changed(original="") for row in snapshot.dropped)
+    dropped = tuple(row.changed(original="", original_base64="") for row in snapshot.dropped)
     if dropped:
         _write_dropped(dropped, memory, snapshot.task)
     return snapshot.changed(kept=write_rows(memory, kept), dropped=dropped, notes=(*snapshot.notes, note))

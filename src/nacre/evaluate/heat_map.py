@@ -14,8 +14,8 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 
 from nacre.base.files import atomic_write
-from nacre.evaluate.matrix import Matrix, average_accuracy, bwt, forgetting
-from nacre.evaluate.pictures import FAINT, INK, Panel, Rgb, look
+from nacre.evaluate.matrix import Grid, Matrix, average_accuracy, bwt, forgetting
+from nacre.evaluate.pictures import FAINT, INK, Rgb, look
 
 _FONT = "DejaVu Sans"  # comes with matplotlib
 _REGULAR = (400, "normal", "regular", "book", "roman", "medium")
@@ -23,11 +23,11 @@ _COLUMN, _ROW, _SIDE, _TOP = 0.95, 0.55, 1.3, 2.3  # inches
 _NARROW = 4.4  # inches a panel needs for its figures, however few its tasks
 _DPI = 160
 _LETTERS, _LINE = 15, 0.16  # the legend: letters in an inch, inches a line
-_LEGEND = "outlined: the version that learned the task; grey: scored before it was learned; -: not scored"
+_LEGEND = "outlined: the version that learned the task; grey: a task the version was not taught; -: not scored"
 _READ: tuple[Callable[[Matrix], Any], ...] = (average_accuracy, bwt, forgetting)
 
 
-def save_png(panels: Sequence[Panel], path: Path) -> list[str]:
+def save_png(panels: Sequence[tuple[str, Grid]], path: Path) -> list[str]:
     """Draw the panels side by side into one PNG file.
 
     A name with characters that no installed font has (Chinese on a bare server) is drawn as its number,
@@ -92,7 +92,7 @@ def _characters(font: str) -> set[int]:
     return set(FT2Font(font).get_charmap())
 
 
-def _draw(axes: Any, title: str, matrix: Matrix, labels: _Labels) -> None:
+def _draw(axes: Any, title: str, matrix: Grid, labels: _Labels) -> None:
     rows, columns = len(matrix.versions), len(matrix.tasks)
     for row in range(rows):
         for task in range(columns):
@@ -122,8 +122,12 @@ def _draw(axes: Any, title: str, matrix: Matrix, labels: _Labels) -> None:
     axes.set_yticks([place + 0.5 for place in range(rows)], versions, **text)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    read = "   ".join(str(figure(matrix)) for figure in _READ if figure(matrix).value is not None)
+    read = _read(matrix) if isinstance(matrix, Matrix) else ""  # a branching history has no one line to read
     axes.set_xlabel(read, fontsize=9, fontfamily=labels.family, color=_colour(INK), loc="left", labelpad=8)
+
+
+def _read(matrix: Matrix) -> str:
+    return "   ".join(str(figure(matrix)) for figure in _READ if figure(matrix).value is not None)
 
 
 def _width(text: str) -> int:

@@ -6,13 +6,19 @@ from typing import Any, NamedTuple
 
 from nacre.base.errors import InputError
 from nacre.evaluate.metrics import METRICS
+from nacre.evaluate.metrics.choice_accuracy import has_options, one_letter
 from nacre.evaluate.metrics.exact_match import plain
+from nacre.evaluate.metrics.metric import Scored
 from nacre.evaluate.metrics.words import unspaced, words
 from nacre.records import Decoding, Example, TaskSettings, Weights
 from nacre.records.report import report_key
 
 SHORT_WORDS = 12  # an answer of at most so many words (Chinese: characters) is short
 SHORT_SHARE = 0.95  # a task's answers are short if this share of them is: one odd row changes nothing
+AFTERWARDS = {
+    "human": "nacre review, which asks people about trained versions",
+    "judge_pairwise": "nacre evaluate NEW --against OLD, which asks the judge about two versions",
+}  # metrics that compare versions which must be there first, and where they come from
 SPARE_SHARE, SPARE_TOKENS = 1.25, 8  # new tokens allowed: the longest reference with room to be wrong in
 
 
@@ -66,18 +72,7 @@ def reads_judgements(examples: Sequence[Example]) -> bool:
 
 def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, str]:
     if settings.metric is not None:
-        chosen = METRICS.load(settings.metric, where="evaluate, metric")
-        usable = {name: METRICS.load(name) for name in METRICS.names()}
-        fitting = [name for name, kind in usable.items() if kind.gate and _fits(kind.reads, examples)]
-        if not chosen.gate or not _fits(chosen.reads, examples):
-            lacking = "are plain text" if reads_text(examples) else "have none"
-            reason = f"needs {chosen.reads}, and these rows {lacking}" if chosen.gate else "is no score from 0 to 1"
-            raise InputError(
-                f"the gate cannot read '{settings.metric}': it {reason}",
-                where="evaluate, metric",
-                fix=f"choose one of {', '.join(fitting)}",
-            )
-        return settings.metric, "chosen in the settings"
+        return _as_set(settings.metric, examples), "chosen in the settings"
     rows = len(examples)
     if reads_pairs(examples):
         return "preference_accuracy", f"preference pairs in {rows} rows"
@@ -91,11 +86,40 @@ def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, s
     distinct = len(set(answers))
     if sum(length <= SHORT_WORDS for length in lengths) < SHORT_SHARE * rows:
         return "rouge_l", f"long free answers (median {sorted(lengths)[rows // 2]} words) in {rows} rows"
+    if one_letter(answers) and has_options(answers):
+        return "choice_accuracy", f"one of {distinct} letters in {rows} rows"
     if 2 * distinct <= rows:
         return "exact_match", f"{distinct} distinct short answers in {rows} rows"
     if sum(map(_one_word, answers)) >= SHORT_SHARE * rows:
         return "exact_match", f"answers of one word in {rows} rows"
     return "token_f1", f"short free answers ({distinct} distinct) in {rows} rows"
+
+
+def _as_set(name: str, examples: Sequence[Example]) -> str:
+    """The metric of that name, if the gate can read it of these rows.
+
+    Raises:
+        InputError: it cannot, or there is no such metric.
+    """
+    if name in AFTERWARDS:
+        fix = f"use {AFTERWARDS[name]}, and another metric here"
+        raise InputError(f"no version can be scored by '{name}' alone", where="evaluate, metric", fix=fix)
+    chosen = METRICS.load(name, where="evaluate, metric")
+    if chosen.gate and _fits(chosen.reads, examples):
+        references = [example.answer for example in examples]
+        if not chosen().applies(Scored(answers=references, references=references, losses=[])):
+            what = f"'{name}' means nothing for these rows: {chosen.definition}"
+            raise InputError(what, where="evaluate, metric", fix="choose another metric for this task")
+        return name
+    usable = {other: METRICS.load(other) for other in METRICS.names() if other not in AFTERWARDS}
+    fitting = [other for other, kind in usable.items() if kind.gate and _fits(kind.reads, examples)]
+    lacking = "are plain text" if reads_text(examples) else "have none"
+    reason = f"needs {chosen.reads}, and these rows {lacking}" if chosen.gate else "is no score from 0 to 1"
+    raise InputError(
+        f"the gate cannot read '{name}': it {reason}",
+        where="evaluate, metric",
+        fix=f"choose one of {', '.join(fitting)}",
+    )
 
 
 def _one_word(answer: str) -> bool:

@@ -2,21 +2,63 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nacre.base.errors import InputError, NacreError
-from nacre.base.progress import progress
+from nacre.evaluate.latency import Latency, measure
 from nacre.evaluate.metrics import METRICS
 from nacre.evaluate.metrics.metric import Metric, Scored
-from nacre.evaluate.plan import generates, plan, planned_key, reads_judgements, reads_pairs, reads_text
-from nacre.model.generate import Answer, Loss, answer_all, answer_losses, rewards, text_losses
-from nacre.model.load import judges
-from nacre.records import Decoding, Example, Report, TaskSettings, Weights
+from nacre.evaluate.plan import Plan, generates, plan, planned_key, reads_judgements, reads_pairs
+from nacre.evaluate.rows import Row, Source, known_rows, result_rows
+from nacre.records import Example, Report, TaskSettings, Weights
 
-__all__ = ["planned_key", "score"]
+__all__ = ["Opinions", "Wanted", "planned_key", "score", "score_rows"]
 
-LATENCY_REQUESTS = 8
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is scored: a task's dev rows, or those `at` some places, and how.
+
+    Attributes:
+        task: its name.
+        dev: SHA-256 of the dev rows file.
+        examples: all of its rows; metric and decoding are chosen from all of them.
+        settings: of the task.
+        at: places of the rows that are scored; empty: all.
+        aside: see `Report.aside`.
+    """
+
+    task: str
+    dev: str
+    examples: Sequence[Example]
+    settings: TaskSettings
+    at: tuple[int, ...] = ()
+    aside: str = ""
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The places of the rows that are scored."""
+        return self.at or tuple(range(len(self.examples)))
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """What somebody else thought of the answers: a score for each of some rows.
+
+    Attributes:
+        scores: by place of the row, from 0 to 1; a row without one was not judged.
+        judged: digest of who judged, and how.
+        notes: in sentences.
+    """
+
+    scores: dict[int, float]
+    judged: str
+    notes: tuple[str, ...] = ()
+
+
+Judge = Callable[[Sequence[int], Sequence[str]], Opinions]  # of places, and the answers there
 
 
 def score(
@@ -41,112 +83,100 @@ def score(
         InputError: what `plan` refuses, or a `max_length` beyond the model's positions.
         NacreError: a loss that is not a number, or a metric that breaks its contract.
     """
-    started = time.perf_counter()
-    _check_length(weights, model, max_length)
-    chosen = plan(examples, settings, tokenizer, max_length)
-    answers, losses = ([], []) if judges(model) else _run(task, examples, chosen.decoding, model, tokenizer)
-    unknown = sum(not math.isfinite(loss.nll) for loss in losses)
-    if unknown:
-        raise NacreError(
-            f"the loss of {unknown} of {len(losses)} rows is not a number",
-            where=f"{weights.model}, task {task}",
-            fix="the weights are damaged or the training diverged: train again with a lower learning rate",
+    known = getattr(model.config, "max_position_embeddings", None)
+    if known and max_length > known:
+        raise InputError(
+            f"max_length {max_length} is more than the {known} positions the model knows",
+            where=weights.model,
+            fix=f"set max_length to at most {known}",
         )
-    if judges(model):
-        pairs = _rewards(weights, task, examples, model, tokenizer, max_length)
-    else:
-        pairs = _likelier(examples, losses, model, tokenizer, max_length)
-    scored = Scored(
-        answers=[answer.text for answer in answers] or [""] * len(examples),
-        references=[example.answer for example in examples],
-        losses=[(loss.nll, loss.tokens) for loss in losses],
-        pairs=pairs,
-        wanted=[example.desirable is not False for example in examples] if reads_judgements(examples) else [],
-    )
-    scores, totals, notes = _measure(scored, with_answers=bool(answers))
-    latency = _latency(model, tokenizer, examples, chosen.decoding) if answers else ()
+    return score_rows(Wanted(task, dev, examples, settings), Source(weights, tokenizer, max_length, lambda: model))
+
+
+def score_rows(wanted: Wanted, source: Source, *, reports: Iterable[Report] = (), judge: Judge | None = None) -> Report:
+    """The same with less work: what `reports` of these dev rows hold already is not found out again.
+
+    The model is loaded only if a row is missing. `judge` gives the opinions where the metric is one; rows without an
+    opinion are left out of the report.
+
+    Raises:
+        InputError: what `plan` refuses; the metric is an opinion and there is no judge.
+        NacreError: a loss that is not a number, a metric that breaks its contract, or a judge that fails.
+    """
+    started = time.perf_counter()
+    chosen = plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
+    reports = [report for report in reports if (report.dev, report.decoding) == (wanted.dev, chosen.decoding)]
+    known = known_rows(reports, wanted.dev, chosen.decoding)
+    rows, new = result_rows(wanted.task, wanted.examples, wanted.places, chosen.decoding, source, known)
+    places, opinions = wanted.places, None
+    if METRICS.load(chosen.metric).reads == "verdicts":
+        opinions = _opinions(wanted, chosen, rows, judge)
+        rows = [row for place, row in zip(places, rows, strict=True) if place in opinions.scores]
+        places = tuple(place for place in places if place in opinions.scores)
+    scored = _scored(wanted, places, rows, opinions)
+    scores, totals, notes = _measure(scored, with_answers=generates(wanted.examples))
+    latency = _latency(wanted, chosen, source, reports)
+    said = f"{len(wanted.places) - new} of {len(wanted.places)} rows had been answered before: not answered again"
     return Report(
-        weights=weights.identity,
-        task=task,
-        dev=dev,
-        rows=len(examples),
+        weights=source.weights.identity,
+        task=wanted.task,
+        dev=wanted.dev,
+        rows=len(places),
         metric=chosen.metric,
         why=chosen.why,
         decoding=chosen.decoding,
         scores=scores,
         totals=totals,
-        answers=tuple(answer.text for answer in answers),
-        latency_s=latency,
+        answers=tuple(row.text for row in rows) if generates(wanted.examples) else (),
+        latency_s=latency.total_s,
+        first_token_s=latency.first_token_s,
+        token_s=latency.token_s,
         seconds=time.perf_counter() - started,
-        notes=(*_row_notes(answers, losses), *notes),
+        notes=(*_row_notes(rows), *notes, *([said] if new < len(wanted.places) else []), *_noted(opinions)),
+        said=tuple(row.said for row in rows),
+        at=() if len(places) == len(wanted.examples) else places,
+        aside=wanted.aside,
+        judged=opinions.judged if opinions else "",
     )
 
 
-def _check_length(weights: Weights, model: Any, max_length: int) -> None:
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and max_length > positions:
-        raise InputError(
-            f"max_length {max_length} is more than the {positions} positions the model knows",
-            where=weights.model,
-            fix=f"set max_length to at most {positions}",
-        )
-
-
-def _run(
-    task: str, examples: Sequence[Example], decoding: Decoding, model: Any, tokenizer: Any
-) -> tuple[list[Answer], list[Loss]]:
-    """Answers (none for plain text) and losses, under one progress bar."""
-    if reads_text(examples):
-        texts = ["\n".join(message.content for message in (*row.prompt, *row.answers)) for row in examples]
-        with progress(f"score {task}", len(texts)) as advance:
-            losses = text_losses(model, tokenizer, texts, decoding.max_length)
-            advance(len(texts))
-        return [], losses
-    if not generates(examples):
-        with progress(f"score {task}", len(examples)) as advance:
-            return [], answer_losses(model, tokenizer, examples, decoding.max_length, advance=advance)
-    with progress(f"score {task}", 2 * len(examples)) as advance:
-        answers = answer_all(model, tokenizer, examples, decoding, advance=advance)
-        losses = answer_losses(model, tokenizer, examples, decoding.max_length, advance=advance)
-    return answers, losses
-
-
-def _likelier(
-    examples: Sequence[Example], losses: Sequence[Loss], model: Any, tokenizer: Any, max_length: int
-) -> list[tuple[float, float]]:
-    """Mean log-probability per token of the chosen answers, which `losses` are of, and of the rejected ones."""
-    if not reads_pairs(examples):
-        return []
-    turned = [example.changed(answers=example.answers[::-1]) for example in examples]
-    others = answer_losses(model, tokenizer, turned, max_length)
-    return [
-        (-one.nll / max(one.tokens, 1), -other.nll / max(other.tokens, 1))
-        for one, other in zip(losses, others, strict=True)
-    ]
-
-
-def _rewards(
-    weights: Weights, task: str, examples: Sequence[Example], model: Any, tokenizer: Any, max_length: int
-) -> list[tuple[float, float]]:
-    """What a reward model gives the chosen and the rejected answers.
+def _opinions(wanted: Wanted, chosen: Plan, rows: Sequence[Row], judge: Judge | None) -> Opinions:
+    """What the judge thinks of every answer.
 
     Raises:
-        InputError: the rows are no pairs.
-        NacreError: a number that is none.
+        InputError: there is none.
+        NacreError: it gave no verdict at all.
     """
-    if not reads_pairs(examples):
+    if judge is None:
         raise InputError(
-            f"a reward model can only tell which of two answers is better, and the rows of {task} are no pairs",
-            where=weights.folder,
-            fix="score it on preference pairs",
+            f"the metric '{chosen.metric}' needs somebody who judges the answers of {wanted.task}",
+            where="evaluate.judge",
+            fix="set evaluate.judge: {url: …, model: …}, or choose another metric",
         )
-    turned = [example.changed(answers=example.answers[::-1]) for example in examples]
-    with progress(f"score {task}", 2 * len(examples)) as advance:
-        found = rewards(model, tokenizer, [*examples, *turned], max_length, advance=advance)
-    if not all(map(math.isfinite, found)):
-        fix = "the weights are damaged or the training diverged: train again with a lower learning rate"
-        raise NacreError("a reward is not a number", where=f"{weights.folder}, task {task}", fix=fix)
-    return list(zip(found[: len(examples)], found[len(examples) :], strict=True))
+    opinions = judge(wanted.places, [row.text for row in rows])
+    if not opinions.scores:
+        what = f"none of the {len(rows)} answers got a verdict: {'; '.join(opinions.notes)}"
+        fix = "look at what the judge said, and change evaluate.judge (prompt, model or max_tokens)"
+        raise NacreError(what, where=f"evaluate.judge, task {wanted.task}", fix=fix)
+    return opinions
+
+
+def _noted(opinions: Opinions | None) -> tuple[str, ...]:
+    return opinions.notes if opinions else ()
+
+
+def _scored(wanted: Wanted, places: Sequence[int], rows: Sequence[Row], opinions: Opinions | None) -> Scored:
+    examples, every = [wanted.examples[place] for place in places], wanted.examples
+    return Scored(
+        answers=[row.text for row in rows],
+        references=[example.answer for example in examples],
+        losses=[(row.said.nll, row.said.tokens) for row in rows if row.said.nll is not None],
+        pairs=[row.said.pair for row in rows if row.said.pair is not None] if reads_pairs(every) else [],
+        wanted=[example.desirable is not False for example in examples] if reads_judgements(every) else [],
+        tokens=[row.said.new_tokens for row in rows],
+        every_reference=[example.answer for example in every],
+        verdicts=[opinions.scores[place] for place in places] if opinions else [],
+    )
 
 
 def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[float, ...]], dict[str, float], list[str]]:
@@ -159,10 +189,11 @@ def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[flo
         "losses": bool(scored.losses),
         "pairs": bool(scored.pairs),
         "judgements": bool(scored.wanted),
+        "verdicts": bool(scored.verdicts),
     }
     for name in METRICS.names():
         metric: Metric = METRICS.load(name)()
-        if not available[metric.reads]:
+        if not available[metric.reads] or not metric.applies(scored):
             continue
         found = tuple(metric.measure(scored))
         _check(name, metric, found, rows=len(scored.references))
@@ -188,24 +219,23 @@ def _check(name: str, metric: Metric, scores: tuple[float, ...], *, rows: int) -
         raise NacreError(f"the metric '{name}' gave {problem}", where=target, fix="correct or remove that metric")
 
 
-def _latency(model: Any, tokenizer: Any, examples: Sequence[Example], decoding: Decoding) -> tuple[float, ...]:
-    """Seconds of single requests, evenly spread over the rows, one at a time, after one that is not counted."""
-    step = math.ceil(len(examples) / LATENCY_REQUESTS)
-    seconds = []
-    answer_all(model, tokenizer, examples[:1], decoding)
-    for example in examples[::step]:
-        started = time.perf_counter()
-        answer_all(model, tokenizer, [example], decoding)
-        seconds.append(time.perf_counter() - started)
-    return tuple(seconds)
+def _latency(wanted: Wanted, chosen: Plan, source: Source, reports: Sequence[Report]) -> Latency:
+    """Measured once for the same weights, rows and decoding."""
+    if not generates(wanted.examples):
+        return Latency()
+    for report in reports:
+        if report.weights == source.weights.identity and report.first_token_s:
+            return Latency(report.latency_s, report.first_token_s, report.token_s)
+    return measure(source.load(), source.tokenizer, wanted.examples, chosen.decoding)
 
 
-def _row_notes(answers: Sequence[Answer], losses: Sequence[Loss]) -> list[str]:
+def _row_notes(rows: Sequence[Row]) -> list[str]:
     """What did not fit or did not end, counted."""
+    said = [row.said for row in rows]
     counts = {
-        "prompts were shortened to fit": sum(answer.cut_tokens > 0 for answer in answers),
-        "answers were still going on at the last token allowed": sum(not answer.finished for answer in answers),
-        "rows were shortened to fit before their loss was taken": sum(loss.cut_tokens > 0 for loss in losses),
-        "rows have no token to score": sum(loss.tokens == 0 for loss in losses),
+        "prompts were shortened to fit": sum(one.prompt_cut > 0 for one in said),
+        "answers were still going on at the last token allowed": sum(not one.finished for one in said),
+        "rows were shortened to fit before their loss was taken": sum(one.cut > 0 for one in said),
+        "rows have no token to score": sum(one.tokens == 0 and one.nll is not None for one in said),
     }
-    return [f"{count} of {len(losses)} {what}" for what, count in counts.items() if count]
+    return [f"{count} of {len(said)} {what}" for what, count in counts.items() if count]

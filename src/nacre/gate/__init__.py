@@ -1,5 +1,6 @@
-"""Rules that turn paired scores into a verdict. No torch, no files."""
+"""Rules that turn paired scores into a verdict. No torch."""
 
-from nacre.gate.rules import TaskPair, judge
+from nacre.gate.judge import decide, judge
+from nacre.gate.pair import TaskPair
 
-__all__ = ["TaskPair", "judge"]
+__all__ = ["TaskPair", "decide", "judge"]

@@ -4,6 +4,7 @@ Shape suffixes: B rows of the batch, T positions of its longest row, N supervise
 whole batch, V vocabulary.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from nacre.records import Decoding, Example
 _LOSS_TOKENS = 4096  # positions in one forward pass of the losses: bounds the [N, V] logits
 
 Advance = Callable[[int], None]
+Step = Callable[[], None]
 
 
 class Answer(NamedTuple):
@@ -27,11 +29,24 @@ class Answer(NamedTuple):
     Attributes:
         cut_tokens: prompt tokens left out because the prompt did not fit.
         finished: whether the model ended the answer itself, before `max_new_tokens`.
+        tokens: number of tokens of the answer.
     """
 
     text: str
     cut_tokens: int
     finished: bool
+    tokens: int = 0
+
+
+class Timing(NamedTuple):
+    """Seconds of one request: to its end, to its first token, and for each token after the first.
+
+    The token that ends an answer counts as one; `token_s` is None where there was only one.
+    """
+
+    total_s: float
+    first_token_s: float
+    token_s: float | None
 
 
 class Loss(NamedTuple):
@@ -53,13 +68,39 @@ def answer_all(
     *,
     batch_rows: int = 32,
     advance: Advance | None = None,
+    step: Step | None = None,
 ) -> list[Answer]:
     """The greedy answer to every example's prompt, in order.
 
     The model's own generation settings (sampling, penalties) are left aside, so an answer depends on
     weights and prompt alone. Longest prompts go first: memory that does not suffice shows at once.
 
-    `batch_rows` rows are generated side by side; `advance` is called with the number of rows just answered.
+    `batch_rows` rows are generated side by side; `advance` is called with the number of rows just answered, `step`
+    whenever every row of a batch has got one token more.
+
+    Raises:
+        InputError: `max_new_tokens` leaves no room for a prompt.
+    """
+    whole, prompts = asked_prompts(tokenizer, examples, decoding)
+    stop = _Stop(stop_ids(tokenizer), stop_texts(tokenizer), tokenizer)
+    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+    answers: dict[int, Answer] = {}
+    with _evaluating(model):
+        for start in range(0, len(order), batch_rows):
+            batch = order[start : start + batch_rows]
+            said = _greedy(model, [prompts[row] for row in batch], stop, decoding.max_new_tokens, step)
+            for row, (tokens, finished) in zip(batch, said, strict=True):
+                text = own_text(tokenizer.decode(tokens, skip_special_tokens=True), tokenizer)
+                answers[row] = Answer(text, len(whole[row]) - len(prompts[row]), finished, len(tokens))
+            if advance:
+                advance(len(batch))
+    return [answers[row] for row in range(len(prompts))]
+
+
+def asked_prompts(
+    tokenizer: Any, examples: Sequence[Example], decoding: Decoding
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The tokens of every prompt, and those of them that leave room for an answer.
 
     Raises:
         InputError: `max_new_tokens` leaves no room for a prompt.
@@ -72,20 +113,17 @@ def answer_all(
             fix="lower max_new_tokens or raise max_length",
         )
     whole = [prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools) for row in examples]
-    prompts = [shorten(prompt, room) for prompt in whole]
-    stop = _Stop(stop_ids(tokenizer), stop_texts(tokenizer), tokenizer)
-    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
-    answers: dict[int, Answer] = {}
-    with _evaluating(model):
-        for start in range(0, len(order), batch_rows):
-            batch = order[start : start + batch_rows]
-            said = _greedy(model, [prompts[row] for row in batch], stop, decoding.max_new_tokens)
-            for row, (tokens, finished) in zip(batch, said, strict=True):
-                text = own_text(tokenizer.decode(tokens, skip_special_tokens=True), tokenizer)
-                answers[row] = Answer(text, len(whole[row]) - len(prompts[row]), finished)
-            if advance:
-                advance(len(batch))
-    return [answers[row] for row in range(len(prompts))]
+    return whole, [shorten(prompt, room) for prompt in whole]
+
+
+def time_answer(model: Any, tokenizer: Any, example: Example, decoding: Decoding) -> Timing:
+    """Answer one row alone and time it, the work on its prompt included. The first call of a model is slower."""
+    marks: list[float] = []
+    started = time.perf_counter()
+    answer_all(model, tokenizer, [example], decoding, step=lambda: marks.append(time.perf_counter()))
+    total_s = time.perf_counter() - started
+    later = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
+    return Timing(total_s, marks[0] - started, later)
 
 
 def answer_losses(
@@ -166,7 +204,9 @@ class _Stop(NamedTuple):
         return not any(text in tail for text in self.texts)
 
 
-def _greedy(model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int) -> list[tuple[list[int], bool]]:
+def _greedy(
+    model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int, step: Step | None = None
+) -> list[tuple[list[int], bool]]:
     """New tokens of each row, and whether the row ended itself. Rows that have ended leave the batch."""
     device = model.device
     width = max(len(prompt) for prompt in prompts)
@@ -193,6 +233,8 @@ def _greedy(model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_token
             for place, (row, token) in enumerate(zip(alive, next_B.tolist(), strict=True))
             if stop.add(said[row], token)
         ]
+        if step:  # after the tokens came back from the device
+            step()
         if len(going) < len(alive):
             alive = [alive[place] for place in going]
             if not alive:

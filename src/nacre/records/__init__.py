@@ -4,25 +4,29 @@ from nacre.records.base import Record
 from nacre.records.event import Event
 from nacre.records.example import Example, Message, Origin
 from nacre.records.feedback import ChatTurn, Feedback, FeedbackKind, FeedbackStatus, Interaction
-from nacre.records.manifest import Lineage, Manifest
+from nacre.records.manifest import Manifest
 from nacre.records.recipe import Decoding, Keep, Recipe, TaskSettings, Train
+from nacre.records.release import Release, Rollout
 from nacre.records.report import Report
+from nacre.records.retention import Retention
 from nacre.records.snapshot import Dropped, RowsFile, Snapshot
 from nacre.records.tune import Tune
-from nacre.records.verdict import TaskVerdict, Verdict
-from nacre.records.version import Environment, Version
+from nacre.records.verdict import Flip, RuleVerdict, TaskVerdict, Verdict
+from nacre.records.version import Energy, Environment, Lineage, Version
 from nacre.records.weights import Weights
 
 __all__ = [
     "ChatTurn",
     "Decoding",
     "Dropped",
+    "Energy",
     "Environment",
     "Event",
     "Example",
     "Feedback",
     "FeedbackKind",
     "FeedbackStatus",
+    "Flip",
     "Interaction",
     "Keep",
     "Lineage",
@@ -31,8 +35,12 @@ __all__ = [
     "Origin",
     "Recipe",
     "Record",
+    "Release",
     "Report",
+    "Retention",
+    "Rollout",
     "RowsFile",
+    "RuleVerdict",
     "Snapshot",
     "TaskSettings",
     "TaskVerdict",

@@ -28,8 +28,9 @@ class Interaction(Record):
         arm: the slot that answered, e.g. ``champion``.
         session: what the client calls the conversation; may be empty.
         messages: the request, system turn included.
-        finish: OpenAI's finish reason, or ``aborted`` when the client went away.
+        finish: OpenAI's finish reason, ``aborted`` when the client went away, or ``error`` when no answer came.
         latency_s: seconds from the request's arrival to the last token.
+        twin: for an answer of the shadow the id of the champion's answer to the same request; else empty.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Interaction(Record):
     prompt_tokens: int = 0
     answer_tokens: int = 0
     latency_s: float = 0.0
+    twin: str = ""
 
 
 class Feedback(Record):

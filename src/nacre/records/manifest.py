@@ -2,18 +2,9 @@
 
 from nacre.records.base import Record
 from nacre.records.recipe import Recipe
-from nacre.records.snapshot import RowsFile
-from nacre.records.version import ArtifactKind, Environment
+from nacre.records.version import ArtifactKind, Environment, Lineage
 
 MANIFEST = "nacre.json"
-
-
-class Lineage(Record):
-    """One increment in a model's history: its task and where its rows are kept."""
-
-    task: str
-    train: RowsFile
-    dev: RowsFile | None
 
 
 class Manifest(Record):

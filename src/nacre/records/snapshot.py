@@ -1,16 +1,32 @@
 """What an increment was trained on, byte for byte."""
 
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from nacre.records.base import Record
 
 
 class Dropped(Record):
-    """A row that could not be used: where it stands, why, what would mend it, and its original text."""
+    """A row that could not be used: where it stands, why, what would mend it, and its original text.
+
+    `original_base64` has the row's bytes where they are not the UTF-8 of `original` (another encoding, bytes that are
+    no text, a row too long to be shown); it is written only there.
+    """
 
     file: str
     line: int
     reason: str
     remedy: str = ""
     original: str = ""
+    original_base64: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if not self.original_base64:
+            written.pop("original_base64", None)
+        return written
 
 
 class RowsFile(Record):

@@ -2,20 +2,46 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from nacre.records.base import Record
 from nacre.records.recipe import Recipe
-from nacre.records.snapshot import Snapshot
+from nacre.records.snapshot import RowsFile, Snapshot
 
 ArtifactKind = Literal["full", "adapter", "merged"]
 
 
 class Environment(Record):
-    """What ran the training: package versions and hardware."""
+    """What ran the training: package versions and hardware, and how text became tokens.
+
+    Attributes:
+        tokenizer: SHA-256 of the tokenizer's files; empty where it was not written down.
+        template: SHA-256 of the chat template.
+        tokens: SHA-256 of the token ids of one fixed conversation, which differ where a library renders it otherwise.
+    """
 
     python: str
     packages: dict[str, str]
     machine: str
     device: str
+    tokenizer: str = ""
+    template: str = ""
+    tokens: str = ""
+
+
+class Energy(Record):
+    """What a training drew, as far as the machine could tell: `source` says which of its parts were read."""
+
+    watt_hours: float
+    source: str
+
+
+class Lineage(Record):
+    """One increment in a model's history: its task and where its rows are kept."""
+
+    task: str
+    train: RowsFile
+    dev: RowsFile | None
 
 
 class Version(Record):
@@ -30,6 +56,15 @@ class Version(Record):
         needs: SHA-256 of the artifact an adapter sits on; empty when that is the base model itself.
         drift: KL divergence in nats per answer token on new rows, between the version trained from and this one.
         tasks: every task this version is meant to know, oldest first.
+        limits: what each past task was allowed to lose while training, in its score; None where that was not recorded.
+        weak: what an earlier try lost of each past task, where the training was told.
+        share: of each increment's rows, that could be replayed.
+        general: SHA-256 of the generic text; empty where there was none.
+        energy: None where nothing could be read.
+        size_bytes, parameters: of the artifact's files; 0 where they were not counted.
+        weights: hash over its safetensors files alone, which a training that is repeated can be compared with.
+        inherited: increments that the model had learned before it came into this ledger, oldest first.
+        origin: for one that came from an archive: its number there, the archive's name and hash.
     """
 
     number: int
@@ -47,3 +82,13 @@ class Version(Record):
     train_seconds: float = 0.0
     drift: float | None = None
     created: str = ""
+    limits: dict[str, float] | None = None
+    weak: dict[str, float] = Field(default_factory=dict)
+    share: float = 1.0
+    general: str = ""
+    energy: Energy | None = None
+    size_bytes: int = 0
+    parameters: int = 0
+    weights: str = ""
+    inherited: tuple[Lineage, ...] = ()
+    origin: dict[str, str] = Field(default_factory=dict)

@@ -1,5 +1,7 @@
 """The database below the ledger: opening, creating once, transactions, and errors in plain words."""
 
+import logging
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,9 +13,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import disk_errors, file_lock
-from nacre.registry import tables
+from nacre.registry import migrations, tables
+
+_log = logging.getLogger("nacre.registry")
 
 _BUSY_MS = 30_000
+_NEEDED_BYTES = 1 << 16  # what a transaction may write beside the file
 _LOCK_KEY = 0x6E6163_7265  # "nacre"; the advisory lock under which PostgreSQL tables are made
 
 _SQLITE_PROBLEMS = {
@@ -69,9 +74,9 @@ class Database:
         self.engine.dispose()
 
     def _create_once(self) -> None:
-        """Make the tables of a fresh database, however many processes open it at once."""
+        """Make the tables of a fresh database, or update an older one's, however many processes open it at once."""
         sqlite = self.engine.dialect.name == "sqlite"
-        path = Path((self.engine.url.database or "").removeprefix("file:"))
+        path = _path(self.engine)
         if sqlite:
             with disk_errors(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,8 +92,12 @@ class Database:
                     self._create(connection)
 
     def _create(self, connection: sa.Connection) -> None:
+        """Make the tables, or bring those of an older schema up to date, unless another process just has."""
         present = set(sa.inspect(connection).get_table_names())
         if tables.meta.name in present:
+            found = _schema(connection)
+            if found != str(tables.SCHEMA) and migrations.can_migrate(found):
+                _log.warning(migrations.migrate(connection, int(found or 0)))
             return
         foreign = sorted(present & set(tables.metadata.tables))
         if foreign:
@@ -101,14 +110,15 @@ class Database:
         connection.execute(tables.meta.insert().values(name="schema", value=str(tables.SCHEMA)))
 
     def _ready(self) -> bool:
-        """Whether the tables are there, in the schema this program knows."""
+        """Whether the tables are there, in the schema of today; False where they can be made or brought up to date."""
         with self.engine.connect() as connection, connection.begin():
             if not sa.inspect(connection).has_table(tables.meta.name):
                 return False
-            query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema")
-            found = connection.execute(query).scalar_one_or_none()
+            found = _schema(connection)
         if found == str(tables.SCHEMA):
             return True
+        if migrations.can_migrate(found):
+            return False
         if found is not None and found.isdigit() and int(found) > tables.SCHEMA:
             fix = "install the newer nacre that wrote it"
         else:
@@ -119,23 +129,44 @@ class Database:
             fix=fix,
         )
 
+    def _full(self) -> bool:
+        """Whether the disk has no room: for want of space beside its file SQLite names no cause."""
+        try:
+            return shutil.disk_usage(_path(self.engine).parent).free < _NEEDED_BYTES
+        except OSError:
+            return False
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn the driver's errors into a NacreError; broken promises of our own (constraints) pass through."""
         try:
             yield
-        except DBAPIError as error:
-            if isinstance(error.orig, sqlite3.Error):
-                code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        except (DBAPIError, sqlite3.Error) as error:
+            driver = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(driver, sqlite3.Error):
+                code = getattr(driver, "sqlite_errorcode", 0) & 0xFF
+                if code == sqlite3.SQLITE_IOERR and self._full():
+                    code = sqlite3.SQLITE_FULL
                 if code not in _SQLITE_PROBLEMS:
                     raise
                 what, fix = _SQLITE_PROBLEMS[code]
             elif isinstance(error, sa.exc.OperationalError):
-                reason = str(error.orig).strip().splitlines()[0]
+                reason = str(driver).strip().splitlines()[0]
                 what, fix = f"the database refused: {reason}", "check that it runs and that the URL is right"
             else:
                 raise
             raise NacreError(what, where=self.shown, fix=fix) from error
+
+
+def _path(engine: sa.Engine) -> Path:
+    """The file of a SQLite database."""
+    return Path((engine.url.database or "").removeprefix("file:"))
+
+
+def _schema(connection: sa.Connection) -> str | None:
+    """The number of the schema that the ledger was written in."""
+    query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema")
+    return connection.execute(query).scalar_one_or_none()
 
 
 def _engine(url: str) -> sa.Engine:

@@ -21,6 +21,12 @@ def fingerprint(folder: Path, cache: Path) -> str:
     Raises:
         InputError: the folder holds no such file.
     """
+    return content_hash(file_hashes(folder, cache))
+
+
+def file_hashes(folder: Path | str, cache: Path) -> dict[str, str]:
+    """SHA-256 of each file that decides a model's answers, by name. Arguments and errors as of `fingerprint`."""
+    folder = Path(folder)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in KINDS)
     if not files:
         raise InputError("the folder holds no model files", where=str(folder), fix="name a Hugging Face folder")
@@ -30,4 +36,4 @@ def fingerprint(folder: Path, cache: Path) -> str:
     fresh = {marks[name]: value for name, value in hashes.items()}
     if not fresh.items() <= known.items():
         atomic_write(cache, json.dumps(known | fresh, indent=1))
-    return content_hash(hashes)
+    return hashes

@@ -8,11 +8,15 @@ import sqlalchemy as sa
 from nacre.base.clock import now
 from nacre.base.errors import InputError, NacreError, unknown
 from nacre.records import Event, Feedback, FeedbackStatus, Interaction, Recipe, Report, Verdict, Version
-from nacre.registry import conversations, events, slots
+from nacre.registry import conversations, events, releases, slots
 from nacre.registry.database import Database
+from nacre.registry.followers import Followers
+from nacre.registry.keeping import Keeping, refuse_collected
+from nacre.registry.reviews import Reviews
 from nacre.registry.slots import Note, Slot
 from nacre.registry.store import ArtifactStore
 from nacre.registry.tables import artifact, report, verdict, version
+from nacre.registry.weigh import folder_bytes, parameters, weights_hash
 
 
 class Ledger:
@@ -33,6 +37,10 @@ class Ledger:
     def __init__(self, url: str, store: ArtifactStore) -> None:
         self.store = store
         self._database = Database(url)
+        self.followers = Followers(self._database)
+        self.keeping = Keeping(self._database)
+        self.reviews = Reviews(self._database)
+        self.releases = releases.Releases(self._database, self.verify_version)
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +65,9 @@ class Ledger:
             InputError: a parent is not in the ledger.
             NacreError: the artifact is not in the store.
         """
-        self.store.path(fields["artifact"])
+        folder = self.store.path(fields["artifact"])
+        counted = {"size_bytes": folder_bytes(folder), "parameters": parameters(folder)}
+        fields = fields | counted | {"weights": weights_hash(self.store.hashes(fields["artifact"]))}
         with self._database.write() as connection:
             number = (connection.execute(sa.select(sa.func.max(version.c.number))).scalar() or 0) + 1
             added = Version(**fields, number=number, created=now())
@@ -98,7 +108,7 @@ class Ledger:
     def same_training(
         self, data_hash: str, parent: int | None, recipe: Recipe, *, base_sha256: str = ""
     ) -> Version | None:
-        """The latest version made from the same rows, the same parent and the same recipe, if there is one.
+        """The latest version made from the same rows, the same parent and the same recipe, whose weights are kept.
 
         Args:
             data_hash: `Snapshot.data_hash` of the increment.
@@ -110,7 +120,9 @@ class Ledger:
         parents = () if parent is None else (parent,)
         with self._database.read() as connection:
             found = [Version.from_json(text) for text in connection.execute(query).scalars()]
-        same = (one for one in found if one.parents == parents and one.recipe == recipe)
+        gone, _ = self.keeping.collected()
+        here = (one for one in found if one.artifact not in gone and not one.origin)  # elsewhere it had other parents
+        same = (one for one in here if one.parents == parents and one.recipe == recipe)
         return next((one for one in same if base_sha256 in ("", one.base_sha256)), None)
 
     # slots
@@ -135,7 +147,16 @@ class Ledger:
         with self._database.read() as connection:
             return slots.generation(connection)
 
-    def promote(self, number: int, *, actor: str, why: str, expected: int | None = None, evidence: str = "") -> Event:
+    def promote(
+        self,
+        number: int,
+        *,
+        actor: str,
+        why: str,
+        expected: int | None = None,
+        evidence: str = "",
+        over_release: bool = False,
+    ) -> Event:
         """Make a version champion. The old champion becomes previous-1, previous-1 becomes previous-2 and so on.
 
         Args:
@@ -145,15 +166,16 @@ class Ledger:
             expected: the champion's generation the decision was based on (0: there was no champion);
                 None promotes whatever the champion is now.
             evidence: digest of the verdict.
+            over_release: end an active rollout, in the same transaction, instead of being refused.
 
         Raises:
-            InputError: there is no such version, or it is the champion already.
+            InputError: there is no such version, it is the champion already, or a rollout is active.
             ConflictError: the champion is not of the expected generation; nothing was written.
             NacreError: the artifact, or one it sits on, is missing or damaged; nothing was written.
         """
         self.verify_version(number)
         with self._database.write() as connection:
-            return slots.promote(connection, number, expected, Note(actor, why, evidence))
+            return releases.promote(connection, number, expected, Note(actor, why, evidence), over=over_release)
 
     def rollback(self, *, to: int | None = None, actor: str, why: str) -> Event:
         """Take promotions back: the champion is again previous-1, or the version `to` of the last three.
@@ -171,17 +193,18 @@ class Ledger:
         target = slots.rollback_target(taken, to)
         self.verify_version(target)
         with self._database.write() as connection:
-            return slots.rollback(connection, target, taken[slots.CHAMPION].generation, Note(actor, why))
+            return releases.rollback(connection, target, taken[slots.CHAMPION].generation, Note(actor, why))
 
     def place(self, name: str, number: int | None, *, actor: str, why: str) -> Event:
         """Put a version into the slot challenger or shadow, or empty it with None. Verifies as `promote`.
 
         Raises:
-            InputError: no such version or slot, or the version is or was lately champion.
+            InputError: no such version or slot, the version is or was lately champion, or a rollout is active.
         """
         if number is not None:
             self.verify_version(number)
         with self._database.write() as connection:
+            releases.before_trial(connection)
             return slots.place(connection, name, number, Note(actor, why))
 
     def verify_version(self, number: int) -> None:
@@ -193,6 +216,7 @@ class Ledger:
         """
         with self._database.read() as connection:
             found = _version(connection, number)
+            refuse_collected(connection, number)
             rows = connection.execute(sa.select(artifact.c.sha256, artifact.c.needs)).all()
         needs = {row.sha256: row.needs for row in rows}
         sha = found.artifact
@@ -226,6 +250,7 @@ class Ledger:
         with self._database.read() as connection:
             taken = slots.read(connection)
             slots.consistent(taken)
+            releases.check(connection, taken)
             return events.verify(connection, {held.name: held.version for held in taken.values()})
 
     # evidence
@@ -244,15 +269,16 @@ class Ledger:
             text = connection.execute(sa.select(report.c.record).where(report.c.key == key)).scalar_one_or_none()
         return None if text is None else Report.from_json(text)
 
-    def reports(self, weights: str | None = None, task: str | None = None) -> list[Report]:
-        """Reports, oldest first, of some weights, of a task, or all."""
+    def reports(self, weights: str | None = None, task: str | None = None, *, aside: bool = False) -> list[Report]:
+        """Reports, oldest first, of some weights, of a task, or all; those of `Report.aside` only where asked for."""
         query = sa.select(report.c.record).order_by(report.c.created, report.c.key)
         if weights is not None:
             query = query.where(report.c.weights == weights)
         if task is not None:
             query = query.where(report.c.task == task)
         with self._database.read() as connection:
-            return [Report.from_json(text) for text in connection.execute(query).scalars()]
+            found = [Report.from_json(text) for text in connection.execute(query).scalars()]
+        return [one for one in found if aside or not one.aside]
 
     def put_verdict(self, number: int, against: int | None, added: Verdict) -> None:
         """Keep what the gate found of a version, judged against another (None: against the base model).
@@ -266,6 +292,8 @@ class Ledger:
                     _version(connection, one)
             row = {"version": number, "against": against, "created": now(), "record": added.to_json()}
             connection.execute(verdict.insert().values(row))
+            told = {"version": number, "against": against, "outcome": added.outcome, "verdict": added.digest}
+            events.append(connection, "judged", "gate", told)
 
     def verdict(self, number: int) -> Verdict | None:
         """The latest verdict on a version, if it was judged."""

@@ -1,13 +1,15 @@
 """Which version stands where. Every move is one transaction: check, write the slots, append the event."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
 from nacre.base.errors import ConflictError, InputError, NacreError, unknown
 from nacre.records import Event
 from nacre.registry import events
+from nacre.registry.keeping import refuse_collected
 from nacre.registry.tables import slot
 
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
@@ -33,11 +35,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Note:
-    """Who moves a version, why, on what evidence (a verdict's digest)."""
+    """Who moves a version, why, on what evidence (a verdict's digest), and what else the event tells."""
 
     actor: str
     why: str
     evidence: str = ""
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(connection: sa.Connection) -> dict[str, Slot]:
@@ -90,6 +93,18 @@ def place(connection: sa.Connection, name: str, number: int | None, note: Note) 
     return _move(connection, f"{name} {'set' if number is not None else 'emptied'}", taken, after, note)
 
 
+def stand(connection: sa.Connection, number: int, name: str | None, kind: str, note: Note) -> Event:
+    """Put a version that is being released into a trial slot, or out of both with None.
+
+    The slot's generation rises even where the version stays: servers look again, and find another share.
+    """
+    taken = read(connection)
+    after = {held.name: held.version for held in taken.values() if held.version != number and held.name != name}
+    if name is not None:
+        after[name] = number
+    return _move(connection, kind, taken, after, note, touch=name)
+
+
 def rollback_target(taken: Mapping[str, Slot], to: int | None) -> int:
     """The version a rollback goes to: `to`, or the latest earlier champion.
 
@@ -138,16 +153,23 @@ def _expect(taken: Mapping[str, Slot], expected: int | None) -> None:
 
 
 def _move(
-    connection: sa.Connection, kind: str, taken: Mapping[str, Slot], after: Mapping[str, int], note: Note
+    connection: sa.Connection,
+    kind: str,
+    taken: Mapping[str, Slot],
+    after: Mapping[str, int],
+    note: Note,
+    touch: str | None = None,
 ) -> Event:
-    """Write the slots that differ, under the next generation, and the event that tells it."""
+    """Write the slots that differ (and `touch`) under the next generation, and the event that tells it."""
     before = {held.name: held.version for held in taken.values()}
-    if before == after:
+    if before == after and touch is None:
         raise InputError("the slots are so already", where="slots", fix="nothing to do")
+    for number in sorted(set(after.values()) - set(before.values())):
+        refuse_collected(connection, number)  # between its verification and now a collection may have come
     following = generation(connection) + 1
     rows = set(connection.execute(sa.select(slot.c.name)).scalars())
     for name in NAMES:
-        if before.get(name) == after.get(name):
+        if before.get(name) == after.get(name) and name != touch:
             continue
         values = {"version": after.get(name), "generation": following}
         if name in rows:
@@ -162,6 +184,7 @@ def _move(
         "evidence": note.evidence,
         "slots": dict(after),
         "left": sorted(set(before.values()) - set(after.values())),
+        **note.more,
     }
     return events.append(connection, kind, note.actor, detail)
 

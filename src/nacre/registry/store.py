@@ -18,6 +18,7 @@ from nacre.base.progress import progress
 
 UNSAFE = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _STAGING = ".staging-"
+_TRASH = ".trash-"
 
 
 class ArtifactStore:
@@ -130,10 +131,17 @@ class ArtifactStore:
         return problems
 
     def sweep(self) -> list[str]:
-        """Remove what killed processes left half-written; returns the names of the removed folders."""
+        """Remove what killed processes left half-written or half-removed; returns the names of the removed folders."""
+        with disk_errors(self.root):
+            for folder in (found := self.leftovers()):
+                shutil.rmtree(folder, ignore_errors=True)  # another sweep may be at it
+        return [folder.name for folder in found]
+
+    def leftovers(self) -> list[Path]:
+        """Folders that a killed process was filling or removing: nobody is at them any more."""
         if not self.root.is_dir():
             return []
-        removed = []
+        found = sorted(self.root.glob(f"{_TRASH}*"))
         with disk_errors(self.root), file_lock(self.root / ".lock"):
             for folder in sorted(self.root.glob(f"{_STAGING}*")):
                 handle = os.open(folder, os.O_RDONLY)
@@ -144,9 +152,34 @@ class ArtifactStore:
                     continue
                 finally:
                     os.close(handle)
-                shutil.rmtree(folder)
-                removed.append(folder.name)
-        return removed
+                found.append(folder)
+        return found
+
+    def damaged(self) -> list[Path]:
+        """Copies that were set aside, because good ones took their place."""
+        return sorted(self.root.glob(".damaged-*")) if self.root.is_dir() else []
+
+    def remove(self, sha: str) -> None:
+        """Take an artifact away. It is there whole or not at all, whenever the process is killed.
+
+        Whoever calls this has made sure that nobody needs it; see `nacre.registry.keeping`.
+        """
+        folder = self._folder(sha)
+        with disk_errors(folder):
+            if folder.is_dir():
+                trash = Path(tempfile.mkdtemp(dir=self.root, prefix=f"{_TRASH}{sha}-"))
+                folder.rename(trash)  # one step: from here on it is gone, and `sweep` finishes the work
+                fsync_folder(self.root)
+                shutil.rmtree(trash)
+            self._list(sha).unlink(missing_ok=True)
+
+    def has(self, sha: str) -> bool:
+        """Whether the artifact's folder is here; its bytes are not looked at."""
+        return self._folder(sha).is_dir()
+
+    def hashes(self, sha: str) -> dict[str, str]:
+        """The hash of each file as it was published; empty where the list is missing or damaged."""
+        return _read_list(self._list(sha)) or {}
 
     def _folder(self, sha: str) -> Path:
         if len(sha) != 64 or set(sha) - set("0123456789abcdef"):

@@ -100,6 +100,7 @@ follower = Table(
     Column("event", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("error", Text, nullable=False),
+    Column("parked", Text, nullable=False),  # JSON: number of each event that was given up, and what was wrong
     Column("updated", String(32), nullable=False),
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from nacre.base.errors import NacreError
 from nacre.records import Version, Weights
+from nacre.registry.leases import Lease
 from nacre.registry.ledger import Ledger
 from nacre.serve.engines import Engine, Target
 
@@ -20,14 +21,17 @@ class Watcher:
 
     Args:
         resolve: where the weights of a version lie.
+        lease: says which versions this server holds, so that no garbage collection takes them.
 
     Attributes:
         problem: why the newest champion is not the one that answers; empty when it is.
         generation: the ledger's generation that was last acted upon.
     """
 
-    def __init__(self, ledger: Ledger, resolve: Callable[[Version], Weights], engine: Engine) -> None:
-        self._ledger, self._resolve, self._engine = ledger, resolve, engine
+    def __init__(
+        self, ledger: Ledger, resolve: Callable[[Version], Weights], engine: Engine, lease: Lease | None = None
+    ) -> None:
+        self._ledger, self._resolve, self._engine, self._lease = ledger, resolve, engine, lease
         self.problem = ""
         self.generation = -1
 
@@ -49,11 +53,14 @@ class Watcher:
         Raises:
             NacreError: the ledger does not answer or the version cannot be loaded.
         """
+        if self._lease is not None:
+            self._lease.beat()  # touches a file: needs no room on the disk
         generation = await asyncio.to_thread(self._ledger.generation)
         if generation == self.generation:
             return
         slot = await asyncio.to_thread(self._ledger.slot, "champion")
         answering = self._engine.target
+        self._hold(slot.version if slot else None, answering.version if answering else None)
         if slot is None:
             self._engine.swap(None)
         elif answering is None or answering.version != slot.version:
@@ -61,5 +68,15 @@ class Watcher:
             weights = await asyncio.to_thread(self._resolve, version)
             self._engine.swap(await self._engine.load(Target(version.number, weights)))
             _log.info("version %d answers from now on", version.number)
+        self._hold(slot.version if slot else None)
         self.generation = generation
         self.problem = "" if slot else "no version is champion: promote one (nacre promote)"
+
+    def _hold(self, *versions: int | None) -> None:
+        """Say what is served or loaded; that nobody can be told must not keep the champion from answering."""
+        if self._lease is None:
+            return
+        try:
+            self._lease.hold({one for one in versions if one})
+        except NacreError as error:
+            _log.warning("nacre gc does not know what this server holds: %s", error)

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -16,6 +16,7 @@ import uvicorn
 
 from nacre.base.errors import NacreError
 from nacre.records import Version, Weights
+from nacre.registry.leases import Lease
 from nacre.registry.ledger import Ledger
 from nacre.serve.app import make_app
 from nacre.serve.engines import ENGINES, Engine, Target
@@ -36,11 +37,13 @@ class LedgerSource:
     Attributes:
         resolve: where the weights of a version lie.
         secret: file with the secret that signs response ids; made at the first start.
+        serving: folder in which this server says what it holds; None where nobody collects garbage.
     """
 
     ledger: Ledger
     resolve: Callable[[Version], Weights]
     secret: Path
+    serving: Path | None = None
 
 
 def serve(source: LedgerSource | Weights, settings: Serve, *, announce: Callable[[str], None]) -> None:
@@ -127,19 +130,23 @@ class ApiServer:
             engine.swap(await engine.load(Target(0, self._source)))
             yield Service(self._settings, engine, Signer(secrets.token_bytes(32)))
             return
-        watcher = Watcher(self._source.ledger, self._source.resolve, engine)
-        signer = Signer.from_file(self._source.secret)
-        await watcher.refresh()
-        writer = Writer(self._source.ledger)
-        following = asyncio.create_task(watcher.run())
-        following.add_done_callback(self._on_watcher_end)
-        try:
-            memory = Memory(self._source.ledger, writer)
-            yield Service(self._settings, engine, signer, memory, lambda: watcher.problem)
-        finally:
-            following.cancel()
-            await asyncio.wait([following])
-            await asyncio.to_thread(writer.close)
+        with ExitStack() as held:
+            lease = _lease(self._source.serving)
+            if lease is not None:
+                held.callback(lease.close)
+            watcher = Watcher(self._source.ledger, self._source.resolve, engine, lease)
+            signer = Signer.from_file(self._source.secret)
+            await watcher.refresh()
+            writer = Writer(self._source.ledger)
+            following = asyncio.create_task(watcher.run())
+            following.add_done_callback(self._on_watcher_end)
+            try:
+                memory = Memory(self._source.ledger, writer)
+                yield Service(self._settings, engine, signer, memory, lambda: watcher.problem)
+            finally:
+                following.cancel()
+                await asyncio.wait([following])
+                await asyncio.to_thread(writer.close)
 
     def _on_watcher_end(self, task: asyncio.Task[None]) -> None:
         """A watcher that breaks off takes the server with it: a stale champion must not look healthy."""
@@ -172,6 +179,15 @@ class ApiServer:
         while self._uvicorn is None or not self._uvicorn.started:
             await asyncio.sleep(0.01)
         announce(url)
+
+
+def _lease(folder: Path | None) -> Lease | None:
+    """What keeps this server's weights from being collected; a disk that is full must not keep it from answering."""
+    try:
+        return Lease(folder) if folder else None
+    except NacreError as error:
+        _log.warning("nacre gc will not know what this server holds: %s", error)
+        return None
 
 
 def _listen(host: str, port: int) -> socket.socket:

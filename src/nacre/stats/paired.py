@@ -44,7 +44,7 @@ class Paired:
         if self.rows < 2:
             return 1.0
         if self.binary:
-            return tango_upper(self._lost, self._gained, self.rows, level)
+            return tango_upper(self.lost, self.gained, self.rows, level)
         return min(1.0, self.drop + self._reach(level, self.skew))
 
     def lower(self, level: float) -> float:
@@ -52,8 +52,17 @@ class Paired:
         if self.rows < 2:
             return -1.0
         if self.binary:
-            return -tango_upper(self._gained, self._lost, self.rows, level)
+            return -tango_upper(self.gained, self.lost, self.rows, level)
         return max(-1.0, self.drop - self._reach(level, -self.skew))
+
+    @property
+    def p_value(self) -> float:
+        """Of a drop of nought or less, one-sided: the bound at the level 1 - p is nought."""
+        low, high = 0.0, 1.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            low, high = (low, middle) if self.lower(1 - middle) > 0 else (middle, high)
+        return high
 
     @property
     def test(self) -> str:
@@ -61,11 +70,13 @@ class Paired:
         return SCORE_TEST if self.binary else STUDENT_TEST
 
     @property
-    def _lost(self) -> int:
+    def lost(self) -> int:
+        """Rows right before and wrong after, for right/wrong scores."""
         return round(self.rows * (self.psi + self.drop) / 2)
 
     @property
-    def _gained(self) -> int:
+    def gained(self) -> int:
+        """Rows wrong before and right after, for right/wrong scores."""
         return round(self.rows * (self.psi - self.drop) / 2)
 
     def _reach(self, level: float, skew: float) -> float:

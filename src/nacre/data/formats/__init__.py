@@ -12,8 +12,10 @@ formats = Table(
     {
         "alpaca": "nacre.data.formats.alpaca:Alpaca",
         "kto": "nacre.data.formats.kto:Kto",
+        "label-studio": "nacre.data.formats.label_studio:LabelStudio",
         "messages": "nacre.data.formats.messages:Messages",
         "preference": "nacre.data.formats.preference:Preference",
+        "prompt": "nacre.data.formats.prompt:Prompt",
         "text": "nacre.data.formats.text:Text",
     },
 )

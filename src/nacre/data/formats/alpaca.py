@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nacre.data.formats.fields import Unusable, answer, media, missing, optional, tools
-from nacre.data.formats.layout import Columns, Reading
+from nacre.data.formats.layout import Columns, Reading, is_annotated, is_prompted
 from nacre.records import Example, Message
 
 _OTHERS = ("messages", "conversations", "chosen", "rejected")
@@ -16,7 +16,7 @@ class Alpaca(Reading):
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
         """An instruction or an answer, in columns of their own, that nobody has judged."""
-        if any(name in record for name in _OTHERS) or is_judged(record):
+        if any(name in record for name in _OTHERS) or is_judged(record) or is_annotated(record) or is_prompted(record):
             return False
         return "instruction" in record or "output" in record
 

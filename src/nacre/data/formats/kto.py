@@ -5,11 +5,11 @@ from typing import Any
 
 from nacre.data.formats.alpaca import Alpaca, is_judged
 from nacre.data.formats.fields import Unusable, kind_of, missing
-from nacre.data.formats.layout import Reading
+from nacre.data.formats.layout import Reading, is_annotated
 from nacre.data.formats.messages import Messages
 from nacre.records import Example
 
-_SHAPES = ("instruction", "output", "messages", "conversations")
+_SHAPES = ("instruction", "output", "prompt", "messages", "conversations")
 
 
 class Kto(Reading):
@@ -18,7 +18,7 @@ class Kto(Reading):
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
         """A judged answer that is no side of a pair."""
-        paired = "chosen" in record or "rejected" in record
+        paired = "chosen" in record or "rejected" in record or is_annotated(record)
         return is_judged(record) and not paired and any(name in record for name in _SHAPES)
 
     def read(self, record: Mapping[str, Any]) -> Example:

@@ -81,6 +81,9 @@ class Layout:
     tags: Tags = SHAREGPT_TAGS
 
 
+RESPONSES = ("answer", "completion", "response", "output")  # what stands beside a column `prompt`
+
+
 class Format(Protocol):
     """One way to write an example down."""
 
@@ -124,16 +127,28 @@ def conventional(record: Mapping[str, Any]) -> Layout:
     label = "kto_tag" if "kto_tag" in record else "label"
     messages = "messages" if "messages" in record else "conversations"
     if messages not in record:
-        return _alpaca(label)
+        if not is_prompted(record):
+            return _alpaca("instruction", "output", label)
+        return _alpaca("prompt", next((name for name in RESPONSES if name in record), RESPONSES[0]), label)
     turns = record[messages] if isinstance(record[messages], list) else []
     first = next((turn for turn in turns if isinstance(turn, dict)), {})
     return _messages(messages, label, openai="role" in first)
 
 
+def is_prompted(record: Mapping[str, Any]) -> bool:
+    """Whether the row's question is in the column ``prompt``."""
+    return "prompt" in record and "instruction" not in record
+
+
+def is_annotated(record: Mapping[str, Any]) -> bool:
+    """Whether the row is a task of Label Studio, or a row of its flat JSON_MIN export."""
+    return ("annotations" in record and "data" in record) or ("annotation_id" in record and "annotator" in record)
+
+
 @cache
-def _alpaca(label: str) -> Layout:
+def _alpaca(prompt: str, response: str, label: str) -> Layout:
     names = ("history", "system", "tools", "chosen", "rejected")
-    columns = {"prompt": "instruction", "query": "input", "response": "output", "kto_tag": label}
+    columns = {"prompt": prompt, "query": "input", "response": response, "kto_tag": label}
     return Layout("alpaca", Columns(**columns, **{name: name for name in names}, **_MEDIA))
 
 

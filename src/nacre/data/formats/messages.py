@@ -6,7 +6,7 @@ from typing import Any
 
 from nacre.data.formats.alpaca import beside, is_judged
 from nacre.data.formats.fields import Unusable, kind_of, missing
-from nacre.data.formats.layout import Layout, Reading, Tags
+from nacre.data.formats.layout import Layout, Reading, Tags, is_annotated
 from nacre.records import Example, Message
 from nacre.records.example import Role
 
@@ -20,7 +20,7 @@ class Messages(Reading):
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
         """A list of messages that is neither one side of a pair nor judged."""
-        if "chosen" in record or "rejected" in record or is_judged(record):
+        if "chosen" in record or "rejected" in record or is_judged(record) or is_annotated(record):
             return False
         return "messages" in record or "conversations" in record
 

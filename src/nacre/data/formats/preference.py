@@ -5,7 +5,7 @@ from typing import Any
 
 from nacre.data.formats.alpaca import alpaca_prompt, beside
 from nacre.data.formats.fields import Unusable, answer, kind_of, missing
-from nacre.data.formats.layout import Layout, Reading
+from nacre.data.formats.layout import Layout, Reading, is_annotated
 from nacre.data.formats.messages import dialogue, reply
 from nacre.records import Example, Message
 
@@ -16,7 +16,7 @@ class Preference(Reading):
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
         """One side of a pair is there."""
-        return "chosen" in record or "rejected" in record
+        return ("chosen" in record or "rejected" in record) and not is_annotated(record)
 
     def read(self, record: Mapping[str, Any]) -> Example:
         """The answers are (chosen, rejected)."""

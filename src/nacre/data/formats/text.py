@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nacre.data.formats.alpaca import alpaca_prompt, beside
-from nacre.data.formats.layout import Columns, Layout, Reading
+from nacre.data.formats.layout import RESPONSES, Columns, Layout, Reading, is_annotated, is_prompted
 from nacre.records import Example
 
-_OTHERS = ("instruction", "output", "messages", "conversations", "chosen", "rejected")
+_OTHERS = frozenset({"instruction", "output", "messages", "conversations", "chosen", "rejected"})
 _LAYOUT = Layout("alpaca", Columns(prompt="text"))
 
 
@@ -17,7 +17,8 @@ class Text(Reading):
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
         """A text alone."""
-        return "text" in record and not any(name in record for name in _OTHERS)
+        prompted = is_prompted(record) and any(name in record for name in RESPONSES)
+        return not prompted and "text" in record and not is_annotated(record) and not _OTHERS & record.keys()
 
     def layout(self, record: Mapping[str, Any]) -> Layout:
         """The column `text`, unless a description names another."""

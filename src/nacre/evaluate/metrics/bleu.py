@@ -38,4 +38,4 @@ class Bleu(Metric):
 
 
 def _tokenizer(scored: Scored) -> str:
-    return "zh" if mostly_chinese(list(scored.references)) else "13a"
+    return "zh" if mostly_chinese(list(scored.task_references)) else "13a"

@@ -16,6 +16,9 @@ class Scored:
         losses: (negative log-likelihood in nats, number of tokens) of the reference under the model.
         pairs: what the model thinks of the chosen and of the rejected answer; none where the rows are no pairs.
         wanted: whether the reference is to be imitated; none where every one is.
+        tokens: of the answers, as the model counts them; none where that is not known.
+        every_reference: those of all dev rows, where only some of them were answered.
+        verdicts: what a judge or people gave the answers, from 0 to 1; none where nobody was asked.
     """
 
     answers: Sequence[str]
@@ -23,6 +26,14 @@ class Scored:
     losses: Sequence[tuple[float, int]]
     pairs: Sequence[tuple[float, float]] = ()
     wanted: Sequence[bool] = ()
+    tokens: Sequence[int] = ()
+    every_reference: Sequence[str] = ()
+    verdicts: Sequence[float] = ()
+
+    @property
+    def task_references(self) -> Sequence[str]:
+        """The references of the whole task: what is decided from them is the same for some of its rows."""
+        return self.every_reference or self.references
 
 
 class Metric(ABC):
@@ -31,17 +42,21 @@ class Metric(ABC):
     Attributes:
         definition: one sentence that is printed beside the number.
         reads: `answers` needs generated text, `losses` does not, and so works on plain text too; `pairs` needs
-            preference pairs, `judgements` answers that were judged good or bad.
+            preference pairs, `judgements` answers that were judged good or bad, `verdicts` the opinion of a judge.
         gate: whether the gate may read it: in [0, 1], higher is better, 1 for the reference itself.
     """
 
     definition: ClassVar[str]
-    reads: ClassVar[Literal["answers", "losses", "pairs", "judgements"]] = "answers"
+    reads: ClassVar[Literal["answers", "losses", "pairs", "judgements", "verdicts"]] = "answers"
     gate: ClassVar[bool] = True
 
     @abstractmethod
     def measure(self, scored: Scored) -> list[float]:
         """One finite score per row."""
+
+    def applies(self, scored: Scored) -> bool:
+        """Whether the metric means something for these rows; where it does not it is left out."""
+        return True
 
     def total(self, scored: Scored) -> float | None:
         """The score of all rows together, where that is not the mean of `measure`; else None."""

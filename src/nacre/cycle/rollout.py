@@ -1,0 +1,356 @@
+"""Releasing a version step by step: look at what its answers show, and move it on, hold it or take it back.
+
+`tick` is one look. It reads the whole rollout each time and keeps nothing between looks, so any process may do it,
+as often as it likes, and a kill between two looks loses nothing.
+"""
+
+import math
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nacre.base.clock import now
+from nacre.base.errors import InputError
+from nacre.cycle.release import doubt_of
+from nacre.cycle.workspace import Workspace
+from nacre.gate.budget import WISHED
+from nacre.gate.release import Arms, Decision, Finding, Sight, decide, errors, full_share_errors, latency, quality
+from nacre.records import Event, Feedback, Interaction, Keep
+from nacre.records.release import Action, Quality, Release, Rollout
+from nacre.registry.observed import Answered, Opinion, Pair
+from nacre.registry.releases import Reason
+from nacre.stats.rates import blocks, split_evidence
+
+QUALITIES: tuple[Quality, ...] = ("shadow", "feedback", "completion")
+_SETTLING_S = 5.0  # after a change of the shares: servers notice within a second, requests under way are old ones
+_BROKEN = ("error", "aborted")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a rollout: what was seen, and what follows from it."""
+
+    rollout: Rollout
+    sight: Sight
+    decision: Decision
+    notes: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = self.rollout
+        return {
+            "id": found.id,
+            "version": found.version,
+            "champion": found.champion,
+            "state": found.state,
+            "weight": found.weight,
+            "held": found.held,
+            "since": found.since,
+            "why": found.why,
+            "decision": self.decision.action,
+            "because": self.decision.why,
+            "missing": list(self.decision.missing),
+            **self.sight.as_dict(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Tick:
+    """What one look led to: the look, and the rollout after it (the same one where nothing was done)."""
+
+    look: Look
+    after: Rollout
+
+    @property
+    def exit_code(self) -> int:
+        """0: it went on; 3: it was stopped; 4: undecided, it waits."""
+        return {"advance": 0, "abort": 3, "wait": 4}[self.look.decision.action]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"look": self.look.as_dict(), "state": self.after.state, "weight": self.after.weight}
+
+
+def start(workspace: Workspace, number: int, *, actor: str, why: str, force: bool = False) -> Rollout:
+    """Begin to release a version: into the shadow, or into the canary where `release.shadow_requests` is 0.
+
+    Raises:
+        InputError: the gate did not pass it against the present champion and `force` is not given, there is no
+            champion to compare with, another rollout is active, or the version is champion already.
+    """
+    champion = workspace.ledger.slot("champion")
+    if champion is None:
+        raise InputError(
+            "there is no champion to compare with",
+            where="slot champion",
+            fix=f"`nacre promote {number}` makes the first one",
+        )
+    doubt = doubt_of(workspace, number, overrule=f"nacre release start {number} --force --why '…'", force=force)
+    settings = workspace.settings
+    time = now()
+    planned = Rollout(
+        version=number,
+        champion=champion.version,
+        salt=secrets.token_hex(8),
+        plan=settings.release,
+        margins=margins(settings.release, settings.keep),
+        confidence=settings.keep.confidence,
+        created=time,
+        since=time,
+    )
+    reason = f"{why} (gate overruled: {doubt})" if doubt else why
+    verdict = workspace.ledger.verdict(number)
+    evidence = {"verdict": verdict.digest, "outcome": verdict.outcome} if verdict else {}
+    return workspace.ledger.releases.start(planned, Reason(actor, reason, evidence))
+
+
+def margins(release: Release, keep: Keep) -> dict[str, float]:
+    """What each quality may lose: `release.metrics`, else the budget, else 0.02."""
+    budget = WISHED if keep.max_drop == "auto" else keep.max_drop
+    return {name: release.metrics.get(name, budget) for name in QUALITIES}
+
+
+def look(workspace: Workspace, rollout: Rollout | None = None) -> Look | None:
+    """What the rollout's answers show now; None where no rollout is active."""
+    found = rollout or workspace.ledger.releases.active()
+    if found is None:
+        return None
+    observed = workspace.ledger.releases.observed
+    pairs, opinions = observed.pairs(found), observed.opinions(found)
+    seen = sight(found, pairs, observed.answers(found), opinions, time=now())
+    return Look(found, seen, decide(found, seen), tuple(_notes(found, pairs, opinions)))
+
+
+def sight(
+    rollout: Rollout, pairs: Sequence[Pair], answers: Sequence[Answered], opinions: Sequence[Opinion], *, time: str
+) -> Sight:
+    """What observations say of a rollout at a time: every measure that was observed, and how far the stage is."""
+    findings = [*_of_pairs(rollout, pairs), *_of_answers(rollout, answers), *_of_opinions(rollout, opinions)]
+    mine = sum(one.new and one.time >= rollout.since for one in answers)
+    minutes = (_seconds(time) - _seconds(rollout.since)) / 60
+    requests = len(pairs) if rollout.state == "shadow" else mine
+    return Sight(tuple(findings), requests, minutes, split_evidence(newcomers(rollout, answers)))
+
+
+def tick(workspace: Workspace, *, actor: str = "release") -> Tick | None:
+    """Look once and act: advance, abort, or leave it as it is. None where no rollout is active.
+
+    Raises:
+        ConflictError: somebody moved the rollout in between; nothing was done.
+    """
+    seen = look(workspace)
+    if seen is None:
+        return None
+    if seen.decision.action == "wait":
+        return Tick(seen, seen.rollout)
+    reason = Reason(actor, seen.decision.why, seen.sight.as_dict())
+    return Tick(seen, workspace.ledger.releases.move(seen.decision.action, reason, expected=seen.rollout))
+
+
+def hold(workspace: Workspace, *, actor: str, why: str) -> Rollout:
+    """Let it go no further until `resume`; users keep the arm they have. What shows harm still stops it."""
+    return _move(workspace, "hold", actor, why)
+
+
+def resume(workspace: Workspace, *, actor: str, why: str) -> Rollout:
+    """Let a held rollout go on."""
+    return _move(workspace, "resume", actor, why)
+
+
+def approve(workspace: Workspace, *, actor: str, why: str) -> Rollout:
+    """Allow what follows the present stage; it goes on as soon as the stage's other conditions are met."""
+    return _move(workspace, "approve", actor, why)
+
+
+def abort(workspace: Workspace, *, actor: str, why: str) -> Rollout:
+    """End it: the champion answers everybody again."""
+    return _move(workspace, "abort", actor, why)
+
+
+def promote(workspace: Workspace, *, actor: str, why: str, force: bool = False) -> Rollout:
+    """Skip what is left and make the version champion now.
+
+    Raises:
+        InputError: its answers show harm, and `force` is not given; or no rollout is active.
+    """
+    seen = look(workspace)
+    if seen is not None and seen.decision.action == "abort" and not force:
+        raise InputError(
+            f"version {seen.rollout.version} does harm: {seen.decision.why}",
+            where=f"release {seen.rollout.id}",
+            fix="`nacre release abort` ends it; `nacre release promote --force --why '…'` overrules the evidence",
+        )
+    return _move(workspace, "promote", actor, why, seen)
+
+
+def rollback(workspace: Workspace, *, actor: str, why: str) -> Rollout:
+    """Take the latest release back, wherever it stands: abort it, or make the champion before it champion again.
+
+    Raises:
+        InputError: there is nothing to take back.
+    """
+    releases = workspace.ledger.releases
+    if releases.active() is not None:
+        return abort(workspace, actor=actor, why=why)
+    champion = workspace.ledger.slot("champion")
+    last = next((one for one in reversed(releases.all()) if champion and one.version == champion.version), None)
+    if last is None or last.state != "champion":
+        raise InputError(
+            "no release stands to be taken back: none is active, and none made the present champion",
+            where="release",
+            fix="`nacre rollback` takes the champion itself back",
+        )
+    workspace.ledger.rollback(actor=actor, why=why)
+    return releases.get(last.id)
+
+
+def history(workspace: Workspace, identity: int) -> list[Event]:
+    """The events of one rollout, oldest first."""
+    events = workspace.ledger.events()
+    return [event for event in events if event.detail.get("release", {}).get("id") == identity]
+
+
+Judge = Callable[[Interaction, Interaction], tuple[float, float]]
+
+
+def score_pairs(workspace: Workspace, judge: Judge, source: str) -> int:
+    """Have a judge score the pairs that nobody has scored, and keep its opinions; returns how many there were.
+
+    Args:
+        judge: called with the champion's and the shadow's interaction, answers a score from 0 to 1 for each. It
+            should not be told which is which by their order alone: draw the order inside.
+        source: the judge's name, kept with its opinions. They are never harvested as training data.
+    """
+    rollout = workspace.ledger.releases.active()
+    if rollout is None:
+        return 0
+    count = 0
+    for pair in workspace.ledger.releases.observed.pairs(rollout):
+        if pair.scores is not None or "error" in pair.finishes:
+            continue
+        old, new = (workspace.ledger.interaction(identity) for identity in pair.ids)
+        if old is None or new is None:  # deleted since the pair was read
+            continue
+        for identity, score in zip(pair.ids, judge(old, new), strict=True):
+            workspace.ledger.add_feedback(_opinion(identity, score, source))
+        count += 1
+    return count
+
+
+def _opinion(identity: str, score: float, source: str) -> Feedback:
+    """A judge's score as stars, the scale opinions are kept in."""
+    stars = round(1 + 4 * score)
+    return Feedback(time=now(), interaction=identity, kind="stars", value=stars, source=source, status="exported")
+
+
+def newcomers(rollout: Rollout, answers: Sequence[Answered]) -> list[tuple[dict[str, int], dict[str, float]]]:
+    """For each period the users first seen in it, by arm, and the shares that were set.
+
+    Requests that began within five seconds of a change of shares do not count: servers were still learning of it.
+    Of users who come back only the first answer counts, and a period in which all belong to one arm says nothing.
+    """
+    begins = [_seconds(period.since) for period in rollout.periods]
+    counts = [{"challenger": 0, "champion": 0} for _ in begins]
+    seen: set[str] = set()
+    for one in answers:
+        if one.unit in seen:
+            continue
+        seen.add(one.unit)
+        began = _seconds(one.time) - one.latency_s
+        place = sum(begin + _SETTLING_S <= began for begin in begins) - 1
+        following = begins[place + 1] if place + 1 < len(begins) else math.inf
+        if place >= 0 and began < following:
+            counts[place]["challenger" if one.new else "champion"] += 1
+    shares = [period.weight / 100 for period in rollout.periods]
+    return [
+        (count, {"challenger": share, "champion": 1 - share})
+        for count, share in zip(counts, shares, strict=True)
+        if share < 1
+    ]
+
+
+def _of_pairs(rollout: Rollout, pairs: Sequence[Pair]) -> list[Finding]:
+    """What both versions made of the same requests."""
+    if not pairs:
+        return []
+    confidence = rollout.confidence
+    failed = [[float(pair.finishes[place] == "error") for pair in pairs] for place in (0, 1)]
+    rises = [new - old for old, new in zip(*failed, strict=True)]
+    found = [errors("shadow errors", rises, _arms(*failed), rollout.plan.max_errors, confidence)]
+    scored = [pair.scores for pair in pairs if pair.scores is not None]
+    if scored:
+        old, new = [score[0] for score in scored], [score[1] for score in scored]
+        drops = [one - other for one, other in scored]
+        found.append(quality("shadow", drops, _arms(old, new), rollout.margins["shadow"], confidence))
+    return found
+
+
+def _of_answers(rollout: Rollout, answers: Sequence[Answered]) -> list[Finding]:
+    """How the two arms' requests ended, and how long they took."""
+    if not answers:
+        return []
+    plan, confidence = rollout.plan, rollout.confidence
+    fine = [float(one.finish != "error") for one in answers]
+    arms = [one.new for one in answers]
+    failed = _split(arms, [1 - value for value in fine])
+    found = [errors("errors", blocks(arms, fine), _arms(*failed), plan.max_errors, confidence)]
+    if rollout.weight == 100:
+        late = [one.finish == "error" for one in answers if one.new and one.time >= rollout.since]
+        hits, trials = (int(sum(failed[0])), sum(late)), (len(failed[0]), len(late))
+        found.append(full_share_errors(hits, trials, plan.max_errors, confidence))
+    whole = [one for one in answers if one.finish != "error"]
+    arms, done = [one.new for one in whole], [float(one.finish != "aborted") for one in whole]
+    drops = blocks(arms, done)
+    found.append(quality("completion", drops, _arms(*_split(arms, done)), rollout.margins["completion"], confidence))
+    timed = [one for one in whole if one.finish not in _BROKEN and one.latency_s > 0]
+    arms, logs = [one.new for one in timed], [-math.log(one.latency_s) for one in timed]
+    typical = [[math.exp(-math.fsum(side) / len(side))] if side else [] for side in _split(arms, logs)]
+    sizes = Arms(arms.count(False), arms.count(True), *(side[0] if side else 0.0 for side in typical))
+    found.append(latency(blocks(arms, logs), sizes, plan.max_latency, confidence))
+    return found
+
+
+def _of_opinions(rollout: Rollout, opinions: Sequence[Opinion]) -> list[Finding]:
+    if not opinions:
+        return []
+    arms, scores = [one.new for one in opinions], [one.score for one in opinions]
+    sizes = _arms(*_split(arms, scores))
+    return [quality("feedback", blocks(arms, scores), sizes, rollout.margins["feedback"], rollout.confidence)]
+
+
+def _split(arms: Sequence[bool], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    sides: tuple[list[float], list[float]] = ([], [])
+    for new, value in zip(arms, values, strict=True):
+        sides[new].append(value)
+    return sides
+
+
+def _arms(old: Sequence[float], new: Sequence[float]) -> Arms:
+    means = (math.fsum(side) / len(side) if side else 0.0 for side in (old, new))
+    return Arms(len(old), len(new), *means)
+
+
+def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> list[str]:
+    """What is not known, in plain words."""
+    notes = []
+    unscored = sum(pair.scores is None for pair in pairs)
+    if unscored:
+        notes.append(f"{unscored} of {len(pairs)} shadow pairs are not scored: their quality is not judged")
+    if rollout.state == "canary" and not opinions:
+        notes.append("no user has said anything of the answers: feedback is not judged")
+    return notes
+
+
+def _move(workspace: Workspace, action: Action, actor: str, why: str, seen: Look | None = None) -> Rollout:
+    found = seen or look(workspace)
+    evidence = found.sight.as_dict() if found else {}
+    return workspace.ledger.releases.move(
+        action, Reason(actor, why, evidence), expected=found.rollout if found else None
+    )
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()

@@ -1,0 +1,78 @@
+"""What a schedule can do, one function a step. Each may be killed at any time: the next run takes up what it began."""
+
+from nacre.cycle import coverage as covering
+from nacre.cycle import evolve as evolving
+from nacre.cycle import harvest as harvesting
+from nacre.cycle import review_base, rollout
+from nacre.cycle.schedule import WORST, Result, Status
+from nacre.cycle.workspace import Workspace
+from nacre.feedback.curation import collect
+from nacre.records.schedule import Entry
+
+
+def coverage(workspace: Workspace, entry: Entry) -> Result:
+    """Hold served questions, and those of a file, against the rows; refused where a share is below the target."""
+    found = covering.coverage(workspace, questions=entry.questions, similarity=entry.similarity)
+    if not found:
+        return Result("nothing", ("coverage: nobody has asked anything yet",))
+    told = []
+    for one in found:
+        low, high = one.interval
+        told.append(
+            f"coverage: {one.covered} of {one.questions} questions of {one.source} ({one.share:.1%}, "
+            f"{low:.1%} to {high:.1%}; target {entry.target:.0%})"
+        )
+    short = any(one.share < entry.target for one in found)
+    return Result("refused" if short else "done", tuple(told), {"coverage": [one.as_dict() for one in found]})
+
+
+def harvest(workspace: Workspace, entry: Entry) -> Result:
+    """Write accepted feedback as the next increment, where there is any."""
+    if not collect(workspace.ledger, task="harvest").examples:
+        return Result("nothing", ("harvest: there is no feedback to learn from",))
+    found = harvesting.harvest(workspace)
+    return Result("done", (f"harvest: {found.name} with {found.train} rows",), {"increment": found.name})
+
+
+def evolve(workspace: Workspace, entry: Entry) -> Result:
+    """Learn what was harvested and is not learned yet, however it came that it is not."""
+    learned = {version.snapshot.task for version in workspace.ledger.versions()}
+    waiting = [event.detail["increment"] for event in workspace.ledger.events() if event.kind == "harvested"]
+    names = [name for name in waiting if name not in learned and (workspace.dataset_dir / name).is_dir()]
+    if not names:
+        return Result("nothing", ("evolve: nothing was harvested that is not learned",))
+    told, statuses, numbers = [], [], []
+    for name in names:
+        found = evolving.evolve(workspace, name, promote="never" if "release" in entry.do else None)
+        state = "champion" if found.promoted else "a candidate"
+        told.append(f"evolve: {name} gave version {found.version.number}: {found.verdict.outcome}, {state}")
+        numbers.append(found.version.number)
+        outcomes: dict[str, Status] = {"pass": "done", "fail": "refused", "undecided": "undecided"}
+        statuses.append(outcomes[found.verdict.outcome])
+    worst: Status = next((status for status in WORST if status in statuses), "done")
+    return Result(worst, tuple(told), {"versions": numbers})
+
+
+def release(workspace: Workspace, entry: Entry) -> Result:
+    """Begin to release the newest version that the gate passed and that was never tried on users."""
+    ledger = workspace.ledger
+    active, champion = ledger.releases.active(), ledger.slot("champion")
+    if active is not None:
+        return Result("nothing", (f"release: version {active.version} is being released",))
+    tried = {one.version for one in ledger.releases.all()}
+    tried |= {event.detail["to"] for event in ledger.events() if event.kind == "promoted"}
+    for version in reversed(ledger.versions()):
+        verdict = ledger.verdict(version.number)
+        passed = verdict is not None and verdict.outcome == "pass"
+        against = ledger.judged_against(version.number)
+        if version.number not in tried and passed and champion is not None and against == champion.version:
+            begun = rollout.start(workspace, version.number, actor="schedule", why=f"schedule {entry.name}")
+            return Result("done", (f"release: version {version.number} is {begun.state}",), {"rollout": begun.id})
+    return Result("nothing", ("release: no version waits that the gate passed",))
+
+
+def review(workspace: Workspace, entry: Entry) -> Result:
+    """Compare the models that the schedule names on everything that must be kept."""
+    found = review_base.review(workspace, entry.models)
+    means = ", ".join(f"{model.name} {model.mean:.3f}" for model in found.models)
+    return Result("done", (f"review: mean scores: {means}", *found.told))

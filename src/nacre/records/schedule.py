@@ -1,0 +1,85 @@
+"""What happens by itself, and when: the settings of `nacre schedule`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from nacre.base.config import Settings
+from nacre.records.recipe import Share
+
+Step = Literal["coverage", "harvest", "evolve", "release", "review"]
+
+_WORDS = {"hour": "{minute} * * * *", "day": "{minute} {hour} * * *", "week": "{minute} {hour} * * 1"}
+_WORDS |= {"month": "{minute} {hour} 1 * *", "quarter": "{minute} {hour} 1 1,4,7,10 *"}
+
+
+def _every(value: str) -> str:
+    if value not in _WORDS:
+        try:
+            CronSim(value, datetime.now(UTC))
+        except CronSimError as error:
+            known = ", ".join(_WORDS)
+            raise ValueError(f"give {known}, or five fields as in a crontab: {str(error).lower()}") from None
+        if len(value.split()) != 5:
+            raise ValueError(
+                "a cron expression has five fields: minute, hour, day of the month, month, day of the week"
+            )
+    return value
+
+
+def _at(value: Any) -> Any:
+    """YAML reads an unquoted 13:00 as the number 780: thirteen times sixty."""
+    return f"{value // 60:02}:{value % 60:02}" if isinstance(value, int) else value
+
+
+class Entry(Settings):
+    """One schedule: commands of the user's own, then steps of nacre's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="what it is called in the history")
+    every: Annotated[str, AfterValidator(_every)] = Field(
+        description="hour, day, week (Monday), month or quarter (the first), or five fields as in a crontab; in UTC"
+    )
+    at: Annotated[str, BeforeValidator(_at)] = Field(
+        "03:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="time of day where every is a word, UTC"
+    )
+    run: tuple[str, ...] = Field((), description="commands run first, in the workspace's folder and without a shell")
+    do: tuple[Step, ...] = Field((), description="then these, in this order; one that fails ends the schedule")
+    models: tuple[str, ...] = Field((), description="of review: folders of base models to compare with the present one")
+    questions: Path | None = Field(
+        None, description="of coverage: a file of questions that must be covered, one a line"
+    )
+    target: Share = Field(0.95, description="of coverage: the share of the questions that must be covered")
+    similarity: Share = Field(
+        0.5, description="of coverage: how like a row a question must be (cosine, parts of words)"
+    )
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Entry":
+        if not self.run and not self.do:
+            raise ValueError("a schedule needs something to run or to do")
+        return self
+
+    @property
+    def cron(self) -> str:
+        """The five fields that `every` and `at` stand for."""
+        hour, minute = self.at.split(":")
+        return _WORDS.get(self.every, self.every).format(minute=int(minute), hour=int(hour))
+
+
+TIERS = (
+    Entry(name="knowledge", every="week", do=("coverage",)),
+    Entry(name="increment", every="month", do=("harvest", "evolve")),
+    Entry(name="review", every="quarter", do=("review",)),
+)
+
+
+def distinct(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Refuse two schedules of one name: their last runs could not be told apart."""
+    names = [entry.name for entry in entries]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"two schedules are called {twice}")
+    return entries

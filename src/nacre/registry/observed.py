@@ -1,0 +1,189 @@
+"""What serving has seen of a rollout: one query for each kind of observation, narrow rows, in order.
+
+An answer is an `interaction` row. Its `arm` is the slot that answered: champion, challenger (the canary) or shadow.
+The shadow's answer names the champion's answer to the same request in `twin`. Its `session` is whom the routes asked
+`Rollout.takes` about; where it is empty they asked about the answer's own id. An opinion is a `feedback` row.
+"""
+
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from nacre.records.feedback import Interaction
+from nacre.records.release import Rollout
+from nacre.registry.database import Database
+from nacre.registry.tables import feedback, interaction
+
+_ROWS = 5000  # fetched at a time
+
+
+class Answered(NamedTuple):
+    """An answer that a user got while the canary ran: from which arm, to whom, how it ended and how long it took."""
+
+    id: str
+    time: str
+    new: bool
+    unit: str
+    finish: str
+    latency_s: float
+
+
+class Opinion(NamedTuple):
+    """The first opinion on an answer, from 0 (bad) to 1 (good)."""
+
+    interaction: str
+    new: bool
+    score: float
+
+
+class Pair(NamedTuple):
+    """One request that both versions answered: the champion's side first.
+
+    Attributes:
+        scores: what one and the same source said of both answers, from 0 to 1; None where none has spoken of both.
+            Corrections of the champion's answer do not count: they are written where the champion was wrong, so a
+            comparison on them would flatter the new version.
+    """
+
+    ids: tuple[str, str]
+    finishes: tuple[str, str]
+    scores: tuple[float, float] | None
+
+
+class Observed:
+    """Reads what happened to a rollout's requests."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def answers(self, rollout: Rollout) -> list[Answered]:
+        """The canary's and the champion's answers since the canary began, in order of time."""
+        if not rollout.periods:
+            return []
+        with self._database.read() as connection:
+            record = interaction.c.record
+            query = sa.select(
+                interaction.c.id,
+                interaction.c.time,
+                interaction.c.arm,
+                interaction.c.session,
+                _text(connection, record, "finish").label("finish"),
+                _number(connection, record, "latency_s").label("latency_s"),
+            ).where(_in_the_canary(rollout))
+            rows = connection.execute(query.order_by(interaction.c.time, interaction.c.id)).yield_per(_ROWS)
+            return [
+                Answered(
+                    row.id, row.time, row.arm == "challenger", row.session or row.id, row.finish, float(row.latency_s)
+                )
+                for row in rows
+            ]
+
+    def opinions(self, rollout: Rollout) -> list[Opinion]:
+        """What users said of those answers, one opinion an answer, in the order the opinions came."""
+        if not rollout.periods:
+            return []
+        seen: set[str] = set()
+        found = []
+        with self._database.read() as connection:
+            query = sa.select(
+                feedback.c.interaction, interaction.c.arm, feedback.c.kind, _value(connection)
+            ).select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
+            rows = connection.execute(query.where(_in_the_canary(rollout)).order_by(feedback.c.id)).yield_per(_ROWS)
+            for row in rows:
+                score = _score(row.kind, row.value)
+                if score is not None and row.interaction not in seen:
+                    seen.add(row.interaction)
+                    found.append(Opinion(row.interaction, row.arm == "challenger", score))
+        return found
+
+    def latest(self, limit: int) -> list[Interaction]:
+        """The last answers that users got, newest first."""
+        query = sa.select(interaction.c.record).where(interaction.c.arm != "shadow")
+        with self._database.read() as connection:
+            texts = connection.execute(query.order_by(interaction.c.time.desc()).limit(limit)).scalars()
+            return [Interaction.from_json(text) for text in texts]
+
+    def pairs(self, rollout: Rollout) -> list[Pair]:
+        """Requests that both the champion and the shadow answered, in order of time."""
+        champion = interaction.alias("champion")
+        with self._database.read() as connection:
+            said = _said_of_pairs(connection, rollout)
+            query = sa.select(
+                interaction.c.id.label("new_id"),
+                champion.c.id.label("old_id"),
+                _text(connection, interaction.c.record, "finish").label("new_finish"),
+                _text(connection, champion.c.record, "finish").label("old_finish"),
+            ).select_from(interaction.join(champion, champion.c.id == _text(connection, interaction.c.record, "twin")))
+            query = query.where(_in_the_shadow(rollout)).order_by(interaction.c.time, interaction.c.id)
+            return [
+                Pair(
+                    ids=(row.old_id, row.new_id),
+                    finishes=(row.old_finish, row.new_finish),
+                    scores=_both(said.get(row.old_id, {}), said.get(row.new_id, {})),
+                )
+                for row in connection.execute(query).yield_per(_ROWS)
+            ]
+
+
+def _in_the_canary(rollout: Rollout) -> sa.ColumnElement[bool]:
+    arms = sa.or_(
+        sa.and_(interaction.c.arm == "challenger", interaction.c.version == rollout.version),
+        sa.and_(interaction.c.arm == "champion", interaction.c.version == rollout.champion),
+    )
+    return sa.and_(interaction.c.time >= rollout.periods[0].since, arms)
+
+
+def _in_the_shadow(rollout: Rollout) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        interaction.c.arm == "shadow", interaction.c.version == rollout.version, interaction.c.time >= rollout.created
+    )
+
+
+def _said_of_pairs(connection: sa.Connection, rollout: Rollout) -> dict[str, dict[str, float]]:
+    """First scores by answer and source, of what the champion and the shadow answered since the rollout began."""
+    said: dict[str, dict[str, float]] = {}
+    source = _text(connection, feedback.c.record, "source").label("source")
+    query = (
+        sa.select(feedback.c.interaction, feedback.c.kind, _value(connection), source)
+        .select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
+        .where(interaction.c.time >= rollout.created, interaction.c.arm.in_(("champion", "shadow")))
+        .where(feedback.c.kind != "correction")
+        .order_by(feedback.c.id)
+    )
+    for row in connection.execute(query).yield_per(_ROWS):
+        score = _score(row.kind, row.value)
+        if score is not None:
+            said.setdefault(row.interaction, {}).setdefault(row.source, score)
+    return said
+
+
+def _both(old: dict[str, float], new: dict[str, float]) -> tuple[float, float] | None:
+    source = next((name for name in old if name in new), None)
+    return None if source is None else (old[source], new[source])
+
+
+def _score(kind: str, value: float | None) -> float | None:
+    """An opinion from 0 to 1: a correction says that the answer was wrong, a comment alone says nothing."""
+    if kind == "correction":
+        return 0.0
+    if value is None:
+        return None
+    return (float(value) - 1) / 4 if kind == "stars" else float(value)
+
+
+def _value(connection: sa.Connection) -> sa.ColumnElement[Any]:
+    return _number(connection, feedback.c.record, "value").label("value")
+
+
+def _text(connection: sa.Connection, record: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:
+    """A key of a JSON record; the other keys are not decoded."""
+    if connection.dialect.name == "sqlite":
+        return sa.func.json_extract(record, f"$.{key}")
+    found: sa.ColumnElement[Any] = sa.cast(record, postgresql.JSON)[key].astext
+    return found
+
+
+def _number(connection: sa.Connection, record: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:
+    found = _text(connection, record, key)
+    return found if connection.dialect.name == "sqlite" else sa.cast(found, sa.Float)

@@ -1,0 +1,148 @@
+"""A workspace with versions that were never trained, a clock that can be turned, and users who ask."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nacre.cycle.workspace import Workspace
+from nacre.records import Environment, Feedback, Interaction, Recipe, RowsFile, Snapshot, Verdict
+from nacre.registry import conversations
+
+MODULES = ("nacre.registry.releases", "nacre.registry.events", "nacre.cycle.rollout", "nacre.cycle.schedule")
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 5, 1, tzinfo=UTC)
+
+    def now(self) -> str:
+        return self.time.isoformat(timespec="milliseconds")
+
+    def wait(self, **span: float) -> None:
+        self.time += timedelta(**span)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    turned = Clock()
+    for module in MODULES:
+        monkeypatch.setattr(f"{module}.now", turned.now)
+    return turned
+
+
+@pytest.fixture
+def space(tmp_path: Path, clock: Clock) -> Iterator[Workspace]:
+    """Three versions that the gate passed against version 1, which is champion."""
+    with make_space(tmp_path / "space") as made:
+        yield made
+
+
+def make_space(folder: Path, **settings: Any) -> Workspace:
+    space = Workspace.init(folder, "base-model", settings)
+    for number in (1, 2, 3):
+        add_version(space, number)
+    space.ledger.promote(1, actor="test", why="start")
+    for number in (2, 3):
+        space.ledger.put_verdict(number, 1, Verdict(outcome="pass", confidence=0.95, tasks=()))
+    return space
+
+
+def add_version(space: Workspace, number: int, task: str = "skill") -> None:
+    def fill(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_text(f"weights {number}")
+
+    space.ledger.add_version(
+        base="base-model",
+        base_sha256="b" * 64,
+        kind="full",
+        artifact=space.store.publish(fill),
+        recipe=Recipe(),
+        environment=Environment(python="3.11", packages={}, machine="m", device="cpu"),
+        snapshot=Snapshot(task=task, train=RowsFile(sha256="a" * 64, rows=3), dev=None, sources={}),
+        tasks=(task,),
+    )
+
+
+def with_release(space: Workspace, **release: Any) -> Workspace:
+    """The same workspace under other settings of `release`."""
+    settings = type(space.settings).model_validate(space.settings.model_dump() | {"release": release})
+    changed = replace(space, settings=settings)
+    changed.__dict__["ledger"] = space.ledger
+    return changed
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a version answers: share of good answers, of errors, of answers broken off, and typical seconds."""
+
+    good: float = 0.9
+    errors: float = 0.005
+    aborted: float = 0.05
+    seconds: float = 0.8
+
+
+class Traffic:
+    """Users ask once a second; each answer is routed as the active rollout says, rated by some, and stored.
+
+    Args:
+        misrouted: share of the users who should reach the new version and do not.
+    """
+
+    def __init__(self, space: Workspace, clock: Clock, *, new: Manner, seed: int = 0, misrouted: float = 0.0) -> None:
+        self.space, self.clock, self.new, self.misrouted = space, clock, new, misrouted
+        self.seed, self.random = seed, np.random.default_rng(seed)
+        self.asked = 0
+        self.opinions: list[Feedback] = []
+
+    def serve(self, count: int) -> None:
+        """Answer `count` requests."""
+        rollout = self.space.ledger.releases.active()
+        champion = self.space.ledger.slot("champion").version
+        added: list[Interaction] = []
+        self.opinions = []
+        for _ in range(count):
+            self.clock.wait(seconds=1)
+            self.asked += 1
+            user = f"user {self.random.integers(10**9)}"
+            if rollout is not None and rollout.takes(user) and self.random.random() >= self.misrouted:
+                added.append(self.answer(rollout.version, "challenger", user, self.new))
+            elif rollout is not None and rollout.state == "shadow":
+                shown = self.answer(champion, "champion", user, Manner(), judged=True)
+                twin = self.answer(rollout.version, "shadow", user, self.new, judged=True)
+                added += [shown, twin.changed(twin=shown.id)]
+            else:
+                added.append(self.answer(champion, "champion", user, Manner()))
+        self.space.ledger.add_interactions(added)
+        with self.space.ledger._database.write() as connection:  # one transaction: hundreds would take their time
+            for opinion in self.opinions:
+                conversations.add_feedback(connection, opinion)
+
+    def answer(self, version: int, arm: str, user: str, manner: Manner, judged: bool = False) -> Interaction:
+        """One answer; a judge rates all that are whole, users every second one."""
+        chance, name = self.random.random(), f"{arm} {self.asked} of {self.seed}"
+        finish = "error" if chance < manner.errors else "stop"
+        finish = "aborted" if manner.errors <= chance < manner.errors + manner.aborted else finish
+        good, rated = float(self.random.random() < manner.good), self.random.random() < 0.5
+        if finish == "stop" and (judged or rated):
+            source = "judge" if judged else "user"
+            opinion = Feedback(time=self.clock.now(), interaction=name, kind="thumb", value=good, source=source)
+            self.opinions.append(opinion)
+        return Interaction(
+            id=name,
+            time=self.clock.now(),
+            version=version,
+            arm=arm,
+            session=user,
+            messages=(),
+            answer="a",
+            finish=finish,
+            latency_s=float(manner.seconds * self.random.lognormal(0, 0.4)),
+        )

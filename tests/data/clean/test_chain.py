@@ -1,0 +1,221 @@
+"""The chain over files: `nacre data clean`."""
+
+import json
+import stat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import step
+from typer.testing import CliRunner
+
+from nacre.base.errors import InputError
+from nacre.cli.data import app
+from nacre.data.clean import CLEANERS, ORDER, in_order
+from nacre.data.clean.chain import Chain, choose, default_steps
+from nacre.data.clean.places import Places
+from nacre.data.cleaning import clean_files
+from nacre.data.dataset_info import Entry
+from nacre.data.reader import Reader
+
+ALL = ["all"]
+DIRTY = "<p>Mail a@b.example.com\u200b, it is important to do so today.</p>"
+TIDY = "Mail a@b.example.com, it is important to do so today."
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["clean", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_every_step_says_what_it_does_and_settings_have_descriptions():
+    for name in CLEANERS.names():
+        cleaner = CLEANERS.load(name)
+        assert cleaner.does
+        assert all(field.description for field in cleaner.Config.model_fields.values()), name
+    assert default_steps() == ["html", "control", "unicode", "tokens", "secrets", "duplicates"]
+    assert in_order({"near", "pii", "html"}) == ["html", "pii", "near"]
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"instruction": DIRTY, "input": "", "output": "x", "id": 7}, {"instruction": TIDY}),
+        ({"messages": [{"role": "user", "content": DIRTY}, {"role": "assistant", "content": DIRTY}]}, None),
+        ({"conversations": [{"from": "human", "value": DIRTY}, {"from": "gpt", "value": "x"}], "tools": DIRTY}, None),
+        ({"instruction": "q", "input": "", "chosen": DIRTY, "rejected": "no"}, {"chosen": TIDY}),
+        ({"instruction": "q", "output": DIRTY, "label": True}, {"output": TIDY}),
+        ({"text": DIRTY}, {"text": TIDY}),
+        ({"instruction": "q", "output": "a", "history": [[DIRTY, "b"]]}, {"history": [[TIDY, "b"]]}),
+        ({"conversations": [{"from": "human", "value": "q"}], "chosen": {"from": "gpt", "value": DIRTY}, "rejected": {"from": "gpt", "value": "x"}}, None),
+    ],
+)  # fmt: skip
+def test_only_texts_are_cleaned_and_everything_else_stays(write, tmp_path, row, expected):
+    out = tmp_path / "out.jsonl"
+    clean_files([write("in.jsonl", [row])], out, choose())
+    [found] = lines(out)
+    if expected is not None:
+        assert found == row | expected
+    else:
+        whole = json.dumps(row, ensure_ascii=False)
+        kept = json.dumps(row["tools"], ensure_ascii=False) if "tools" in row else "\0"
+        whole = (
+            whole.replace(kept, "\1")
+            .replace(json.dumps(DIRTY, ensure_ascii=False), json.dumps(TIDY))
+            .replace("\1", kept)
+        )
+        assert found == json.loads(whole)
+    assert list(found) == list(row)
+
+
+def test_columns_of_a_described_dataset(write, tmp_path):
+    entry = Entry(file_name="in.jsonl", columns={"prompt": "question", "response": "answer"})
+    row = {"question": DIRTY, "answer": DIRTY, "note": DIRTY}
+    out = tmp_path / "out.jsonl"
+    clean_files([write("in.jsonl", [row])], out, choose(), entry=entry)
+    assert lines(out) == [{"question": TIDY, "answer": TIDY, "note": DIRTY}]
+
+
+@pytest.mark.parametrize("layout", ["lines", "array", "text"])
+def test_the_output_has_the_layout_of_the_input(write, tmp_path, qa, layout):
+    rows = [*qa(3), qa(1)[0]]
+    content = {
+        "lines": "".join(json.dumps(row) + "\n" for row in rows),
+        "array": json.dumps(rows, indent=1),
+        "text": "one <b>line</b>\nanother line\none <b>line</b>\n",
+    }[layout]
+    path = write("in.txt" if layout == "text" else "in.json", content)
+    out = tmp_path / ("out.txt" if layout == "text" else "out.json")
+    report = clean_files([path], out, choose())
+    assert Reader(out).layout == Reader(path).layout
+    if layout == "text":
+        assert out.read_text() == "one line\nanother line\n"
+    else:
+        assert [row.value for row in Reader(out)] == rows[:3]
+    assert (report.rows, report.kept, report.dropped) == (len(rows) - (layout == "text"), report.kept, 1)
+
+
+def test_what_is_dropped_is_written_aside_with_its_reason(write, tmp_path):
+    rows = ['{"instruction": "q", "output": "a"}', "not json", '{"foo": 1}', '{"instruction": "q", "output": "a"}', '{"instruction": "q", "output": "<p></p>"}']  # fmt: skip
+    out = tmp_path / "out.jsonl"
+    report = clean_files([write("in.jsonl", "\n".join(rows))], out, choose())
+    aside = lines(tmp_path / "out.jsonl.dropped.jsonl")
+    assert [(row["line"], row["step"]) for row in aside] == [
+        (2, "reading"),
+        (3, "reading"),
+        (4, "duplicates"),
+        (5, "html"),
+    ]
+    assert [row["original"] for row in aside] == rows[1:]
+    assert all(row["reason"] and row["file"].endswith("in.jsonl") for row in aside)
+    assert stat.S_IMODE((tmp_path / "out.jsonl.dropped.jsonl").stat().st_mode) == 0o600
+    assert (report.rows, report.kept, report.dropped, report.unread) == (5, 1, 4, 2)
+    clean_files([out], tmp_path / "again.jsonl", choose())
+    assert not (tmp_path / "again.jsonl.dropped.jsonl").exists()
+
+
+def test_private_data_is_in_no_report(write, tmp_path):
+    phone, key = "13800138000", "sk-abcdefghij1234567890ABCD"
+    path = write("in.jsonl", [{"instruction": f"call {phone}", "output": f"use {key} now"}])
+    report = clean_files([path], tmp_path / "out.jsonl", choose(["pii", "secrets"]))
+    said = report.model_dump_json()
+    assert phone not in said
+    assert key not in said
+    assert "[PHONE]" in said
+    assert "[SECRET]" in said
+
+
+def test_numbers_of_any_size_survive(write, tmp_path):
+    path = write(
+        "in.jsonl", '{"instruction": "<b>q</b>", "output": "a", "n": 123456789012345678901234567890, "f": 1.5}\n'
+    )
+    clean_files([path], tmp_path / "out.jsonl", choose())
+    assert lines(tmp_path / "out.jsonl") == [{"instruction": "q", "output": "a", "n": 123456789012345678901234567890, "f": 1.5}]  # fmt: skip
+
+
+def test_the_command_reports_and_writes_json(write, tmp_path):
+    path = write("in.jsonl", [{"instruction": DIRTY, "output": "x"}, {"instruction": DIRTY, "output": "x"}])
+    report = tmp_path / "report.json"
+    shown = run(path, "--out", tmp_path / "out.jsonl", "--report", report)
+    assert shown.exit_code == 0
+    assert "1 of 2 records kept" in shown.output
+    as_json = run(path, "--out", tmp_path / "out.jsonl", "--json")
+    assert json.loads(as_json.output) == json.loads(report.read_text())
+    steps = {found["name"]: found for found in json.loads(report.read_text())["steps"]}
+    assert steps["html"]["records"] == 2
+    assert steps["duplicates"]["dropped"] == 1
+    assert steps["html"]["examples"][0]["after"].startswith("Mail")
+
+
+def test_a_dataset_by_name(write, tmp_path):
+    write("sets/mine/train.json", [{"instruction": DIRTY, "output": "x"}])
+    assert run("--dataset", "mine", "--dataset-dir", tmp_path / "sets", "--out", tmp_path / "o.jsonl").exit_code == 0
+    assert lines(tmp_path / "o.jsonl")[0]["instruction"] == TIDY
+
+
+def test_steps_are_chosen_by_name_and_by_config(write, tmp_path):
+    config = write("clean.yaml", "pii: {action: drop}\nhtml: false\nglossary: {file: terms.csv}\n")
+    write("terms.csv", "a,b\n")
+    assert list(choose(None, config)) == ["control", "unicode", "tokens", "glossary", "secrets", "pii", "duplicates"]
+    assert choose(["pii"], config)["pii"].action == "drop"
+    assert list(choose(["near", "html"])) == ["html", "near"]
+    assert set(choose(ALL)) == set(ORDER) - {"glossary", "leaks"}
+    assert "glossary" in choose(ALL, config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--steps", "htlm"], "html"),
+        (["--steps", "glossary"], "file"),
+        (["--steps", "leaks"], "dev"),
+        (["--steps", ","], "step"),
+        (["--config", "bad.yaml"], "action"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_remedy(write, tmp_path, arguments, word, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = write("in.jsonl", [{"instruction": "q", "output": "a"}])
+    write("bad.yaml", "pii: {acton: drop}\n")
+    with pytest.raises(InputError) as caught:
+        run(path, "--out", "out.jsonl", *arguments)
+    assert word in str(caught.value)
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_input_is_never_overwritten(write):
+    path = write("in.jsonl", [{"instruction": "q", "output": "a"}])
+    with pytest.raises(InputError):
+        clean_files([path], path, choose())
+    with pytest.raises(InputError):
+        run(path)
+
+
+PIECES = ["<p>", "</p>", "&lt;", "&amp;", "b>", "a", " ", "word ", "\u200b", "\r\n", "Ã©", "e\u0301", "Ａ", "，中文", "<|im_end|>", "</s>", "13800138000",
+          "a@b.example.com", "2024/5/20", "sk-abcdefghij1234567890ABCD", "我叫张伟，", "password: ", "`", "1", "-"]  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(PIECES), max_size=10).map("".join), min_size=2, max_size=2))
+def test_the_whole_chain_cleans_twice_as_once_and_marks_hide_nothing(texts):
+    chosen = choose(["html", "control", "unicode", "tokens", "dates", "secrets", "pii"])
+    record = {"instruction": texts[0], "output": texts[1]}
+    chain, places = Chain(chosen), Places()
+    if chain.clean(record, places.find(record)) is not None:
+        return
+    once = dict(record)
+    assert Chain(chosen).clean(record, places.find(record)) is None
+    assert record == once
+    for name in chosen:
+        assert step(name).text(record["output"]) == record["output"], name
+
+
+@pytest.mark.shared
+def test_golden_files_pass_nearly_unchanged(llamafactory_data, tmp_path):
+    report = clean_files([llamafactory_data / "alpaca_en_demo.json"], tmp_path / "out.json", choose())
+    assert report.kept + report.dropped == report.rows
+    assert report.dropped <= 1
+    assert report.mended <= 0.05 * report.rows

@@ -1,0 +1,139 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kit import cleaned, step
+
+from nacre.base.errors import InputError
+from nacre.data.clean.pii import KINDS
+from nacre.data.clean.pii_numbers import is_card, is_identity
+
+FOUND = [
+    ("ID", "11010519491231002X", "身份证号{}，请核对"),
+    ("ID", "110105491231002", "旧证号 {} 作废"),
+    ("ID", "110105 19491231 002X", "ID {} is on file"),
+    ("CARD", "6222 0212 3456 7894", "card {} please"),
+    ("CARD", "4539578763621486", "刷卡{}成功"),
+    ("PHONE", "13800138000", "电话{}。"),
+    ("PHONE", "+86 138-0013-8000", "call {} now"),
+    ("PHONE", "138 0013 8000", "请打 {} 找我"),
+    ("PHONE", "010-62345678", "座机{}"),
+    ("PHONE", "(415) 555-2671", "call {}."),
+    ("PHONE", "415-555-2671", "call {}, please"),
+    ("PHONE", "+44 20 7946 0958", "ring {} today"),
+    ("EMAIL", "Zhang.San+x@mail.example.com.cn", "写信给{}吧"),
+    ("PASSPORT", "E12345678", "护照{}过期"),
+    ("PASSPORT", "530123456", "passport number {} expired"),
+    ("PLATE", "京A·12345", "车牌{}的车"),
+    ("PLATE", "粤BD12345", "{}停在门口"),
+    ("IP", "114.23.5.17", "from {} again"),
+    ("IP", "2001:db8::8a2e:370:7334", "host {} up"),
+    ("ADDRESS", "北京市朝阳区建国路88号3号楼201室", "我住在{}，很近"),
+    ("ADDRESS", "221 Baker Street", "She lives at {}."),
+    ("ADDRESS", "1600 Oak Hill Avenue, Apt 4, Springfield, IL 62704", "Ship to {} please"),
+    ("NAME", "张伟", "我叫{}，今年二十"),
+    ("NAME", "欧阳娜娜", "联系人：{}。"),
+    ("NAME", "Alice Whitfield", "My name is {}."),
+    ("NAME", "Robert J. Harrow", "a letter to Mr. {} arrived"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "around"), FOUND)
+def test_what_belongs_to_a_person_is_masked(kind, value, around):
+    assert cleaned("pii", around.format(value)) == around.format(f"[{kind}]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In 2024 there were 13,800,138 people, 3.14159265358979 is pi",
+        "order 110105194912310021 has a wrong check digit",
+        "1234567812345678 is no card, 4111 apples",
+        "version 1.2.3.4.5, 10.0, 127.0.0.1, 255.255.255.0",
+        "at 12:30:45, std::vector<int>, a::b",
+        "@property and x@y, 5@home",
+        "第3号文件，路过8号",
+        "北京A队赢了，新A股上市",
+        "2024-05-20 2024-05-21, 1990-2000, ISBN 978-3-16-148410-0",
+        "the Street was empty, 3 things Drive me",
+        "call the function, name is a variable, Name: the name",
+        "先生您好，老师们，王先生",
+    ],
+)
+def test_ordinary_text_stays(text):
+    made = step("pii")
+    assert made.text(text) == text, dict(made.counts)
+
+
+def test_check_digits():
+    assert is_identity("11010519491231002X")
+    assert not is_identity("110105194912310021")
+    assert not is_identity("99010519491231002X")
+    assert is_card("6222021234567894")
+    assert not is_card("6222021234567895")
+    assert not is_card("4444444444444444")
+
+
+def test_a_pseudonym_is_the_same_for_the_same_person_and_key(monkeypatch):
+    monkeypatch.setenv("NACRE_PII_KEY", "k" * 32)
+    first = cleaned("pii", "打13800138000或 +86 138 0013 8000", action="pseudonymise")
+    again = cleaned("pii", "又是138-0013-8000", action="pseudonymise")
+    word = first[1 : first.index("或")]
+    assert first == f"打{word}或 {word}"
+    assert again == f"又是{word}"
+    assert cleaned("pii", "13900139000", action="pseudonymise") != word
+    monkeypatch.setenv("NACRE_PII_KEY", "other" * 8)
+    assert cleaned("pii", "13800138000", action="pseudonymise") != word
+
+
+def test_a_pseudonym_needs_a_key(monkeypatch):
+    monkeypatch.delenv("NACRE_PII_KEY", raising=False)
+    with pytest.raises(InputError) as caught:
+        step("pii", action="pseudonymise")
+    assert "NACRE_PII_KEY" in str(caught.value)
+
+
+def test_records_may_be_dropped_instead_and_kinds_left_out():
+    drops = step("pii", action="drop")
+    assert drops.text("13800138000") == "13800138000"
+    assert "PHONE" in drops.refuse(["nothing", "打13800138000"], {})
+    assert not drops.refuse(["nothing"], {})
+    assert cleaned("pii", "13800138000 a@b.example.com", kinds=("EMAIL",)) == "13800138000 [EMAIL]"
+
+
+def test_the_users_own_list(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("李小龙\nProject Falcon\n", encoding="utf-8")
+    assert (
+        cleaned("pii", "李小龙说Project Falcon好，Alice", names_file=file, names=("Alice",))
+        == "[NAME]说[NAME]好，[NAME]"
+    )
+    assert cleaned("pii", "Malice and Alices", names=("Alice",)) == "Malice and Alices"
+
+
+PIECES = [value for _, value, _ in FOUND] + [
+    " ",
+    "，",
+    "a",
+    "1",
+    "-",
+    "2024",
+    "Mr. ",
+    "我叫",
+    "先生",
+    "[PHONE]",
+    ":",
+    ".",
+    "@x.com",
+    "号",
+    "路",
+]
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_cleaning_twice_is_cleaning_once(text):
+    cleaned("pii", text)
+
+
+def test_every_kind_has_an_example():
+    assert {kind for kind, _, _ in FOUND} == set(KINDS)

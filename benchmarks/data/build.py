@@ -74,7 +74,9 @@ def build(out: Path, rows: int, seed: int, sources: list[Path]) -> None:
     terms(out, draw)
 
 
-def one(draw: random.Random, source: Source, originals: list[Any], dev: list[Any]) -> tuple[dict[str, str], dict[str, Any]]:
+def one(
+    draw: random.Random, source: Source, originals: list[Any], dev: list[Any]
+) -> tuple[dict[str, str], dict[str, Any]]:
     chance = draw.random()
     if originals and chance < SHARES["same_as"]:
         number, row = draw.choice(originals)

@@ -6,10 +6,23 @@ from collections.abc import Callable
 
 _SURNAMES = "王李张刘陈杨黄赵周吴徐孙朱马胡郭林何高罗"
 _GIVEN = "伟芳娜敏静磊强洋艳勇军杰娟涛明超秀霞平刚桂英华玉兰建国志梅鹏"
-_FIRST = ("Alice", "Robert", "Susan", "Daniel", "Emily", "Victor", "Hannah", "Oliver", "Grace", "Peter", "Laura", "Simon")
+_FIRST = (
+    "Alice",
+    "Robert",
+    "Susan",
+    "Daniel",
+    "Emily",
+    "Victor",
+    "Hannah",
+    "Oliver",
+    "Grace",
+    "Peter",
+    "Laura",
+    "Simon",
+)
 _LAST = ("Whitfield", "Harrow", "Lindqvist", "Okafor", "Brennan", "Castellan", "Mayhew", "Thornton", "Delgado", "Pryce")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-_MONTHS = "January February March April May June July August September October November December".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 _FIGURES = "〇一二三四五六七八九"
 Planted = tuple[str, str]  # the value that must be gone, and the words around it with {} for it
 
@@ -18,7 +31,9 @@ def identity(draw: random.Random) -> Planted:
     born = datetime.date(draw.randint(1940, 2012), draw.randint(1, 12), draw.randint(1, 28))
     first = f"{draw.choice(('110105', '310115', '440305', '510104', '330106'))}{born:%Y%m%d}{draw.randint(0, 999):03d}"
     check = "10X98765432"[sum(w * int(d) for w, d in zip(_WEIGHTS, first, strict=True)) % 11]
-    return first + check, draw.choice(("身份证号{}", "证件号码：{}。", "the ID number {} is on file", "登记为 {} ，请核对"))
+    return first + check, draw.choice(
+        ("身份证号{}", "证件号码：{}。", "the ID number {} is on file", "登记为 {} ，请核对")
+    )
 
 
 def old_identity(draw: random.Random) -> Planted:
@@ -53,13 +68,17 @@ def phone(draw: random.Random) -> Planted:
 
 
 def email(draw: random.Random) -> Planted:
-    name = f"{draw.choice(_FIRST).lower()}{draw.choice(('.', '_', ''))}{draw.choice(_LAST).lower()}{draw.randint(1, 99)}"
+    name = (
+        f"{draw.choice(_FIRST).lower()}{draw.choice(('.', '_', ''))}{draw.choice(_LAST).lower()}{draw.randint(1, 99)}"
+    )
     address = f"{name}@{draw.choice(('example.com', 'mail.example.org', 'example.com.cn'))}"
     return address, draw.choice(("write to {} for details", "邮箱是{}，请回复", "({})", "E-mail: {}."))
 
 
 def passport(draw: random.Random) -> Planted:
-    number = draw.choice((f"E{draw.randint(0, 99999999):08d}", f"G{draw.randint(0, 99999999):08d}", f"EA{draw.randint(0, 9999999):07d}"))
+    number = draw.choice(
+        (f"E{draw.randint(0, 99999999):08d}", f"G{draw.randint(0, 99999999):08d}", f"EA{draw.randint(0, 9999999):07d}")
+    )
     return number, draw.choice(("护照号码{}", "passport number {} expired", "护照：{}，"))
 
 
@@ -71,7 +90,9 @@ def plate(draw: random.Random) -> Planted:
 
 def address_ip(draw: random.Random) -> Planted:
     if draw.random() < 0.3:
-        return f"2001:db8:{draw.randint(1, 9999):x}::{draw.randint(16, 65535):x}a", draw.choice(("from {} again", "地址 {} 已封"))
+        return f"2001:db8:{draw.randint(1, 9999):x}::{draw.randint(16, 65535):x}a", draw.choice(
+            ("from {} again", "地址 {} 已封")
+        )
     number = f"{draw.choice((10, 58, 114, 192))}.{draw.randint(1, 254)}.{draw.randint(0, 254)}.{draw.randint(1, 254)}"
     return number, draw.choice(("the host {} answered", "登录地址为{}，", "from {}."))
 
@@ -100,7 +121,14 @@ PII: dict[str, Callable[[random.Random], Planted]] = {
 
 def secret(draw: random.Random) -> Planted:
     letters = "".join(draw.choices("abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", k=36))
-    value = draw.choice((f"sk-{letters[:32]}7", f"ghp_{letters}", f"AKIA{letters[:14].upper()}Q7", f"xoxb-{letters[:12]}-{letters[12:24]}"))
+    value = draw.choice(
+        (
+            f"sk-{letters[:32]}7",
+            f"ghp_{letters}",
+            f"AKIA{letters[:14].upper()}Q7",
+            f"xoxb-{letters[:12]}-{letters[12:24]}",
+        )
+    )
     return value, draw.choice(('export API_KEY="{}"', "token: {}", "the key is {} so keep it"))
 
 
@@ -124,7 +152,9 @@ def date(draw: random.Random) -> tuple[str, str]:
 
 def chinese(number: int) -> str:
     tens, ones = divmod(number, 10)
-    return ("" if tens == 0 else ("" if tens == 1 else _FIGURES[tens]) + "十") + ("" if ones == 0 and tens else _FIGURES[ones])
+    return ("" if tens == 0 else ("" if tens == 1 else _FIGURES[tens]) + "十") + (
+        "" if ones == 0 and tens else _FIGURES[ones]
+    )
 
 
 def html(draw: random.Random, text: str) -> str:

@@ -13,6 +13,7 @@ from nacre.data.convert import read_examples
 from nacre.data.mend import Mending
 from nacre.data.reader import Reader
 from nacre.data.repair import fix
+from nacre.data.snapshot import take_snapshot
 from nacre.data.strict import loads_all
 from nacre.records import Dropped
 
@@ -213,6 +214,17 @@ def test_bytes_that_are_no_text_are_kept(write):
     assert r"\xff\xfe\x80" in found.dropped[0].original
     again = Dropped.from_json(found.dropped[0].to_json())
     assert again == found.dropped[0]
+
+
+def test_the_bytes_are_in_the_file_of_dropped_rows_and_not_in_the_snapshot(write, tmp_path):
+    bad = b'{"instruction": "\xff", "output": "b"}'
+    rows = [{"instruction": str(n), "output": "b"} for n in range(30)]
+    write("inc/train.json", "".join(json.dumps(row) + "\n" for row in rows).encode() + bad)
+    snapshot = take_snapshot("inc", tmp_path, tmp_path / "memory", drop_budget=0.1)
+    (kept,) = (tmp_path / "memory" / "dropped" / "inc.jsonl").read_text().splitlines()
+    assert bytes_of(Dropped.from_json(kept)) == bad
+    assert [row.original_base64 for row in snapshot.dropped] == [""]
+    assert "original_base64" not in snapshot.to_json()
 
 
 def test_a_row_that_text_shows_whole_is_written_once(write):

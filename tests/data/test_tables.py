@@ -203,3 +203,11 @@ def test_a_damaged_parquet_file_is_explained(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="the Parquet file cannot be read"):
         list(Reader(path))
+
+
+def test_a_table_with_known_names_is_one_whatever_its_rows_look_like(write):
+    text = "instruction,output\n" + "Say, please, hello,hi\n" * 9 + "fine,row\n"
+    _, rows, dropped = read(write("rows.csv", text))
+    assert [row.value for row in rows] == [{"instruction": "fine", "output": "row"}]
+    assert {row.reason for row in dropped} == {"the row has 4 fields, the header 2"}
+    assert len(dropped) == 9

@@ -83,19 +83,29 @@ def table_dialect(head: str, where: str, *, prose: bool) -> Dialect | None:
     delimiters = named[1] if named else _DELIMITERS
     quote, escape = _quoting(start)
     found = [(*_width(start[named.end() if named else 0 :], d, quote, escape), d) for d in delimiters]
-    share, header, delimiter = max(found, key=lambda one: (one[0] if len(one[1]) > 1 else 0, len(one[1])))
-    names = tuple(name.strip() for name in header)
-    while names and not names[-1]:
-        names = names[:-1]
+    share, header, delimiter = max(found, key=lambda one: _evidence(one[0], _names(one[1])))
+    names = _names(header)
     known = KNOWN_COLUMNS.intersection(names)
-    if prose and not (len(names) > 1 and len(known) == len(names)):
+    certain = len(names) > 1 and len(known) == len(names)  # whatever the rows below look like
+    if not certain and (prose or (len(names) < 2 and names != ("text",))):
         return None
-    if len(names) < 2 and names != ("text",):
-        return None
-    if share < (_KNOWN_SHARE if known else _EQUAL_SHARE):
+    if not certain and share < (_KNOWN_SHARE if known else _EQUAL_SHARE):
         return None
     _check_header(names, where, known=bool(known))
     return Dialect(names, delimiter, quote, escape)
+
+
+def _names(header: Sequence[str]) -> tuple[str, ...]:
+    """The names in the first line, without empty ones at its end."""
+    names = tuple(name.strip() for name in header)
+    while names and not names[-1]:
+        names = names[:-1]
+    return names
+
+
+def _evidence(share: float, names: Sequence[str]) -> tuple[bool, float, int]:
+    """How much speaks for a delimiter: names that are known, equal widths, many columns."""
+    return len(names) > 1 and KNOWN_COLUMNS.issuperset(names), share if len(names) > 1 else 0, len(names)
 
 
 def table_rows(lines: Lines, dialect: Dialect, objects: frozenset[str], flags: frozenset[str]) -> Iterator[Cells]:
@@ -220,7 +230,8 @@ def _quoting(start: str) -> tuple[str, str | None]:
     if single > start.count("\n") / 2 and not re.search(r'(?m)(?:^|[,;\t|])"', start):
         return "'", None
     fields_double = re.search(r'[^,;\t|\n]""', start)
-    return '"', "\\" if '\\"' in start and not fields_double else None
+    escaped = re.search(r'\\"(?![,;\t|"\r\n]|$)', start)  # a field may as well end in a backslash
+    return '"', "\\" if escaped and not fields_double else None
 
 
 def _check_header(names: Sequence[str], where: str, *, known: bool) -> None:

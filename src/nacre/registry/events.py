@@ -15,7 +15,7 @@ def append(connection: sa.Connection, kind: str, actor: str, detail: dict[str, A
     last = connection.execute(sa.select(event.c.id, event.c.hash).order_by(event.c.id.desc()).limit(1)).first()
     number, previous = (last.id + 1, last.hash) if last else (1, "")
     added = Event(id=number, time=now(), actor=actor, kind=kind, detail=detail, previous=previous)
-    connection.execute(event.insert().values(id=added.id, hash=added.hash, record=added.to_json()))
+    connection.execute(event.insert().values(id=added.id, kind=kind, hash=added.hash, record=added.to_json()))
     return added
 
 

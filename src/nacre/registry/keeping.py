@@ -142,7 +142,8 @@ def _last(connection: sa.Connection) -> int:
 
 
 def _of_kinds(connection: sa.Connection, kinds: Collection[str]) -> list[Event]:
-    """The events of some kinds, oldest first. The text is searched first, so that few have to be read."""
-    wanted = sa.or_(*(event.c.record.contains(f'"kind":"{kind}"', autoescape=True) for kind in kinds))
+    """The events of some kinds, oldest first."""
+    unnamed = sa.or_(*(event.c.record.contains(f'"kind":"{kind}"', autoescape=True) for kind in kinds))
+    wanted = sa.or_(event.c.kind.in_(kinds), sa.and_(event.c.kind.is_(None), unnamed))
     records = connection.execute(sa.select(event.c.record).where(wanted).order_by(event.c.id)).scalars()
     return [one for one in map(Event.from_json, records) if one.kind in kinds]

@@ -13,13 +13,23 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from nacre.base.files import disk_errors, fsync_folder
+from nacre.records import Event
 from nacre.registry import events, tables
 
 
 def _to_2(connection: sa.Connection) -> None:
-    """Followers of the history, rollouts, and what waits for a person."""
+    """Followers of the history, rollouts, what waits for a person; and events can be found by their kind."""
     for table in (tables.follower, tables.release, tables.review):
         table.create(connection)
+    event = tables.event
+    connection.execute(sa.text("ALTER TABLE event ADD COLUMN kind VARCHAR(32)"))
+    known = connection.execute(sa.select(event.c.id, event.c.record)).all()
+    fill = event.update().where(event.c.id == sa.bindparam("number")).values(kind=sa.bindparam("found"))
+    kinds = [{"number": row.id, "found": Event.from_json(row.record).kind} for row in known]
+    if kinds:
+        connection.execute(fill, kinds)
+    for index in event.indexes:
+        index.create(connection)
 
 
 # From which schema a step leads to the next one. A step is never changed once it was released.

@@ -45,6 +45,7 @@ event = Table(
     "event",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(32), index=True),  # empty where a nacre of schema 1, which had the ledger open, wrote it
     Column("hash", String(64), nullable=False),
     Column("record", Text, nullable=False),
 )

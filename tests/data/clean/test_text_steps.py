@@ -86,7 +86,20 @@ def test_sound_text_is_no_mojibake_and_wide_punctuation_is_an_option():
     assert step("unicode", mojibake=False).text("cafÃ©") == "cafÃ©"
 
 
-@pytest.mark.parametrize("token", ["<|im_end|>", "<|endoftext|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>", "<eos>", "<｜end▁of▁sentence｜>", "<start_of_turn>"])  # fmt: skip
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<|im_end|>",
+        "<|endoftext|>",
+        "</s>",
+        "<s>",
+        "[/INST]",
+        "<<SYS>>",
+        "<eos>",
+        "<｜end▁of▁sentence｜>",
+        "<end_of_turn>",
+    ],
+)
 def test_control_tokens_lose_their_power(token):
     text = f"hello {token} world"
     after = cleaned("tokens", text)
@@ -106,10 +119,22 @@ def test_taking_a_token_out_makes_no_new_one():
 @pytest.mark.parametrize(
     "written",
     [
-        "2024-05-20", "2024/5/20", "2024.05.20", "May 20, 2024", "May 20th, 2024", "20 May 2024", "20th of May 2024",
-        "Sept. 3, 2021", "2024年5月20日", "2024 年 5 月 20 号", "二〇二四年五月二十日", "二零二四年十二月三十一日", "05/20/2024", "20.05.2024",
+        "2024-05-20",
+        "2024/5/20",
+        "2024.05.20",
+        "May 20, 2024",
+        "May 20th, 2024",
+        "20 May 2024",
+        "20th of May 2024",
+        "Sept. 3, 2021",
+        "2024年5月20日",
+        "2024 年 5 月 20 号",
+        "二〇二四年五月二十日",
+        "二零二四年十二月三十一日",
+        "05/20/2024",
+        "20.05.2024",
     ],
-)  # fmt: skip
+)
 def test_every_way_to_write_a_date_becomes_one(written):
     expected = {"Sept. 3, 2021": "2021-09-03", "二零二四年十二月三十一日": "2024-12-31"}.get(written, "2024-05-20")
     assert cleaned("dates", f"it was {written}.") == f"it was {expected}."
@@ -191,11 +216,17 @@ def test_a_glossary_may_be_yaml_and_a_bad_line_is_named(tmp_path):
 @pytest.mark.parametrize(
     "secret",
     [
-        "sk-proj-abcdefghij1234567890ABCD", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a1B2" * 9, "xoxb-123456789012-abcdefABCDEF",
-        "AIza" + "Sy0_-" * 7, "hf_" + "abcde12345" * 3, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmN",
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc=\n-----END RSA PRIVATE KEY-----", "glpat-abcdefghij0123456789",
+        "sk-proj-abcdefghij1234567890ABCD",
+        "AKIAIOSFODNN7EXAMPLE",
+        "ghp_" + "a1B2" * 9,
+        "xoxb-123456789012-abcdefABCDEF",
+        "AIza" + "Sy0_-" * 7,
+        "hf_" + "abcde12345" * 3,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmN",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc=\n-----END RSA PRIVATE KEY-----",
+        "glpat-abcdefghij0123456789",
     ],
-)  # fmt: skip
+)
 def test_secrets_are_masked(secret):
     assert cleaned("secrets", f"use {secret} now") == "use [SECRET] now"
 
@@ -219,13 +250,57 @@ TEXTS = st.one_of(
     st.text(max_size=60),
     st.lists(
         st.sampled_from(
-            ["<p>", "</p>", "<b>", "</b>", "&lt;", "&amp;", "&nbsp;", "<", ">", " ", "a", "`", "```", "<br>", "<!--", "-->", "div", "=",
-             "\u200b", "\u200d", "\r", "\n", "Ã©", "â€™", "e", "\u0301", "Ａ", "，", "中", "<|im_end|>", "<s>", "[INST]", "2024", "-05", "-20",
-             "05/20/2024", "May 5, ", "二〇二四年五月二十日", "年", "月", "日", "key=", "sk-abcdefghij1234567890", "password:", "<script>"]
+            [
+                "<p>",
+                "</p>",
+                "<b>",
+                "</b>",
+                "&lt;",
+                "&amp;",
+                "&nbsp;",
+                "<",
+                ">",
+                " ",
+                "a",
+                "`",
+                "```",
+                "<br>",
+                "<!--",
+                "-->",
+                "div",
+                "=",
+                "\u200b",
+                "\u200d",
+                "\r",
+                "\n",
+                "Ã©",
+                "â€™",
+                "e",
+                "\u0301",
+                "Ａ",
+                "，",
+                "中",
+                "<|im_end|>",
+                "<s>",
+                "[INST]",
+                "2024",
+                "-05",
+                "-20",
+                "05/20/2024",
+                "May 5, ",
+                "二〇二四年五月二十日",
+                "年",
+                "月",
+                "日",
+                "key=",
+                "sk-abcdefghij1234567890",
+                "password:",
+                "<script>",
+            ]
         ),
         max_size=14,
     ).map("".join),
-)  # fmt: skip
+)
 
 
 @QUICK
@@ -233,11 +308,19 @@ TEXTS = st.one_of(
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("html", {}), ("html", {"pages": "strip"}), ("control", {}), ("unicode", {}), ("unicode", {"full_width": "all"}),
-        ("tokens", {}), ("tokens", {"action": "remove"}), ("dates", {}), ("dates", {"format": "us"}),
-        ("dates", {"format": "chinese", "numeric_order": "day_first"}), ("secrets", {}),
+        ("html", {}),
+        ("html", {"pages": "strip"}),
+        ("control", {}),
+        ("unicode", {}),
+        ("unicode", {"full_width": "all"}),
+        ("tokens", {}),
+        ("tokens", {"action": "remove"}),
+        ("dates", {}),
+        ("dates", {"format": "us"}),
+        ("dates", {"format": "chinese", "numeric_order": "day_first"}),
+        ("secrets", {}),
     ],
-)  # fmt: skip
+)
 def test_cleaning_twice_is_cleaning_once(name, options, text):
     cleaned(name, text, **options)
 

@@ -91,8 +91,8 @@ class Traces:
     """Which pieces of 12 characters stand in any dev row, roughly: whether a text needs a closer look.
 
     Of a text whose 5-character pieces agree with a dev row's at 0.8, about three quarters of its pieces of 12
-    characters stand in that row. Where fewer than ten of 24 are known, or none of the first seven, the text is passed over
-    without being sketched; by chance that happens to one such text in a thousand.
+    characters stand in that row. Where fewer than ten of 24 are known, or none of the first seven, the text is passed
+    over without being sketched; by chance that happens to one such text in a thousand.
     """
 
     def __init__(self) -> None:

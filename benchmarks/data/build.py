@@ -138,7 +138,8 @@ def terms(out: Path, draw: random.Random) -> None:
     for count in (500, 100_000):
         table = {"noisy workshop": "loud workshop", "木桥": "木制桥梁", "winter timetable": "winter schedule"}
         while len(table) < count:
-            name = f"{draw.choice(sites)} {draw.choice(sites)} {draw.choice(stems)}{draw.choice(ends)} type {draw.randint(1, 400)}"
+            kind = f"{draw.choice(stems)}{draw.choice(ends)} type {draw.randint(1, 400)}"
+            name = f"{draw.choice(sites)} {draw.choice(sites)} {kind}"
             table[name] = f"disorder {len(table)}"
         text = "".join(f"{synonym}\t{preferred}\n" for synonym, preferred in table.items())
         (out / f"terms{count}.tsv").write_text(text, encoding="utf-8")

@@ -22,7 +22,20 @@ _FIRST = (
 )
 _LAST = ("Whitfield", "Harrow", "Lindqvist", "Okafor", "Brennan", "Castellan", "Mayhew", "Thornton", "Delgado", "Pryce")
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
-_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+_MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _FIGURES = "〇一二三四五六七八九"
 Planted = tuple[str, str]  # the value that must be gone, and the words around it with {} for it
 
@@ -99,7 +112,8 @@ def address_ip(draw: random.Random) -> Planted:
 
 def street(draw: random.Random) -> Planted:
     if draw.random() < 0.5:
-        value = f"{draw.randint(2, 980)} {draw.choice(('Maple', 'Harbour', 'Oak Hill', 'Station'))} {draw.choice(('Street', 'Avenue', 'Road'))}"
+        way = f"{draw.choice(('Maple', 'Harbour', 'Oak Hill', 'Station'))} {draw.choice(('Street', 'Avenue', 'Road'))}"
+        value = f"{draw.randint(2, 980)} {way}"
         return value, draw.choice(("She lives at {}.", "sent to {} last week"))
     city = draw.choice(("北京市朝阳区建国", "上海市浦东新区世纪", "广州市天河区体育西"))
     return f"{city}路{draw.randint(1, 999)}号", draw.choice(("地址：{}。", "寄到{}，收"))

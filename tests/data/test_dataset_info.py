@@ -54,11 +54,16 @@ COATS = {
 
 
 @SHARED
-@pytest.mark.parametrize("coat", COATS)
-@pytest.mark.parametrize("name", [name for name in GOLDEN if name not in ("wiki_demo", "c4_demo")])
+@pytest.mark.parametrize(
+    ("name", "coat"),
+    [
+        (name, coat)
+        for name in GOLDEN
+        for coat in COATS
+        if name not in ("wiki_demo", "c4_demo") and (coat != "GB18030" or "zh" in name)  # it is told by Chinese text
+    ],
+)
 def test_the_golden_hashes_hold_in_every_layout_and_encoding(llamafactory_data, write, tmp_path, name, coat):
-    if coat == "GB18030" and "zh" not in name:
-        pytest.skip("GB18030 is told by Chinese text")
     golden = json.loads((llamafactory_data / "golden" / "aligned.json").read_text())[name]
     description = json.loads((llamafactory_data / "dataset_info.json").read_text())[name]
     rows = json.loads((llamafactory_data / description["file_name"]).read_text(encoding="utf-8"))

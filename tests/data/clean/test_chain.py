@@ -2,6 +2,7 @@
 
 import json
 import stat
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -134,11 +135,9 @@ def test_private_data_is_in_no_report(write, tmp_path):
 
 
 def test_numbers_of_any_size_survive(write, tmp_path):
-    path = write(
-        "in.jsonl", '{"instruction": "<b>q</b>", "output": "a", "n": 123456789012345678901234567890, "f": 1.5}\n'
-    )
-    clean_files([path], tmp_path / "out.jsonl", choose())
-    assert lines(tmp_path / "out.jsonl") == [{"instruction": "q", "output": "a", "n": 123456789012345678901234567890, "f": 1.5}]  # fmt: skip
+    beside = {"output": "a", "n": 123456789012345678901234567890, "f": 1.5}
+    clean_files([write("in.jsonl", [{"instruction": "<b>q</b>", **beside}])], tmp_path / "out.jsonl", choose())
+    assert lines(tmp_path / "out.jsonl") == [{"instruction": "q", **beside}]
 
 
 def test_the_command_reports_and_writes_json(write, tmp_path):
@@ -206,19 +205,24 @@ PIECES = [
 ]
 
 
+@cache
+def text_steps():
+    names = ["html", "control", "unicode", "tokens", "dates", "secrets", "pii"]
+    return Chain(choose(names)), Places(), [(name, step(name)) for name in names]
+
+
 @settings(max_examples=80, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=10).map("".join), min_size=2, max_size=2))
 def test_the_whole_chain_cleans_twice_as_once_and_marks_hide_nothing(texts):
-    chosen = choose(["html", "control", "unicode", "tokens", "dates", "secrets", "pii"])
+    chain, places, alone = text_steps()
     record = {"instruction": texts[0], "output": texts[1]}
-    chain, places = Chain(chosen), Places()
     if chain.clean(record, places.find(record)) is not None:
         return
     once = dict(record)
-    assert Chain(chosen).clean(record, places.find(record)) is None
+    assert chain.clean(record, places.find(record)) is None
     assert record == once
-    for name in chosen:
-        assert step(name).text(record["output"]) == record["output"], name
+    for name, made in alone:
+        assert made.text(record["output"]) == record["output"], name
 
 
 @pytest.mark.shared

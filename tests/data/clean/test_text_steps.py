@@ -55,6 +55,12 @@ def test_a_page_that_was_asked_for_is_kept_and_counted():
     assert cleaned("html", page, pages="strip") == "Hi"
 
 
+def test_a_text_that_speaks_of_html_is_kept_a_link_is_not():
+    table = "Here is your HTML table: <table><tr><td>1</td></tr></table>"
+    assert step("html").text(table) is table
+    assert cleaned("html", '<a href="https://x.org/a.html">a.html</a>') == "a.html"
+
+
 def test_invisible_characters_go_and_joiners_that_mean_something_stay():
     assert cleaned("control", "a\u200bb\ufeff\x07c\r\nd\re\u2028f\x00") == "abc\nd\ne\nf"
     family, persian = "👨\u200d👩\u200d👧", "می\u200cخواهم"

@@ -33,7 +33,10 @@ _TAG = re.compile(rf"<(/?)({_NAMES})({_ATTRIBUTES})\s*/?>|<!--.*?-->|<!doctype[^
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _HINT = re.compile(rf"</?(?:{_NAMES})[\s/>]|<!--|<!doctype", re.IGNORECASE)
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`)", re.DOTALL)
-_PAGE = re.compile(r"<!doctype\s+html|<(?:html|head|body|form|input|button|select|textarea|svg)[\s>]|\bHTML", re.IGNORECASE)
+_PAGE = re.compile(
+    r"<!doctype\s+html|<(?:html|head|body|form|input|button|select|textarea|svg)[\s>]|(?-i:(?<![./])\bHTML\b)",
+    re.IGNORECASE,
+)
 _BREAK = re.compile(rf"<(?:/?(?:{_BLOCKS})|br)[\s/>]", re.IGNORECASE)
 _CELL = re.compile(r"</?t[dh][\s/>]", re.IGNORECASE)
 _SILENT = ["script", "style", "noscript", "template", "iframe", "svg"]
@@ -45,7 +48,7 @@ class HtmlConfig(Settings):
     """Settings of the step `html`."""
 
     pages: Literal["keep", "strip"] = Field(
-        "keep", description="texts that are a page or a form themselves or speak of HTML, as answers to 'write me a page' do"
+        "keep", description="texts that are a page or a form or speak of HTML, as answers to 'write me a page' do"
     )
 
 
@@ -91,7 +94,7 @@ class Html(Cleaner):
     def notes(self) -> list[str]:
         """How many texts were left because they are pages."""
         kept = self.counts["pages kept"]
-        return [f"html: {kept} texts are pages or forms themselves or speak of HTML, and were kept (pages: strip)"] if kept else []
+        return [f"html: {kept} texts are pages or forms or speak of HTML, and were kept (pages: strip)"] if kept else []
 
 
 def _plain(piece: str) -> str:

@@ -103,7 +103,7 @@ def plate(draw: random.Random) -> Planted:
 
 def address_ip(draw: random.Random) -> Planted:
     if draw.random() < 0.3:
-        return f"2001:db8:{draw.randint(1, 9999):x}::{draw.randint(16, 65535):x}a", draw.choice(
+        return f"2001:db8:{draw.randint(1, 9999):x}::{draw.randint(16, 4095):x}a", draw.choice(
             ("from {} again", "地址 {} 已封")
         )
     number = f"{draw.choice((10, 58, 114, 192))}.{draw.randint(1, 254)}.{draw.randint(0, 254)}.{draw.randint(1, 254)}"

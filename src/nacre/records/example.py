@@ -58,7 +58,7 @@ class Example(Record):
     videos: tuple[str, ...] | None = None
     audios: tuple[str, ...] | None = None
     desirable: bool | None = None
-    origin: Origin = Origin()
+    origin: Origin = Field(default_factory=Origin)  # a default of its own would be copied deeply for every example
 
     @property
     def answer(self) -> str:

@@ -8,7 +8,7 @@ from kit import cleaned, step
 from nacre.base.errors import InputError
 from nacre.data.clean.chain import choose
 
-QUICK = settings(max_examples=60, deadline=None)
+QUICK = settings(max_examples=40, deadline=None)
 
 
 @pytest.mark.parametrize(

@@ -109,8 +109,10 @@ def _is_in(name: str, folder: Path) -> bool:
 
 def _inside(dataset: str, folder: Path) -> str:
     """The path of a file that is named as it lies in the dataset folder."""
+    from nacre.data.dataset import ENDINGS
+
     path = Path(dataset)
-    inside = path.suffix in (".json", ".jsonl", ".txt") and not path.exists() and (folder / path).exists()
+    inside = dataset.endswith(ENDINGS) and not path.exists() and (folder / path).exists()
     return str(folder / path) if inside else dataset
 
 

@@ -14,7 +14,6 @@ in records in which nothing was planted, and in the --ordinary files, names and 
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -44,7 +43,9 @@ def once(rows: Path, chain: str, folder: Path) -> dict[str, Any]:
     steps = choose(CHAINS[chain], config)
     report = clean_files([rows], folder / f"{chain}.out.jsonl", steps)
     cpu_s = time.process_time() - started
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # not ru_maxrss, which counts what the parent held when it started this process
+    status = Path("/proc/self/status").read_text()
+    peak_mb = int(status.split("VmHWM:")[1].split()[0]) / 1024
     found = {
         step.name: {"records": step.records, "dropped": step.dropped, "found": step.found} for step in report.steps
     }

@@ -9,7 +9,10 @@ from nacre.base.errors import InputError
 from nacre.cli.common import JsonOption, console, print_json, verb_app
 from nacre.cli.data_chunk import chunk
 from nacre.cli.data_clean import clean
+from nacre.cli.data_compose import compose
 from nacre.cli.data_fix import fix_file
+from nacre.cli.data_report import report
+from nacre.cli.data_split import split
 
 app = verb_app(help="Look at data before it is trained on.", no_args_is_help=True)
 
@@ -55,3 +58,6 @@ def check(
 
 app.command()(clean)
 app.command()(chunk)
+app.command()(split)
+app.command()(compose)
+app.command()(report)

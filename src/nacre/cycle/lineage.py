@@ -1,9 +1,10 @@
 """From a version back to the base model: which tasks it knows, and where their rows are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nacre.cycle.workspace import Workspace
-from nacre.data.rows import read_rows
+from nacre.data.rows import read_rows, without_forgotten
 from nacre.records import Example, Lineage, RowsFile, Version
 
 
@@ -18,13 +19,30 @@ class Task:
 
 
 def ancestry(workspace: Workspace, number: int | None) -> list[Version]:
-    """The versions that led to `number`, oldest first, itself last; empty for None."""
+    """The versions that led to `number`, oldest first, itself last; empty for None.
+
+    Where rows were removed for good, they name the files of the rows that remain.
+    """
     found: list[Version] = []
+    instead = without_forgotten(workspace.memory)
     while number is not None:
         version = workspace.ledger.version(number)
-        found.append(version)
+        found.append(_as_kept(version, instead) if instead else version)
         number = version.parents[0] if version.parents else None
     return found[::-1]
+
+
+def _as_kept(version: Version, instead: Mapping[str, RowsFile]) -> Version:
+    """The version with the rows files that are there now; what it was trained on stays as it was."""
+
+    def now(file: RowsFile | None) -> RowsFile | None:
+        return file and instead.get(file.sha256, file)
+
+    snapshot = version.snapshot
+    kept = now(snapshot.replayable)
+    inherited = [one.changed(train=now(one.train), dev=now(one.dev)) for one in version.inherited]
+    changed = snapshot.changed(kept=None if kept == snapshot.train else kept, dev=now(snapshot.dev))
+    return version.changed(snapshot=changed, inherited=tuple(inherited))
 
 
 def tasks_of(lineage: list[Version]) -> dict[str, Task]:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from nacre.base.hashing import content_hash
 from nacre.cycle.workspace import Workspace
+from nacre.data.rows import without_forgotten
 from nacre.records import Version
 from nacre.registry import leases
 from nacre.registry.fingerprint import file_hashes
@@ -57,6 +58,9 @@ def needed(workspace: Workspace) -> Needed:
     for report in workspace.ledger.reports():
         if report.weights in artifacts:
             rows.setdefault(report.dev, f"a report on {report.task} is about them")
+    for old, now in without_forgotten(workspace.memory).items():
+        if old in rows:
+            rows.setdefault(now.sha256, rows[old])
     base = workspace.base.identity
     weights = {base: "the base model"} | artifacts
     return Needed(kept, artifacts, rows, weights, _keys(workspace, base, artifacts))

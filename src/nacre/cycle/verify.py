@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from nacre.base.errors import NacreError
+from nacre.cycle.forget import unfinished
 from nacre.cycle.lineage import ancestry, tasks_of
 from nacre.cycle.workspace import Workspace, fingerprint_anew, local_folder
 from nacre.data.rows import read_rows, rows_path
@@ -51,6 +52,7 @@ def verify(workspace: Workspace) -> list[Check]:
             continue
         action = partial(read_rows, workspace.memory, file)
         checks.append(_check(f"rows of {name} {file.sha256[:12]}", action, touched))
+    checks += [Check(f"rows removed by event {number}", fault) for number, fault in unfinished(workspace)]
     return checks
 
 

@@ -23,7 +23,7 @@ def write_dev_all(path: Path, tasks: Mapping[str, Sequence[Example]]) -> None:
     Raises:
         NacreError: the disk is full or cannot be written; the old file is untouched.
     """
-    rows = [_row(example) | {TASK_COLUMN: task} for task, examples in tasks.items() for example in examples]
+    rows = [row_of(example) | {TASK_COLUMN: task} for task, examples in tasks.items() for example in examples]
     atomic_write(path, "".join(canonical_json(row) + "\n" for row in rows))
 
 
@@ -44,7 +44,7 @@ def read_dev_all(path: Path) -> dict[str, list[Example]]:
     return tasks
 
 
-def _row(example: Example) -> dict[str, Any]:
+def row_of(example: Example) -> dict[str, Any]:
     """The example as a row of the simplest format that can say it."""
     media = {name: list(paths) for name in ("images", "videos", "audios") if (paths := getattr(example, name))}
     beside = {name: value for name in ("system", "tools") if (value := getattr(example, name))} | media

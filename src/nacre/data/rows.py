@@ -2,6 +2,8 @@
 
 An example's origin is part of the bytes, but only the name of its file, not the folder it lies in: the same
 data gives the same hash on every machine.
+
+Rows that were removed for good leave with their whole file; `forgotten.jsonl` says which file took its place.
 """
 
 from collections.abc import Iterable
@@ -13,7 +15,9 @@ from nacre.base.errors import NacreError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import sha256_file, sha256_text
 from nacre.records import Example, RowsFile
+from nacre.records.forgotten import Forgotten
 
+FORGOTTEN = "forgotten.jsonl"
 _FIX = "restore the memory folder from a backup, or take the snapshot of that increment again"
 
 
@@ -41,6 +45,9 @@ def read_rows(memory: Path, rows: RowsFile | str) -> list[Example]:
     sha256 = rows if isinstance(rows, str) else rows.sha256
     path = rows_path(memory, sha256)
     if not path.is_file():
+        if sha256 in {one.sha256 for one in read_forgotten(memory)}:
+            what, fix = "rows of this file were removed for good", "nacre data forget --list says which and why"
+            raise NacreError(what, where=str(path), fix=fix)
         raise NacreError("a file of kept rows is missing", where=str(path), fix=_FIX)
     text = path.read_bytes().decode(errors="replace")  # damaged bytes give another hash below
     if sha256_text(text) != sha256:
@@ -56,6 +63,35 @@ def read_rows(memory: Path, rows: RowsFile | str) -> list[Example]:
 def rows_path(memory: Path, sha256: str) -> Path:
     """Where the rows with this hash are kept."""
     return memory / "rows" / f"{sha256}.jsonl"
+
+
+def read_forgotten(memory: Path) -> list[Forgotten]:
+    """The files that lost rows, in the order in which that happened; none where nothing was ever removed."""
+    path = memory / FORGOTTEN
+    if not path.is_file():
+        return []
+    return [Forgotten.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_forgotten(memory: Path, files: Iterable[Forgotten]) -> None:
+    """Write down which files lost rows."""
+    atomic_write(memory / FORGOTTEN, "".join(one.to_json() + "\n" for one in files))
+
+
+def forgotten_ids(memory: Path) -> frozenset[str]:
+    """Content ids of all rows that were removed for good."""
+    return frozenset(row for one in read_forgotten(memory) for row in one.rows)
+
+
+def without_forgotten(memory: Path) -> dict[str, RowsFile]:
+    """For each file that lost rows the one that stands in its place now."""
+    found: dict[str, RowsFile] = {}
+    for one in read_forgotten(memory):
+        found[one.sha256] = one.now
+    for sha in found:
+        while found[sha].sha256 in found:
+            found[sha] = found[found[sha].sha256]
+    return found
 
 
 def _portable(example: Example) -> Example:

@@ -150,10 +150,10 @@ def _quotas(
 
 def _fill(quotas: Sequence[int], draws: Sequence[Iterator[int]]) -> list[tuple[int, int]]:
     """(source, row) for every slot; a source that has no quota is never asked."""
-    return [(source, next(draws[source])) for source in islice(_in_proportion(quotas), sum(quotas))]
+    return [(source, next(draws[source])) for source in islice(in_proportion(quotas), sum(quotas))]
 
 
-def _in_proportion(parts: Sequence[int]) -> Iterator[int]:
+def in_proportion(parts: Sequence[int]) -> Iterator[int]:
     """Places 0 … without end, or until `parts` are used up to the last one, each as often as its part says.
 
     One may take its next slot once its due share has passed what it has; the most urgent one goes first.
@@ -186,7 +186,7 @@ def _draws(groups: Sequence[int], seed: str, weights: Sequence[float] = (), *, o
     passes = [_passes(starts[k], groups[k], f"{seed}/{k}", ordered=ordered) for k in filled]
     most = max(weights[k] for k in filled)
     # whole numbers, so that no rounding adds up over a long run; equal weights give each group in turn
-    for chosen in _in_proportion([max(1, round(weights[k] / most * _FINE)) for k in filled]):
+    for chosen in in_proportion([max(1, round(weights[k] / most * _FINE)) for k in filled]):
         yield next(passes[chosen])
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.data.dataset import Loaded, load, task_name
-from nacre.data.rows import read_rows, write_rows
+from nacre.data.rows import forgotten_ids, read_rows, write_rows
 from nacre.data.strata import choose
 from nacre.records import Dropped, Example, RowsFile, Snapshot
 from nacre.records.example import Kind
@@ -69,6 +69,8 @@ def take_snapshot(
     train_rows, dev_rows = _trainable(train, stage, name), _trainable(dev, stage, name)
     dropped = train.dropped + dev.dropped
     notes += _set_aside(dropped, read, memory, task, drop_budget)
+    train_rows, dev_rows, found = _without_forgotten(train_rows, dev_rows, memory)
+    notes += found
     if not dev_rows and not isinstance(dev_share, str):
         train_rows, dev_rows, note = split_dev(train_rows, dev_share)
         notes.append(note)
@@ -190,6 +192,19 @@ def _write_dropped(dropped: Sequence[Dropped], memory: Path, task: str) -> Path:
 
 def _rounded_up(share: float) -> float:
     return min(1.0, (int(share * 100) + 1) / 100)
+
+
+def _without_forgotten(
+    train: list[Example], dev: list[Example], memory: Path
+) -> tuple[list[Example], list[Example], list[str]]:
+    """The rows without those that somebody had removed for good, and a sentence where there were such rows."""
+    gone = forgotten_ids(memory)
+    if not gone:
+        return train, dev, []
+    sides = [[row for row in rows if row.content_id not in gone] for rows in (train, dev)]
+    count = len(train) + len(dev) - sum(map(len, sides))
+    note = f"{count} rows were removed for good by nacre data forget and are left out; the dataset still has them"
+    return sides[0], sides[1], [note] if count else []
 
 
 def _without_dev(

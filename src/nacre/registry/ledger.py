@@ -11,6 +11,7 @@ from nacre.records import Event, Feedback, FeedbackStatus, Interaction, Recipe, 
 from nacre.registry import conversations, events, releases, slots
 from nacre.registry.database import Database
 from nacre.registry.followers import Followers
+from nacre.registry.forgetting import Forgetting
 from nacre.registry.keeping import Keeping, refuse_collected
 from nacre.registry.reviews import Reviews
 from nacre.registry.slots import Note, Slot
@@ -38,6 +39,7 @@ class Ledger:
         self.store = store
         self._database = Database(url)
         self.followers = Followers(self._database)
+        self.forgetting = Forgetting(self._database)
         self.keeping = Keeping(self._database)
         self.reviews = Reviews(self._database)
         self.releases = releases.Releases(self._database, self.verify_version)

@@ -5,9 +5,9 @@ import stat
 from functools import cache
 
 import pytest
+from cleaner_kit import step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import step
 from typer.testing import CliRunner
 
 from nacre.base.errors import InputError

@@ -1,7 +1,7 @@
 import pytest
+from cleaner_kit import cleaned, step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import cleaned, step
 
 from nacre.base.errors import InputError
 from nacre.data.clean.pii import KINDS

@@ -1,9 +1,9 @@
 import random
 
 import pytest
+from cleaner_kit import step
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit import step
 
 from nacre.base.errors import InputError
 from nacre.data.clean.dialogue import mean_sentence

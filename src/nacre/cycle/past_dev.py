@@ -1,0 +1,69 @@
+"""Every row that any version was ever judged by: none of them may be trained on."""
+
+from pathlib import Path
+
+from nacre.base.errors import InputError
+from nacre.cycle.workspace import CONFIG, Workspace
+from nacre.data.clean.leaks import dev_files
+from nacre.data.convert import read_examples
+from nacre.data.rows import read_rows, rows_path
+from nacre.records import Example, RowsFile
+
+
+def past_dev(workspace: Workspace) -> tuple[list[Example], list[str]]:
+    """The dev rows of all versions in the ledger, on every branch, each once; and sentences about files that are gone.
+
+    Raises:
+        NacreError: a file of kept rows is damaged.
+    """
+    files: dict[str, tuple[RowsFile, int]] = {}
+    for version in workspace.ledger.versions():
+        for file in (version.snapshot.dev, *(one.dev for one in version.inherited)):
+            if file is not None:
+                files.setdefault(file.sha256, (file, version.number))
+    found: dict[str, Example] = {}
+    notes = []
+    for sha, (file, number) in files.items():
+        if not rows_path(workspace.memory, sha).is_file():
+            notes.append(f"dev rows of version {number} are not kept any more and could not be compared with")
+            continue
+        found |= {row.content_id: row for row in read_rows(workspace.memory, file)}
+    return list(found.values()), notes
+
+
+def gather_dev(
+    against: list[Path], workspace: Path, dataset_dir: Path, own: set[Path]
+) -> tuple[list[Example], list[str]]:
+    """Dev rows to compare with: of the files named, of every dev file among the datasets, and of the workspace's ledger.
+
+    Args:
+        against: files of dev rows, and folders with dev files at any depth.
+        workspace: a folder; without a nacre.yaml in it there is no ledger to look at.
+        dataset_dir: where the increments are; every dev file below it counts.
+        own: files that are not to be compared with, because they are made anew.
+
+    Raises:
+        InputError: a file cannot be read, or a folder has no dev file.
+    """
+    files = dev_files(against)
+    if dataset_dir.is_dir() and any(dataset_dir.rglob("dev.*")):
+        files += dev_files([dataset_dir])
+    found: list[Example] = []
+    notes: list[str] = []
+    kept = [path for path in dict.fromkeys(path.resolve() for path in files) if path not in own]
+    for path in kept:
+        if not path.is_file():
+            raise InputError("there is no such file", where=str(path), fix="check the path")
+        rows = read_examples(path)
+        found += rows.examples
+        if rows.dropped:
+            notes.append(f"{path}: {len(rows.dropped)} dev rows cannot be used and were not compared with")
+    if (workspace / CONFIG).is_file():
+        with Workspace.open(workspace) as space:
+            past, said = past_dev(space)
+        found += past
+        notes += said
+    distinct = list({row.content_id: row for row in found}.values())
+    if distinct:
+        notes.append(f"compared with {len(distinct)} dev rows of {len(kept)} files and of the ledger")
+    return distinct, notes

@@ -1,0 +1,136 @@
+"""Rows that stand more than once, equal or nearly, in the data or in earlier increments.
+
+Equal rows are counted exactly however many there are, their hashes on disk. For likeness (Jaccard of 5-character pieces
+from 0.8) rows are compared with the first 50,000 distinct rows of either side: about 2 kB of memory each.
+"""
+
+from nacre.base.hashing import sha256_text
+from nacre.data.clean.near import NearIndex
+from nacre.data.report.records import Across, Duplicates, Flag, Said
+from nacre.data.report.sample import Look
+from nacre.data.seen import Seen
+
+MOST_REPEATED = 0.01
+COMPARED = 50_000
+_THRESHOLD = 0.8
+_NEW, _PROMPTS = "new", "prompts"
+
+
+class Repeats:
+    """Equal and similar rows. `seen` keeps the hashes and is closed by whoever made it."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
+        self._sources: list[tuple[str, str]] = []
+        self._own, self._earlier = _Alike(), _Alike()
+        self._rows = self._near = self._near_across = 0
+
+    def source(self, name: str, split: str) -> None:
+        """The earlier rows that follow are of this increment."""
+        self._sources.append((name, split))
+
+    def earlier(self, look: Look) -> None:
+        """One more earlier row."""
+        self._seen.add(str(len(self._sources) - 1), look.content_id, (0, 0))
+        self._earlier.add(look)
+
+    def look(self, look: Look) -> None:
+        """One more row, after all the earlier ones."""
+        self._rows += 1
+        self._seen.add(_NEW, look.content_id, (0, self._rows))
+        self._seen.add(_PROMPTS, sha256_text(look.prompt.strip()), (0, self._rows))
+        if not self._earlier.holds(look):
+            self._near_across += bool(self._earlier.like(look))
+        if not self._own.holds(look):
+            self._near += self._own.like_or_add(look)
+
+    def distinct_prompts(self) -> float | None:
+        """The share of rows whose prompt is not an earlier row's."""
+        return 1 - self._seen.repeats(_PROMPTS, 0)[0] / self._rows if self._rows else None
+
+    def result(self) -> Duplicates:
+        """The counts."""
+        across = [
+            Across(name=name, split=split, rows=self._seen.shared(_NEW, str(place), 0)[0])
+            for place, (name, split) in enumerate(self._sources)
+        ]
+        return Duplicates(
+            within=self._seen.repeats(_NEW, 0)[0],
+            near=self._near,
+            across=tuple(across),
+            near_across=self._near_across,
+            compared=self._own.rows,
+            compared_earlier=self._earlier.rows,
+        )
+
+
+class _Alike:
+    """An index of similar texts that stops growing."""
+
+    def __init__(self) -> None:
+        self._index = NearIndex(_THRESHOLD)
+        self._equal: set[int] = set()
+        self.rows = 0
+
+    def holds(self, look: Look) -> bool:
+        return int(look.content_id[:16], 16) in self._equal
+
+    def like(self, look: Look) -> float:
+        return self._index.match(look.text)
+
+    def add(self, look: Look) -> None:
+        if self.rows < COMPARED and not self.holds(look):
+            self._index.add(look.text)
+            self._equal.add(int(look.content_id[:16], 16))
+            self.rows += 1
+
+    def like_or_add(self, look: Look) -> bool:
+        like = bool(self.like(look))
+        self.add(look)
+        return like
+
+
+def flags(found: Duplicates, rows: int) -> list[Flag]:
+    """Whether rows repeat, were trained on before, or are dev rows of earlier increments."""
+    raised = []
+    repeated = found.within + found.near
+    if repeated > MOST_REPEATED * rows:
+        raised.append(
+            _flag(
+                f"{found.within:,} of {rows:,} rows equal another one and {found.near:,} more are like one.",
+                f"{rows:,} 行中有 {found.within:,} 行与其他行完全相同，另有 {found.near:,} 行近似重复。",
+                "Remove them (nacre data clean --steps duplicates,near) unless they are meant to weigh more.",
+                "若非有意加权，请去除（nacre data clean --steps duplicates,near）。",
+            )
+        )
+    raised += _across(found, rows)
+    if dev := [one for one in found.across if one.split == "dev" and one.rows]:
+        leaked, names = sum(one.rows for one in dev), ", ".join(one.name for one in dev)
+        raised.append(
+            _flag(
+                f"{leaked:,} rows are dev rows of earlier increments ({names}).",
+                f"有 {leaked:,} 行是早期增量（{names}）的 dev 数据。",
+                "Trained on, they prove nothing any more. nacre evolve leaves equal ones out; remove similar ones by "
+                "nacre data clean with the step leaks.",
+                "一旦用于训练，评测便失去意义。nacre evolve 会剔除完全相同的行；近似的行请用 nacre data clean 的 leaks 步骤去除。",
+            )
+        )
+    return raised
+
+
+def _across(found: Duplicates, rows: int) -> list[Flag]:
+    train = sum(one.rows for one in found.across if one.split == "train")
+    if train + found.near_across <= MOST_REPEATED * rows:
+        return []
+    flag = _flag(
+        f"{train:,} rows equal rows of earlier increments, and {found.near_across:,} more are like one.",
+        f"有 {train:,} 行与早期增量完全相同，另有 {found.near_across:,} 行与之近似。",
+        "They were learned already: leave them out and let replay bring old rows back.",
+        "这些内容已经学过：请去掉它们，旧数据交给回放即可。",
+    )
+    return [flag]
+
+
+def _flag(found_en: str, found_zh: str, advice_en: str, advice_zh: str) -> Flag:
+    found, advice = Said(en=found_en, zh=found_zh), Said(en=advice_en, zh=advice_zh)
+    return Flag(measure="duplicates", level="flag", found=found, advice=advice)

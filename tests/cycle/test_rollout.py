@@ -13,7 +13,7 @@ from nacre.base.errors import ConflictError, InputError
 from nacre.cycle import release, rollout
 from nacre.cycle.workspace import Workspace
 from nacre.gate.release import decide
-from nacre.records import Feedback
+from nacre.records import ChatTurn, Feedback, Interaction
 from nacre.records.release import Release, Rollout, moved
 from nacre.registry.observed import Answered, Opinion
 from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
@@ -100,6 +100,109 @@ def test_errors_that_begin_at_full_share_are_found_without_a_champion_beside(spa
     found, _ = run(space, traffic, most=300)
     assert found.state == "aborted"
     assert found.why.startswith("errors at full share")
+
+
+@pytest.mark.parametrize(
+    ("broken", "measure"),
+    [
+        (Manner(seconds=8.0), "latency at full share"),
+        (Manner(good=0.2), "feedback at full share"),
+        (Manner(aborted=0.8), "completion at full share"),
+    ],
+)
+def test_whatever_begins_at_full_share_is_found(space: Workspace, clock: Clock, broken: Manner, measure: str) -> None:
+    space = with_release(space, **QUICK | {"shadow_requests": 0, "min_requests": 400})
+    rollout.start(space, 2, **BY)
+    traffic = Traffic(space, clock, new=Manner())
+    while space.ledger.releases.active().weight < 100:
+        traffic.serve(200)
+        rollout.tick(space)
+    traffic.new = broken
+    found, _ = run(space, traffic, most=450, every=50)
+    assert found.state == "aborted"
+    assert found.why.startswith(measure), found.why
+
+
+def test_a_first_step_of_all_users_is_held_against_the_champion_of_the_shadow(space: Workspace, clock: Clock) -> None:
+    space = with_release(space, shadow_requests=300, steps=[100], min_requests=400)
+    rollout.start(space, 2, **BY)
+    traffic = Traffic(space, clock, new=Manner())
+    while space.ledger.releases.active().state == "shadow":
+        traffic.serve(100)
+        rollout.tick(space)
+    traffic.new = Manner(errors=0.5)
+    assert run(space, traffic, most=400, every=50)[0].why.startswith("errors at full share")
+
+
+SLOW = Manner(aborted=0.15, seconds=20.0, broken_off_after=3.0)
+
+
+@pytest.mark.parametrize(
+    ("new", "rate", "step"),
+    [(SLOW, 10, 50), (Manner(seconds=1.2, aborted=0.0), 40, 50), (Manner(seconds=24.0, aborted=0.0), 20, 50)],
+    ids=["fast ones are there first", "a fifth slower", "a fifth slower, long answers"],
+)
+def test_answers_under_way_do_not_stop_a_version_that_does_no_harm(
+    space: Workspace, clock: Clock, new: Manner, rate: float, step: float
+) -> None:
+    """Looked at often in the first minutes, when most answers of a new arm that are whole are those that end early."""
+    old = new if new is SLOW else Manner(seconds=new.seconds / 1.2, aborted=0.0)
+    stopped = 0
+    for seed in range(4):
+        made = with_release(space, shadow_requests=0, steps=[step, 100], min_requests=10**6)
+        traffic = Traffic(made, clock, new=new, rate=rate, seed=seed)
+        traffic.old = old
+        traffic.serve(int(100 * rate))
+        rollout.start(made, 2, **BY)
+        for _ in range(12):
+            traffic.serve(int(10 * rate))
+            rollout.tick(made)
+        stopped += made.ledger.releases.active() is None
+        if made.ledger.releases.active():
+            rollout.abort(made, **BY)
+    assert stopped == 0
+
+
+def test_a_version_half_as_slow_again_is_never_shown_to_be_within_the_margin(space: Workspace, clock: Clock) -> None:
+    space = with_release(space, shadow_requests=0, steps=[50, 100], min_requests=10**6, prove=["latency"])
+    traffic = Traffic(space, clock, new=Manner(seconds=22.5, aborted=0.0), rate=10)
+    traffic.old = Manner(seconds=15.0, aborted=0.0)
+    traffic.serve(1000)
+    rollout.start(space, 2, **BY)
+    seen = []
+    for _ in range(20):
+        traffic.serve(100)
+        seen += [one.outcome for one in rollout.look(space).sight.findings if one.metric == "latency"]
+    assert "pass" not in seen
+    assert seen[-1] == "fail"
+
+
+def test_stopping_asks_for_no_look(space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("the statistics are broken")
+
+    monkeypatch.setattr(rollout, "look", broken)
+    rollout.start(space, 2, **BY)
+    assert rollout.hold(space, **BY).held == "so"
+    assert rollout.abort(space, **BY).state == "aborted"
+    rollout.start(space, 3, **BY)
+    assert rollout.rollback(space, **BY).state == "aborted"
+
+
+def test_a_rollback_takes_back_what_a_tick_promoted_meanwhile(
+    space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollout.start(space, 2, **BY)
+    real = rollout.abort
+
+    def late(*words: object, **named: object) -> Rollout:
+        monkeypatch.setattr(rollout, "abort", real)
+        space.ledger.releases.move("promote", rollout.Reason("tick", "no harm shown"))
+        return real(*words, **named)
+
+    monkeypatch.setattr(rollout, "abort", late)
+    assert rollout.rollback(space, **BY).state == "rolled back"
+    assert standing(space) == {"champion": 1}
 
 
 def test_users_who_do_not_reach_their_arm_stop_the_experiment(space: Workspace, clock: Clock) -> None:
@@ -293,6 +396,22 @@ def test_the_same_on_postgresql(clock: Clock, tmp_path: Path, postgres: str) -> 
     with make_space(tmp_path / "pg", ledger={"url": url}) as made:
         space = with_release(made, **QUICK)
         rollout.start(space, 2, **BY)
+        words = ("NUL \x00", "an escaped \\u0000", "a quote behind \\\x00\"")
+        space.ledger.add_interactions(
+            [
+                Interaction(
+                    id=f"word {place}",
+                    time=clock.now(),
+                    version=1,
+                    arm="champion",
+                    session=f"s {place}",
+                    messages=(ChatTurn(role="user", content=text),),
+                    answer=text,
+                    finish="stop",
+                )
+                for place, text in enumerate(words)
+            ]
+        )
         found, _ = run(space, Traffic(space, clock, new=Manner()), most=2000, every=200)
         assert found.state == "champion"
         rollout.start(with_release(made, **QUICK | {"shadow_requests": 0}), 3, force=True, **BY)
@@ -336,6 +455,9 @@ def test_the_command_line_says_where_it_is_and_does_what_it_is_told(tmp_path: Pa
         ({"steps": [50, 5]}, "give weights that rise"),
         ({"steps": [0]}, "greater than 0"),
         ({"steps": [], "shadow_requests": 0}, "nothing is tried"),
+        ({"steps": [100], "shadow_requests": 0}, "begin below 100"),
+        ({"steps": [0.004]}, "the smallest share is 0.01 percent"),
+        ({"prove": ["shadow"], "shadow_requests": 0}, "needs shadow_requests above 0"),
         ({"min_request": 5}, "did you mean 'min_requests'?"),
         ({"metrics": {"rudeness": 0.1}}, "rudeness"),
     ],

@@ -81,48 +81,59 @@ def with_release(space: Workspace, **release: Any) -> Workspace:
 
 @dataclass(frozen=True)
 class Manner:
-    """How a version answers: share of good answers, of errors, of answers broken off, and typical seconds."""
+    """How a version answers: share of good answers, of errors, of answers broken off, and their typical seconds."""
 
     good: float = 0.9
     errors: float = 0.005
     aborted: float = 0.05
     seconds: float = 0.8
+    broken_off_after: float = 0.8
 
 
 class Traffic:
-    """Users ask once a second; each answer is routed as the active rollout says, rated by some, and stored.
+    """Users ask; each answer is routed as the active rollout says, rated by some, and stored when it is whole.
 
     Args:
         misrouted: share of the users who should reach the new version and do not.
+        rate: requests a second.
     """
 
-    def __init__(self, space: Workspace, clock: Clock, *, new: Manner, seed: int = 0, misrouted: float = 0.0) -> None:
-        self.space, self.clock, self.new, self.misrouted = space, clock, new, misrouted
+    def __init__(
+        self, space: Workspace, clock: Clock, *, new: Manner, seed: int = 0, misrouted: float = 0.0, rate: float = 1.0
+    ) -> None:
+        self.space, self.clock, self.new, self.misrouted, self.rate = space, clock, new, misrouted, rate
+        self.old = Manner()
         self.seed, self.random = seed, np.random.default_rng(seed)
         self.asked = 0
+        self.under_way: list[Interaction] = []
         self.opinions: list[Feedback] = []
 
     def serve(self, count: int) -> None:
         """Answer `count` requests."""
         rollout = self.space.ledger.releases.active()
         champion = self.space.ledger.slot("champion").version
-        added: list[Interaction] = []
-        self.opinions = []
+        added = self.under_way
         for _ in range(count):
-            self.clock.wait(seconds=1)
+            self.clock.wait(seconds=1 / self.rate)
             self.asked += 1
             user = f"user {self.random.integers(10**9)}"
             if rollout is not None and rollout.takes(user) and self.random.random() >= self.misrouted:
                 added.append(self.answer(rollout.version, "challenger", user, self.new))
             elif rollout is not None and rollout.state == "shadow":
-                shown = self.answer(champion, "champion", user, Manner(), judged=True)
+                shown = self.answer(champion, "champion", user, self.old, judged=True)
                 twin = self.answer(rollout.version, "shadow", user, self.new, judged=True)
                 added += [shown, twin.changed(twin=shown.id)]
             else:
-                added.append(self.answer(champion, "champion", user, Manner()))
-        self.space.ledger.add_interactions(added)
+                added.append(self.answer(champion, "champion", user, self.old))
+        present = self.clock.now()
+        whole = [one for one in added if one.time <= present]
+        self.under_way = [one for one in added if one.time > present]
+        self.space.ledger.add_interactions(whole)
+        names = {one.id for one in whole}
+        said = [one for one in self.opinions if one.interaction in names]
+        self.opinions = [one for one in self.opinions if one.interaction not in names]
         with self.space.ledger._database.write() as connection:  # one transaction: hundreds would take their time
-            for opinion in self.opinions:
+            for opinion in said:
                 conversations.add_feedback(connection, opinion)
 
     def answer(self, version: int, arm: str, user: str, manner: Manner, judged: bool = False) -> Interaction:
@@ -135,14 +146,16 @@ class Traffic:
             source = "judge" if judged else "user"
             opinion = Feedback(time=self.clock.now(), interaction=name, kind="thumb", value=good, source=source)
             self.opinions.append(opinion)
+        typical = manner.broken_off_after if finish == "aborted" else manner.seconds
+        latency = float(typical * self.random.lognormal(0, 0.4))
         return Interaction(
             id=name,
-            time=self.clock.now(),
+            time=(self.clock.time + timedelta(seconds=latency)).isoformat(timespec="milliseconds"),
             version=version,
             arm=arm,
             session=user,
             messages=(),
             answer="a",
             finish=finish,
-            latency_s=float(manner.seconds * self.random.lognormal(0, 0.4)),
+            latency_s=latency,
         )

@@ -8,7 +8,7 @@ from nacre.records import ChatTurn, Feedback, FeedbackKind, Interaction
 
 SHOWN = Interaction(
     id="i",
-    time="t",
+    time="2025-01-01T00:00:00.000+00:00",
     version=1,
     arm="champion",
     messages=(ChatTurn(role="user", content="q"),),

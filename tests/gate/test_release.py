@@ -5,8 +5,21 @@ import math
 
 import pytest
 
-from nacre.gate.release import TESTS, Arms, Finding, Sight, decide, errors, full_share_errors, latency, quality
+from nacre.gate.release import (
+    TESTS,
+    Arms,
+    Finding,
+    Sight,
+    decide,
+    errors,
+    full_share_errors,
+    full_share_latency,
+    full_share_quality,
+    latency,
+    quality,
+)
 from nacre.records.release import Release, Rollout, moved
+from nacre.stats.rates import clipped_logs, log_drop
 
 TIME = "2026-05-01T00:00:00.000+00:00"
 ARMS = Arms(100, 100, 0.9, 0.8)
@@ -35,12 +48,12 @@ def test_errors_and_latency_fail_only_beyond_their_margin() -> None:
     rise = [1.0] * 5 + [0.0] * 95
     assert errors("errors", rise * 10, ARMS, 0.2, 0.95).outcome == "pass"
     assert errors("errors", rise * 10, ARMS, 0.01, 0.95).outcome == "fail"
-    slower = [math.log(1.2) + shift for shift in (-0.1, 0.1)] * 200
+    slower = [log_drop(0.2) + shift for shift in (-0.02, 0.02)] * 400
     assert latency(slower, ARMS, 0.5, 0.95).outcome == "pass"
     assert latency(slower, ARMS, 0.1, 0.95).outcome == "fail"
     assert math.isclose(latency(slower, ARMS, 0.1, 0.95).drop, 0.2)
     few = latency(slower[:10], ARMS, 0.1, 0.95)
-    assert (few.outcome, few.as_dict()["interval"]) == ("undecided", [None, None])
+    assert few.outcome == "undecided"
     assert json.dumps(few.as_dict(), allow_nan=False)
 
 
@@ -49,6 +62,28 @@ def test_at_full_share_errors_are_held_against_the_champions_earlier_rate() -> N
     assert full_share_errors((5, 2), (500, 200), 0.01, 0.95).outcome == "undecided"
     assert full_share_errors((100, 2), (500, 200), 0.01, 0.95).outcome == "pass"
     assert full_share_errors((0, 0), (0, 0), 0.01, 0.95).outcome == "undecided"
+
+
+def test_at_full_share_quality_and_latency_are_held_against_the_champions_too() -> None:
+    good, bad = [1.0, 0.75] * 400, [0.5, 0.25] * 100
+    assert full_share_quality("feedback", (good, bad), 0.02, 0.95).outcome == "fail"
+    assert full_share_quality("feedback", (good, good), 0.02, 0.95).outcome == "undecided"
+    assert full_share_quality("feedback", ([], bad), 0.02, 0.95).outcome == "undecided"
+    assert full_share_quality("feedback", (good * 20, good * 20), 0.05, 0.95).outcome == "pass"
+    fast, slow = ([1 - one for one in clipped_logs([seconds] * 300, 1.0)] for seconds in (1.0, 3.0))
+    found = full_share_latency((fast, slow), (1.0, 3.0), 0.25, 0.95)
+    assert (found.metric, found.outcome) == ("latency at full share", "fail")
+    assert math.isclose(found.drop, 2.0)
+    assert full_share_latency((fast, fast), (1.0, 1.0), 0.25, 0.95).outcome != "fail"
+
+
+def test_at_full_share_nothing_of_an_earlier_stage_is_called_proof() -> None:
+    state = canary(steps=(10, 100))
+    state = moved(state, "advance", time=TIME, why="")
+    sight = Sight((finding("pass", "errors"), finding("undecided", "errors at full share")), 100, 0)
+    assert decide(state, sight).why.endswith("nothing shown to be within a margin")
+    sight = Sight((finding("pass", "errors"), finding("pass", "errors at full share")), 100, 0)
+    assert decide(state, sight).why.endswith("; errors at full share shown within the margin")
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,7 @@ def test_reports_and_verdicts_are_kept(workshop) -> None:
 def asked(identity: str) -> Interaction:
     turns = (ChatTurn(role="system", content="be kind"), ChatTurn(role="user", content="nul \x00, 你好"))
     return Interaction(
-        id=identity, time="t", version=1, arm="champion", messages=turns, answer="ok", finish="stop", session="s" * 900
+        id=identity, time=TIME, version=1, arm="champion", messages=turns, answer="ok", finish="stop", session="s" * 900
     )
 
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nacre.stats.rates import Drift, Drop, blocks, rate_bounds, split_evidence
+from nacre.stats.rates import (
+    Drop,
+    blocks,
+    clipped_logs,
+    log_drop,
+    mean_bounds,
+    rate_bounds,
+    rise_of,
+    split_evidence,
+)
 
 ALPHA = 0.05
 RUNS = 200
@@ -102,19 +111,45 @@ def test_a_difference_outside_the_scale_is_refused() -> None:
         Drop([1.5])
 
 
-def test_latency_covers_at_every_look_and_claims_nothing_of_a_few() -> None:
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_skewed_seconds_stop_an_equal_arm_no_more_often_than_they_may(share: float) -> None:
+    """One request in twenty is answered from a cache in 20 ms, the others take 5 s."""
     random = np.random.default_rng(6)
-    missed = found = 0
+    rows, bar, stopped, passed = int(200 / share), log_drop(0.25), 0, 0
     for _ in range(RUNS):
-        arms = random.random(1200) < 0.5
-        seconds = random.lognormal(0, 0.6, 1200)
-        same = blocks(arms, -np.log(seconds))
-        slow = blocks(arms, -np.log(np.where(arms, 1.5 * seconds, seconds)))
-        missed += any(Drift(same[:end]).lower(ALPHA) > 0 for end in range(30, len(same), 20))
-        found += Drift(slow).lower(ALPHA) > math.log(1.2)
-    assert missed / RUNS <= LIMIT
-    assert found / RUNS >= 0.9
-    assert Drift([0.1] * 29).lower(ALPHA) == -math.inf
+        arms = random.random(rows) < share
+        seconds = np.where(random.random(rows) < 0.05, 0.02, 5 * random.lognormal(0, 0.1, rows))
+        for rise, test in ((1.0, Drop.more_than), (1.25, Drop.less_than)):
+            slower = clipped_logs(np.where(arms, seconds * rise, seconds), 5.0)
+            found = blocks(arms, [1 - value for value in slower])
+            alarm = any(test(look, 0.0 if rise == 1 else bar * 0.94) >= 1 / ALPHA for look in looks(found, 10))
+            stopped += alarm and rise == 1
+            passed += alarm and rise != 1
+    assert stopped / RUNS <= LIMIT
+    assert passed / RUNS <= LIMIT
+
+
+def test_seconds_that_double_are_found_and_the_scale_goes_both_ways() -> None:
+    random = np.random.default_rng(9)
+    arms = random.random(600) < 0.5
+    seconds = random.lognormal(0, 0.6, 600) * np.where(arms, 2.0, 1.0)
+    seen = Drop(blocks(arms, [1 - value for value in clipped_logs(seconds, 1.0)]))
+    assert seen.more_than(log_drop(0.25)) >= 1 / ALPHA
+    assert math.isclose(rise_of(seen.mean), 1.0, abs_tol=0.25)
+    assert math.isclose(rise_of(log_drop(0.3)), 0.3)
+    assert clipped_logs([1e-9, 2.0, 1e9], 2.0) == [0.0, 0.5, 1.0]
+
+
+def test_bounds_of_a_mean_cover_at_every_look() -> None:
+    random = np.random.default_rng(10)
+    missed = 0
+    for _ in range(100):
+        values = random.choice([0.0, 0.25, 1.0], 400, p=[0.1, 0.2, 0.7])
+        seen = [mean_bounds(values[:end], ALPHA) for end in range(20, 401, 40)]
+        missed += any(not low <= 0.75 <= high for low, high in seen)
+        assert seen[-1][1] - seen[-1][0] < 0.2
+    assert missed / 100 <= ALPHA + 3 * math.sqrt(ALPHA * (1 - ALPHA) / 100)
+    assert mean_bounds([], ALPHA) == (0.0, 1.0)
 
 
 def test_rate_bounds_cover_at_every_look() -> None:

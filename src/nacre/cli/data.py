@@ -12,6 +12,7 @@ from nacre.cli.data_clean import clean
 from nacre.cli.data_compose import compose
 from nacre.cli.data_fix import fix_file
 from nacre.cli.data_report import report
+from nacre.cli.data_forget import forget
 from nacre.cli.data_split import split
 
 app = verb_app(help="Look at data before it is trained on.", no_args_is_help=True)
@@ -61,3 +62,4 @@ app.command()(chunk)
 app.command()(split)
 app.command()(compose)
 app.command()(report)
+app.command()(forget)

@@ -1,10 +1,11 @@
 """`nacre data report`: what a dataset is like before it is trained on."""
 
 import datetime
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -20,42 +21,44 @@ if TYPE_CHECKING:
     from nacre.data.report.records import DataReport
 
 
-def report(
+class Asked(NamedTuple):
+    """What `nacre data report` is asked: an argument or option each, as Typer reads them."""
+
     path: Annotated[
         Path | None, typer.Argument(help="a data file or folder; in a workspace also an increment's name")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="instead: a name in dataset_info.json, or an increment")] = None,
+    ] = None
+    dataset: Annotated[str | None, typer.Option(help="instead: a name in dataset_info.json, or an increment")] = None
     dataset_dir: Annotated[
         Path | None,
         typer.Option(
             "--dataset-dir", "--dataset_dir", help="where the datasets are", show_default="the workspace's, or dataset"
         ),
-    ] = None,
-    workspace: WorkspaceOption = HERE,
+    ] = None
+    workspace: WorkspaceOption = HERE
     against: Annotated[
         list[str] | None,
         typer.Option(
             help="earlier data, a path or a name; several times or with commas", show_default="what the workspace knows"
         ),
-    ] = None,
-    domains: Annotated[Path | None, typer.Option(help="a domain a line: name, or name: term, term")] = None,
-    label: Annotated[
-        str | None, typer.Option(help="the column with a row's class", show_default="looked for")
-    ] = None,
-    date_column: Annotated[
-        str | None, typer.Option(help="the column with a row's date", show_default="looked for")
-    ] = None,
+    ] = None
+    domains: Annotated[Path | None, typer.Option(help="a domain a line: name, or name: term, term")] = None
+    label: Annotated[str | None, typer.Option(help="the column with a row's class", show_default="looked for")] = None
+    date_column: Annotated[str | None, typer.Option(help="the column with a row's date", show_default="looked for")] = (
+        None
+    )
     today: Annotated[
         str | None, typer.Option(help="the day the last three years end, YYYY-MM-DD", show_default="today")
-    ] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="a model folder: count tokens too")] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="tokens that training cuts a row at")] = None,
+    ] = None
+    tokenizer: Annotated[Path | None, typer.Option(help="a model folder: count tokens too")] = None
+    max_length: Annotated[int | None, typer.Option(min=1, help="tokens that training cuts a row at")] = None
     out: Annotated[
         list[Path] | None, typer.Option(help="write a file that ends with .html or .json; several times too")
-    ] = None,
-    lang: Annotated[str, typer.Option(help="language of the page: en, zh or both")] = "both",
-    as_json: JsonOption = False,
-) -> None:
+    ] = None
+    lang: Annotated[str, typer.Option(help="language of the page: en, zh or both")] = "both"
+    as_json: JsonOption = False
+
+
+def report(**given: Any) -> None:
     """Say what a dataset is like: balance, coverage, age, repeats, personal data, and how far it is from earlier data.
 
     Each thing out of bounds comes with a sentence of advice. Exit code 0 whatever is found.
@@ -64,34 +67,36 @@ def report(
     from nacre.data.report.coverage import read_domains
     from nacre.data.report.page import save
 
-    if (path is None) == (dataset is None):
-        raise InputError(
-            "name one thing to report on", where="nacre data report", fix="give a PATH, or --dataset NAME"
-        )
-    files = out or []
-    _check(files, lang)
+    asked = Asked(**given)
+    if (asked.path is None) == (asked.dataset is None):
+        raise InputError("name one thing to report on", where="nacre data report", fix="give a PATH, or --dataset NAME")
+    files = asked.out or []
+    _check(files, asked.lang)
     options = Options(
-        today=_day(today),
-        label=label,
-        date=date_column,
-        domains=read_domains(domains) if domains else None,
-        tokenizer=tokenizer,
-        max_length=max_length,
+        today=_day(asked.today),
+        label=asked.label,
+        date=asked.date_column,
+        domains=read_domains(asked.domains) if asked.domains else None,
+        tokenizer=asked.tokenizer,
+        max_length=asked.max_length,
     )
-    with _Place(workspace, dataset_dir) as place:
-        asked = place.files(path, dataset)
-        task = "+".join(one.task for one in asked)
-        earlier = place.named(against) if against else place.known(task)
-        found = report_on(dataset or str(path), Rows(asked), earlier, options)
-    notes = [*place.notes, *found.notes]
-    found = found.changed(notes=tuple(notes))
+    with _Place(asked.workspace, asked.dataset_dir) as place:
+        rows = place.files(asked.path, asked.dataset)
+        task = "+".join(one.task for one in rows)
+        earlier = place.named(asked.against) if asked.against else place.known(task)
+        found = report_on(asked.dataset or str(asked.path), Rows(rows), earlier, options)
+    found = found.changed(notes=(*place.notes, *found.notes))
     for file in files:
-        save(found, file, lang="en" if lang == "en" else "zh" if lang == "zh" else "both")
-    if as_json:
+        save(found, file, lang="en" if asked.lang == "en" else "zh" if asked.lang == "zh" else "both")
+    if asked.as_json:
         print_json(found.model_dump(mode="json"))
         return
     _show(found)
-    print_notes({"report": [*notes, *(f"written: {file}" for file in files)]})
+    print_notes({"report": [*found.notes, *(f"written: {file}" for file in files)]})
+
+
+_read_by_typer: Any = report
+_read_by_typer.__signature__ = inspect.signature(Asked)
 
 
 def _check(files: list[Path], lang: str) -> None:
@@ -155,7 +160,9 @@ class _Place:
             return
         names = _before(task, self._dataset_dir)
         if names:
-            self.notes.append(f"nothing was learned yet: compared with the datasets named before it, {', '.join(names)}")
+            self.notes.append(
+                f"nothing was learned yet: compared with the datasets named before it, {', '.join(names)}"
+            )
         for name in names:
             yield from _both_splits(resolve(name, self._dataset_dir))
 

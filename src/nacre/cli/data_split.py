@@ -20,12 +20,9 @@ def split(
         str | None, typer.Option("--class", help="a column to stratify by", show_default="the short answers")
     ] = None,
     near: Annotated[float, typer.Option(min=0.5, help="Jaccard coefficient of near duplicates; 2: equal rows")] = 0.8,
-    against: Annotated[
-        list[Path] | None, typer.Option(help="more dev rows that must be in neither: a file or folder; repeatable")
-    ] = None,
-    dataset_dir: Annotated[Path, typer.Option(help="where the datasets are")] = Path("dataset"),
-    seed: Annotated[int, typer.Option(help="of the choice among rows that may go to either side")] = 0,
-    workspace: WorkspaceOption = HERE,
+    dataset_dir: Annotated[
+        Path, typer.Option(help="where the datasets are; no row goes to either side that is like one of their dev rows")
+    ] = Path("dataset"),
     as_json: JsonOption = False,
 ) -> None:
     """Split rows without a leak: what is equal, nearly equal, asks the same or is of one group stays on one side.
@@ -37,8 +34,8 @@ def split(
 
     if not dev:
         raise InputError("no row would be a dev row", where="--dev", fix="give a share, or a number")
-    past, said = gather_dev(against or [], workspace, dataset_dir, {(out / DEV).resolve()})
-    found = split_files(name, dataset_dir, out, dev, near=near, columns=(group, by), past=past, seed=seed)
+    past, said = gather_dev(HERE, dataset_dir, {(out / DEV).resolve()})
+    found = split_files(name, dataset_dir, out, dev, near=near, columns=(group, by), past=past)
     found = found.changed(notes=(*found.notes, *said))
     if as_json:
         print_json(found.model_dump(mode="json"))

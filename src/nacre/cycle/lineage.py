@@ -32,6 +32,12 @@ def ancestry(workspace: Workspace, number: int | None) -> list[Version]:
     return found[::-1]
 
 
+def versions_as_kept(workspace: Workspace) -> list[Version]:
+    """Every version, oldest first, with the rows files that are there now."""
+    instead = without_forgotten(workspace.memory)
+    return [_as_kept(version, instead) if instead else version for version in workspace.ledger.versions()]
+
+
 def _as_kept(version: Version, instead: Mapping[str, RowsFile]) -> Version:
     """The version with the rows files that are there now; what it was trained on stays as it was."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from nacre.base.errors import InputError
 from nacre.cycle.general import GeneralTask, general_scores, general_tasks
-from nacre.cycle.lineage import devs, tasks_of
+from nacre.cycle.lineage import devs, tasks_of, versions_as_kept
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, rows_path
@@ -82,7 +82,7 @@ def lineage_matrix(workspace: Workspace, number: int) -> Matrix | None:
     Nothing is scored here: a cell that nobody has scored stays empty (`fill` fills them). Brackets and general
     ability are left out; `scope` with `history` has them.
     """
-    versions = _family({one.number: one for one in workspace.ledger.versions()}, [_known(workspace, number)])
+    versions = _family({one.number: one for one in versions_as_kept(workspace)}, [_known(workspace, number)])
     tasks = tuple(devs(tasks_of(versions)))
     if not tasks:
         return None
@@ -101,7 +101,7 @@ def scope(
     Raises:
         InputError: there is no such version, or the version named as plain was not taught all tasks.
     """
-    everything = {one.number: one for one in workspace.ledger.versions()}
+    everything = {one.number: one for one in versions_as_kept(workspace)}
     chosen = list(everything.values()) if number is None else _family(everything, [_known(workspace, number)])
     for each in filter(None, (joint, plain)):
         _known(workspace, each)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from nacre.base.errors import InputError
+from nacre.cycle.lineage import versions_as_kept
 from nacre.cycle.workspace import CONFIG, Workspace
 from nacre.data.clean.leaks import dev_files
 from nacre.data.convert import read_examples
@@ -17,7 +18,7 @@ def past_dev(workspace: Workspace) -> tuple[list[Example], list[str]]:
         NacreError: a file of kept rows is damaged.
     """
     files: dict[str, tuple[RowsFile, int]] = {}
-    for version in workspace.ledger.versions():
+    for version in versions_as_kept(workspace):
         for file in (version.snapshot.dev, *(one.dev for one in version.inherited)):
             if file is not None:
                 files.setdefault(file.sha256, (file, version.number))

@@ -4,28 +4,25 @@
 as often as it likes, and a kill between two looks loses nothing.
 """
 
-import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from nacre.base.clock import now
-from nacre.base.errors import InputError
+from nacre.base.errors import ConflictError, InputError
 from nacre.cycle.release import doubt_of
+from nacre.cycle.sight import sight
 from nacre.cycle.workspace import Workspace
 from nacre.gate.budget import WISHED
-from nacre.gate.release import Arms, Decision, Finding, Sight, decide, errors, full_share_errors, latency, quality
+from nacre.gate.release import Decision, Sight, decide
 from nacre.records import Event, Feedback, Interaction, Keep
 from nacre.records.release import Action, Quality, Release, Rollout
-from nacre.registry.observed import Answered, Opinion, Pair
+from nacre.registry.observed import Opinion, Pair
 from nacre.registry.releases import Reason
-from nacre.stats.rates import blocks, split_evidence
 
+_TRIES = 5  # of a rollback that others race with
 QUALITIES: tuple[Quality, ...] = ("shadow", "feedback", "completion")
-_SETTLING_S = 5.0  # after a change of the shares: servers notice within a second, requests under way are old ones
-_BROKEN = ("error", "aborted")
 
 
 @dataclass(frozen=True)
@@ -124,17 +121,6 @@ def look(workspace: Workspace, rollout: Rollout | None = None) -> Look | None:
     return Look(found, seen, decide(found, seen), tuple(_notes(found, pairs, opinions)))
 
 
-def sight(
-    rollout: Rollout, pairs: Sequence[Pair], answers: Sequence[Answered], opinions: Sequence[Opinion], *, time: str
-) -> Sight:
-    """What observations say of a rollout at a time: every measure that was observed, and how far the stage is."""
-    findings = [*_of_pairs(rollout, pairs), *_of_answers(rollout, answers), *_of_opinions(rollout, opinions)]
-    mine = sum(one.new and one.time >= rollout.since for one in answers)
-    minutes = (_seconds(time) - _seconds(rollout.since)) / 60
-    requests = len(pairs) if rollout.state == "shadow" else mine
-    return Sight(tuple(findings), requests, minutes, split_evidence(newcomers(rollout, answers)))
-
-
 def tick(workspace: Workspace, *, actor: str = "release") -> Tick | None:
     """Look once and act: advance, abort, or leave it as it is. None where no rollout is active.
 
@@ -151,8 +137,11 @@ def tick(workspace: Workspace, *, actor: str = "release") -> Tick | None:
 
 
 def hold(workspace: Workspace, *, actor: str, why: str) -> Rollout:
-    """Let it go no further until `resume`; users keep the arm they have. What shows harm still stops it."""
-    return _move(workspace, "hold", actor, why)
+    """Let it go no further until `resume`; users keep the arm they have. What shows harm still stops it.
+
+    As `abort` and `rollback` it asks for no look and no state of the rollout: whatever the evidence is, it works.
+    """
+    return workspace.ledger.releases.move("hold", Reason(actor, why))
 
 
 def resume(workspace: Workspace, *, actor: str, why: str) -> Rollout:
@@ -166,8 +155,8 @@ def approve(workspace: Workspace, *, actor: str, why: str) -> Rollout:
 
 
 def abort(workspace: Workspace, *, actor: str, why: str) -> Rollout:
-    """End it: the champion answers everybody again."""
-    return _move(workspace, "abort", actor, why)
+    """End it: the champion answers everybody again. At once: nothing is looked at before."""
+    return workspace.ledger.releases.move("abort", Reason(actor, why))
 
 
 def promote(workspace: Workspace, *, actor: str, why: str, force: bool = False) -> Rollout:
@@ -192,12 +181,25 @@ def rollback(workspace: Workspace, *, actor: str, why: str) -> Rollout:
     Raises:
         InputError: there is nothing to take back.
     """
+    for _ in range(_TRIES - 1):
+        try:
+            return _take_back(workspace, actor, why)
+        except ConflictError:  # somebody moved the champion while its artifact was verified: look where it is now
+            continue
+    return _take_back(workspace, actor, why)
+
+
+def _take_back(workspace: Workspace, actor: str, why: str) -> Rollout:
     releases = workspace.ledger.releases
     if releases.active() is not None:
-        return abort(workspace, actor=actor, why=why)
+        try:
+            return abort(workspace, actor=actor, why=why)
+        except InputError:  # it has ended meanwhile
+            if releases.active() is not None:
+                raise
     champion = workspace.ledger.slot("champion")
-    last = next((one for one in reversed(releases.all()) if champion and one.version == champion.version), None)
-    if last is None or last.state != "champion":
+    last = next((one for one in reversed(releases.all()) if one.state == "champion"), None)
+    if last is None or champion is None or last.version != champion.version:
         raise InputError(
             "no release stands to be taken back: none is active, and none made the present champion",
             where="release",
@@ -246,93 +248,6 @@ def _opinion(identity: str, score: float, source: str) -> Feedback:
     return Feedback(time=now(), interaction=identity, kind="stars", value=stars, source=source, status="exported")
 
 
-def newcomers(rollout: Rollout, answers: Sequence[Answered]) -> list[tuple[dict[str, int], dict[str, float]]]:
-    """For each period the users first seen in it, by arm, and the shares that were set.
-
-    Requests that began within five seconds of a change of shares do not count: servers were still learning of it.
-    Of users who come back only the first answer counts, and a period in which all belong to one arm says nothing.
-    """
-    begins = [_seconds(period.since) for period in rollout.periods]
-    counts = [{"challenger": 0, "champion": 0} for _ in begins]
-    seen: set[str] = set()
-    for one in answers:
-        if one.unit in seen:
-            continue
-        seen.add(one.unit)
-        began = _seconds(one.time) - one.latency_s
-        place = sum(begin + _SETTLING_S <= began for begin in begins) - 1
-        following = begins[place + 1] if place + 1 < len(begins) else math.inf
-        if place >= 0 and began < following:
-            counts[place]["challenger" if one.new else "champion"] += 1
-    shares = [period.weight / 100 for period in rollout.periods]
-    return [
-        (count, {"challenger": share, "champion": 1 - share})
-        for count, share in zip(counts, shares, strict=True)
-        if share < 1
-    ]
-
-
-def _of_pairs(rollout: Rollout, pairs: Sequence[Pair]) -> list[Finding]:
-    """What both versions made of the same requests."""
-    if not pairs:
-        return []
-    confidence = rollout.confidence
-    failed = [[float(pair.finishes[place] == "error") for pair in pairs] for place in (0, 1)]
-    rises = [new - old for old, new in zip(*failed, strict=True)]
-    found = [errors("shadow errors", rises, _arms(*failed), rollout.plan.max_errors, confidence)]
-    scored = [pair.scores for pair in pairs if pair.scores is not None]
-    if scored:
-        old, new = [score[0] for score in scored], [score[1] for score in scored]
-        drops = [one - other for one, other in scored]
-        found.append(quality("shadow", drops, _arms(old, new), rollout.margins["shadow"], confidence))
-    return found
-
-
-def _of_answers(rollout: Rollout, answers: Sequence[Answered]) -> list[Finding]:
-    """How the two arms' requests ended, and how long they took."""
-    if not answers:
-        return []
-    plan, confidence = rollout.plan, rollout.confidence
-    fine = [float(one.finish != "error") for one in answers]
-    arms = [one.new for one in answers]
-    failed = _split(arms, [1 - value for value in fine])
-    found = [errors("errors", blocks(arms, fine), _arms(*failed), plan.max_errors, confidence)]
-    if rollout.weight == 100:
-        late = [one.finish == "error" for one in answers if one.new and one.time >= rollout.since]
-        hits, trials = (int(sum(failed[0])), sum(late)), (len(failed[0]), len(late))
-        found.append(full_share_errors(hits, trials, plan.max_errors, confidence))
-    whole = [one for one in answers if one.finish != "error"]
-    arms, done = [one.new for one in whole], [float(one.finish != "aborted") for one in whole]
-    drops = blocks(arms, done)
-    found.append(quality("completion", drops, _arms(*_split(arms, done)), rollout.margins["completion"], confidence))
-    timed = [one for one in whole if one.finish not in _BROKEN and one.latency_s > 0]
-    arms, logs = [one.new for one in timed], [-math.log(one.latency_s) for one in timed]
-    typical = [[math.exp(-math.fsum(side) / len(side))] if side else [] for side in _split(arms, logs)]
-    sizes = Arms(arms.count(False), arms.count(True), *(side[0] if side else 0.0 for side in typical))
-    found.append(latency(blocks(arms, logs), sizes, plan.max_latency, confidence))
-    return found
-
-
-def _of_opinions(rollout: Rollout, opinions: Sequence[Opinion]) -> list[Finding]:
-    if not opinions:
-        return []
-    arms, scores = [one.new for one in opinions], [one.score for one in opinions]
-    sizes = _arms(*_split(arms, scores))
-    return [quality("feedback", blocks(arms, scores), sizes, rollout.margins["feedback"], rollout.confidence)]
-
-
-def _split(arms: Sequence[bool], values: Sequence[float]) -> tuple[list[float], list[float]]:
-    sides: tuple[list[float], list[float]] = ([], [])
-    for new, value in zip(arms, values, strict=True):
-        sides[new].append(value)
-    return sides
-
-
-def _arms(old: Sequence[float], new: Sequence[float]) -> Arms:
-    means = (math.fsum(side) / len(side) if side else 0.0 for side in (old, new))
-    return Arms(len(old), len(new), *means)
-
-
 def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> list[str]:
     """What is not known, in plain words."""
     notes = []
@@ -350,7 +265,3 @@ def _move(workspace: Workspace, action: Action, actor: str, why: str, seen: Look
     return workspace.ledger.releases.move(
         action, Reason(actor, why, evidence), expected=found.rollout if found else None
     )
-
-
-def _seconds(time: str) -> float:
-    return datetime.fromisoformat(time).timestamp()

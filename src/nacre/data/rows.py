@@ -46,7 +46,7 @@ def read_rows(memory: Path, rows: RowsFile | str) -> list[Example]:
     path = rows_path(memory, sha256)
     if not path.is_file():
         if sha256 in {one.sha256 for one in read_forgotten(memory)}:
-            what, fix = "rows of this file were removed for good", "nacre data forget --list says which and why"
+            what, fix = "rows of this file were removed for good", "nacre data forget list says which and why"
             raise NacreError(what, where=str(path), fix=fix)
         raise NacreError("a file of kept rows is missing", where=str(path), fix=_FIX)
     text = path.read_bytes().decode(errors="replace")  # damaged bytes give another hash below

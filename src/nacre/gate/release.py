@@ -11,13 +11,16 @@ from typing import Any, Literal
 
 from nacre.records.release import Rollout
 from nacre.records.verdict import Outcome
-from nacre.stats.rates import Drift, Drop, rate_bounds
+from nacre.stats.rates import CLIP, Drop, log_drop, mean_bounds, rate_bounds, rise_of
 
-TESTS = ("shadow", "shadow errors", "feedback", "completion", "errors", "errors at full share", "latency", "split")
+FULL = " at full share"  # behind a measure's name: held against the champion's earlier answers
+_BESIDE = ("feedback", "completion", "errors", "latency")
+TESTS = ("shadow", "shadow errors", *_BESIDE, *(name + FULL for name in _BESIDE), "split")
 
 _BETTING = "e-process by betting on the differences, valid at every look"
-_ASYMPTOTIC = "asymptotic confidence sequence of log seconds, valid at every look where there are many requests"
-_BOUNDS = "beta-binomial confidence sequences of both rates, valid at every look"
+_SECONDS = f"e-process by betting on log seconds, clipped at {CLIP:g} times the typical, valid at every look"
+_RATES = "beta-binomial confidence sequences of both rates, valid at every look"
+_MEANS = "betting confidence sequences of both means, valid at every look"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,22 @@ def errors(metric: str, differences: Sequence[float], arms: Arms, margin: float,
     return _finding(metric, seen, arms, margin, confidence, "fail" if lost else "pass" if kept else "undecided")
 
 
+def latency(differences: Sequence[float], arms: Arms, margin: float, confidence: float) -> Finding:
+    """Clipped log seconds (`nacre.stats.rates.clipped_logs`). It fails where the rise is shown to be beyond the margin.
+
+    Args:
+        differences: in how fast the answers were, old - new: positive where the new version is slower.
+        arms: with the typical seconds.
+        margin: the largest rise as a share, e.g. 0.25 of the seconds.
+        confidence: of the rollout.
+    """
+    seen, alpha, bar = Drop(differences), 1 - confidence, log_drop(margin)
+    kept, lost = seen.less_than(bar) >= 1 / alpha, seen.more_than(bar) >= len(TESTS) / alpha
+    interval = (rise_of(seen.lower(alpha / 2)), rise_of(seen.upper(alpha / 2)))
+    outcome: Outcome = "fail" if lost else "pass" if kept else "undecided"
+    return Finding("latency", arms, rise_of(seen.mean), interval, margin, outcome, _SECONDS)
+
+
 def full_share_errors(hits: tuple[int, int], trials: tuple[int, int], margin: float, confidence: float) -> Finding:
     """Errors where no champion answers beside the new version any more: against the rate it had before.
 
@@ -118,21 +137,52 @@ def full_share_errors(hits: tuple[int, int], trials: tuple[int, int], margin: fl
     """
     half = (1 - confidence) / len(TESTS) / 2  # for either rate
     old, new = (rate_bounds(hits[place], trials[place], half) for place in (0, 1))
-    interval = (new[0] - old[1], new[1] - old[0])
     before, after = (hits[place] / max(trials[place], 1) for place in (0, 1))
-    outcome: Outcome = "fail" if interval[0] > margin else "pass" if interval[1] <= margin else "undecided"
     arms = Arms(trials[0], trials[1], before, after)
-    return Finding("errors at full share", arms, after - before, interval, margin, outcome, _BOUNDS)
+    interval = (new[0] - old[1], new[1] - old[0])
+    return Finding("errors" + FULL, arms, after - before, interval, margin, _beyond(interval, margin), _RATES)
 
 
-def latency(differences: Sequence[float], arms: Arms, margin: float, confidence: float) -> Finding:
-    """Log seconds, new - old. It fails where the rise is shown to be beyond the margin, e.g. 0.25 of the seconds."""
-    seen, alpha, bar = Drift(differences), 1 - confidence, math.log1p(margin)
-    fails, passes = seen.lower(alpha / len(TESTS)) > bar, seen.upper(alpha) <= bar
-    low, high = (math.expm1(min(bound, 50.0)) for bound in (seen.lower(alpha / 2), seen.upper(alpha / 2)))
-    interval = (low, high) if math.isfinite(seen.lower(alpha / 2)) else (-math.inf, math.inf)
-    outcome: Outcome = "fail" if fails else "pass" if passes else "undecided"
-    return Finding("latency", arms, math.expm1(seen.mean), interval, margin, outcome, _ASYMPTOTIC)
+def full_share_quality(
+    metric: str, values: tuple[Sequence[float], Sequence[float]], margin: float, confidence: float
+) -> Finding:
+    """A score from 0 to 1, where no champion answers beside the new version any more: against the mean it had before.
+
+    It fails only where a drop beyond the margin is shown: the two were not observed at the same time.
+    """
+    arms, interval = _apart(values, confidence)
+    outcome = _beyond(interval, margin)
+    return Finding(metric + FULL, arms, arms.before - arms.after, interval, margin, outcome, _MEANS)
+
+
+def full_share_latency(
+    speeds: tuple[Sequence[float], Sequence[float]], typical: tuple[float, float], margin: float, confidence: float
+) -> Finding:
+    """How fast answers are (1 - `clipped_logs`), against how fast the champion's were before.
+
+    Args:
+        speeds: the champion's, and the new version's since it has all users.
+        typical: their typical seconds.
+        margin: the largest rise of the seconds, as a share.
+        confidence: of the rollout.
+    """
+    means, interval = _apart(speeds, confidence)
+    outcome = _beyond(interval, log_drop(margin))
+    arms = Arms(means.old, means.new, *typical)
+    found = (rise_of(interval[0]), rise_of(interval[1]))
+    return Finding("latency" + FULL, arms, rise_of(means.before - means.after), found, margin, outcome, _MEANS)
+
+
+def _apart(values: tuple[Sequence[float], Sequence[float]], confidence: float) -> tuple[Arms, tuple[float, float]]:
+    """Counts and means of both sides, and where the true drop between them is."""
+    half = (1 - confidence) / len(TESTS) / 2  # for either mean
+    old, new = (mean_bounds(side, half) for side in values)
+    means = (math.fsum(side) / max(len(side), 1) for side in values)
+    return Arms(len(values[0]), len(values[1]), *means), (old[0] - new[1], old[1] - new[0])
+
+
+def _beyond(interval: tuple[float, float], margin: float) -> Outcome:
+    return "fail" if interval[0] > margin else "pass" if interval[1] <= margin else "undecided"
 
 
 def decide(rollout: Rollout, sight: Sight) -> Decision:
@@ -146,7 +196,9 @@ def decide(rollout: Rollout, sight: Sight) -> Decision:
     if missing:
         return Decision("wait", missing[0], tuple(missing))
     where = "the shadow" if rollout.state == "shadow" else f"{rollout.weight:g} %"
-    shown = [finding.metric for finding in sight.findings if finding.outcome == "pass"]
+    full = rollout.weight == 100  # what was shown beside the champion was shown before this stage
+    passed = [finding.metric for finding in sight.findings if finding.outcome == "pass"]
+    shown = [name for name in passed if not full or name.endswith(FULL)]
     proof = f"{', '.join(shown)} shown within the margin" if shown else "nothing shown to be within a margin"
     return Decision("advance", f"no harm shown in {sight.requests} requests at {where}; {proof}")
 

@@ -1,8 +1,9 @@
 """What was asked and answered while serving, and what people said about it."""
 
+from datetime import UTC, datetime
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from nacre.records.base import Record
 
@@ -24,6 +25,7 @@ class Interaction(Record):
 
     Attributes:
         id: the response id the client saw, e.g. ``chatcmpl-…``.
+        time: when the answer was whole, UTC, ISO 8601 with milliseconds; another offset is converted.
         version: number of the version that answered; 0 for the bare base model.
         arm: the slot that answered, e.g. ``champion``.
         session: what the client calls the conversation; may be empty.
@@ -45,6 +47,15 @@ class Interaction(Record):
     answer_tokens: int = 0
     latency_s: float = 0.0
     twin: str = ""
+
+    @field_validator("time")
+    @classmethod
+    def _in_utc(cls, time: str) -> str:
+        """Times are compared as texts: all of one form, or the comparison means nothing."""
+        found = datetime.fromisoformat(time)
+        if found.tzinfo is None:
+            raise ValueError("a time needs its offset from UTC, e.g. 2026-05-01T00:00:00.000+00:00")
+        return found.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 class Feedback(Record):

@@ -8,7 +8,7 @@ machine; the ledger only writes down what it returns.
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
@@ -24,10 +24,19 @@ FINISHED: tuple[State, ...] = ("champion", "previous", "retired", "rolled back")
 BUCKETS = 10_000  # users are divided into so many; a share is a number of buckets
 
 
+def _one_user(weight: float) -> float:
+    """A share is a number of buckets: one that rounds to none would wait for ever."""
+    if round(weight / 100 * BUCKETS) < 1:
+        raise ValueError(f"the smallest share is {100 / BUCKETS:g} percent")
+    return weight
+
+
 class Step(Settings):
     """One step of the canary. What is not set holds for all steps."""
 
-    weight: float = Field(gt=0, le=100, description="percent of the users that the new version answers")
+    weight: Annotated[float, AfterValidator(_one_user)] = Field(
+        gt=0, le=100, description="percent of the users that the new version answers"
+    )
     requests: int | None = Field(None, ge=0, description="answers of the new version before the next step")
     minutes: float | None = Field(None, ge=0, description="time before the next step")
     approve: bool | None = Field(None, description="whether a person must approve the next step")
@@ -76,6 +85,13 @@ class Release(Settings):
     def _tries_something(self) -> "Release":
         if not self.steps and not self.shadow_requests:
             raise ValueError("without shadow_requests and steps nothing is tried: `nacre promote` makes a champion")
+        if not self.shadow_requests and self.steps[0].weight == 100:
+            raise ValueError(
+                "without shadow_requests a first step of 100 has no champion's answers to compare with: "
+                "begin below 100, or `nacre promote`"
+            )
+        if not self.shadow_requests and "shadow" in self.prove:
+            raise ValueError("prove: [shadow] needs shadow_requests above 0")
         return self
 
 
@@ -130,6 +146,12 @@ class Rollout(Record):
     def weight(self) -> float:
         """Percent of the users that the new version answers: what the routes read."""
         return self.plan.steps[self.step].weight if self.state == "canary" else 0.0
+
+    @property
+    def compared_since(self) -> str:
+        """Since when answers are compared: since users have two arms; where they never have, since the beginning."""
+        beside = self.periods and self.periods[0].weight < 100
+        return self.periods[0].since if beside else self.created
 
     @property
     def slot(self) -> str | None:

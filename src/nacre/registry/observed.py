@@ -58,7 +58,7 @@ class Observed:
         self._database = database
 
     def answers(self, rollout: Rollout) -> list[Answered]:
-        """The canary's and the champion's answers since the canary began, in order of time."""
+        """The canary's and the champion's answers since they are compared, in the order in which they ended."""
         if not rollout.periods:
             return []
         with self._database.read() as connection:
@@ -131,7 +131,7 @@ def _in_the_canary(rollout: Rollout) -> sa.ColumnElement[bool]:
         sa.and_(interaction.c.arm == "challenger", interaction.c.version == rollout.version),
         sa.and_(interaction.c.arm == "champion", interaction.c.version == rollout.champion),
     )
-    return sa.and_(interaction.c.time >= rollout.periods[0].since, arms)
+    return sa.and_(interaction.c.time >= rollout.compared_since, arms)
 
 
 def _in_the_shadow(rollout: Rollout) -> sa.ColumnElement[bool]:
@@ -177,10 +177,11 @@ def _value(connection: sa.Connection) -> sa.ColumnElement[Any]:
 
 
 def _text(connection: sa.Connection, record: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:
-    """A key of a JSON record; the other keys are not decoded."""
+    """A key of a JSON record. PostgreSQL, whose texts hold no NUL, reads a space there."""
     if connection.dialect.name == "sqlite":
         return sa.func.json_extract(record, f"$.{key}")
-    found: sa.ColumnElement[Any] = sa.cast(record, postgresql.JSON)[key].astext
+    readable = sa.func.replace(record, r"\u0000", r"\u0020")  # as long, so that an escaped backslash stays one
+    found: sa.ColumnElement[Any] = sa.cast(readable, postgresql.JSON)[key].astext
     return found
 
 

@@ -2,12 +2,12 @@
 
 Every bound and e-value here holds at all sample sizes at once, so it may be looked at as often as one likes and
 acted on at any look (Ville's inequality): the chance that the evidence for something untrue *ever* reaches
-1 / alpha is at most alpha. `Drift`, which is for latency, holds only in the limit of many observations and says so.
+1 / alpha is at most alpha.
 
-Two arms become one sequence by `blocks`: the requests, in order of time, are cut into the shortest runs that hold an
-answer of either arm, and each run gives one difference. A difference compares answers of the same minutes, so a
-busy hour or a hard day moves both arms alike, and shares that change from step to step do no harm. Requests are
-taken to be independent given their arm; many requests of one user are worth less than they count.
+Two arms become one sequence by `blocks`: the requests, in the order in which they *began*, are cut into the shortest
+runs that hold an answer of either arm, and each run gives one difference. A difference compares answers of the same
+minutes, so a busy hour or a hard day moves both arms alike, and shares that change from step to step do no harm.
+Requests are taken to be independent given their arm; many requests of one user are worth less than they count.
 """
 
 import math
@@ -20,8 +20,7 @@ from scipy.special import betaln, xlog1py, xlogy
 
 _BETS = np.geomspace(0.003, 0.95, 24)  # shares of the capital that are staked, all at once
 _STEPS = 40  # halvings when a bound is searched: to 1e-12
-_TUNED_FOR = 300.0  # number of differences at which the asymptotic sequence is tightest
-_FEWEST = 30  # differences below which an asymptotic statement is not made
+CLIP = 8.0  # seconds beyond so many times what is typical, or below that part of it, count as being there
 _CONCENTRATION = 100.0  # of the prior around the expected split, in arrivals
 
 
@@ -31,7 +30,7 @@ def blocks(arms: Iterable[bool], values: Iterable[float]) -> list[float]:
     A run's end depends on which arm answered, never on how well, so a difference has the mean of the true one.
 
     Args:
-        arms: of each observation, in order of time, whether the new arm answered.
+        arms: of each observation, in the order in which the requests began, whether the new arm answered.
         values: what was observed.
     """
     found: list[float] = []
@@ -51,8 +50,9 @@ class Drop:
 
     The e-process bets against "the mean is at most m" with 24 stakes at once and averages their capitals
     (Waudby-Smith and Ramdas 2024, JRSS B 86, 1-27, section 4: betting with a fixed stake is a martingale, and so is
-    a mixture). With fixed stakes the value does not depend on the order, so rows that reach the ledger a moment late
-    change nothing; the bets of `nacre.stats.sequential` learn, and need the order fixed beforehand.
+    a mixture). With fixed stakes the value does not depend on the order of the differences; the bets of
+    `nacre.stats.sequential` learn, and need the order fixed beforehand. Which rows are there must not depend on the
+    arm: one whose slow answers are still under way has only its fast ones, and no test mends that.
     """
 
     differences: Sequence[float]
@@ -121,44 +121,36 @@ class Drop:
         return low
 
 
-@dataclass(frozen=True)
-class Drift:
-    """Differences without a known bound (log seconds): an asymptotic confidence sequence of their mean.
+def mean_bounds(values: Sequence[float], alpha: float) -> tuple[float, float]:
+    """Bounds that the mean of values in [0, 1] never leaves, at any look, but with a chance of `alpha`.
 
-    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024, Annals of Statistics 52, "Time-uniform central limit theory
-    and asymptotic confidence sequences", the one-sided Gaussian mixture. It holds at all looks together in the limit
-    of many observations; below 30 nothing is claimed.
+    Two of `Drop`'s bounds, each with half of the chance, on the scale where 0 is -1.
+
+    Raises:
+        ValueError: a value outside 0 to 1.
     """
+    seen = Drop([2 * value - 1 for value in values])
+    return (seen.lower(alpha / 2) + 1) / 2, (seen.upper(alpha / 2) + 1) / 2
 
-    differences: Sequence[float]
 
-    @property
-    def count(self) -> int:
-        """How many differences there are."""
-        return len(self.differences)
+def clipped_logs(seconds: Iterable[float], typical: float) -> list[float]:
+    """Log of seconds over what is typical, on a scale where 0 is `CLIP` times as fast and 1 is `CLIP` times as slow.
 
-    @property
-    def mean(self) -> float:
-        """The mean difference; nought where nothing was seen."""
-        return math.fsum(self.differences) / self.count if self.count else 0.0
+    What lies beyond counts as lying at the end. So the values are bounded, a few extreme ones cannot decide, and the
+    tests of bounded means hold for them however few or skewed they are.
+    """
+    reach = math.log(CLIP)
+    return [(min(max(math.log(one / typical), -reach), reach) / reach + 1) / 2 for one in seconds]
 
-    def lower(self, alpha: float) -> float:
-        """A bound that the true mean is below, at some look, with a chance of about `alpha` at most."""
-        return self.mean - self._reach(alpha)
 
-    def upper(self, alpha: float) -> float:
-        """A bound that the true mean is above, at some look, with a chance of about `alpha` at most."""
-        return self.mean + self._reach(alpha)
+def log_drop(rise: float) -> float:
+    """A rise of the seconds, as a share, on the scale of `clipped_logs`; the inverse is `rise_of`."""
+    return math.log1p(rise) / math.log(CLIP) / 2
 
-    def _reach(self, alpha: float) -> float:
-        if self.count < _FEWEST:
-            return math.inf
-        spread = float(np.std(self.differences, ddof=1))
-        wish = -2 * math.log(2 * alpha)
-        rho2 = (wish + math.log(wish + 1)) / _TUNED_FOR
-        grown = self.count * rho2 + 1
-        inside = math.log1p(math.sqrt(grown) / (2 * alpha))
-        return spread * math.sqrt(2 * grown / (self.count**2 * rho2) * inside)
+
+def rise_of(drop: float) -> float:
+    """The rise of the typical seconds, as a share, that a difference on the scale of `clipped_logs` stands for."""
+    return math.expm1(drop * math.log(CLIP) * 2)
 
 
 def rate_bounds(hits: int, trials: int, alpha: float) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from nacre.base.errors import InputError
 from nacre.data.convert import Stream
 from nacre.data.dataset import DatasetFiles, Split
 from nacre.data.report import balance, coverage, diversity, drift, duplicates, language, length, private, timeliness
-from nacre.data.report.records import Coverage, DataReport, EarlierRows, Flag
-from nacre.data.report.sample import Look, Sample
+from nacre.data.report.records import DataReport, EarlierRows, Flag
+from nacre.data.report.sample import SAMPLE_ROWS, Look, Sample
 from nacre.data.seen import Seen
 from nacre.records import Dropped, Example
 
@@ -188,10 +188,10 @@ def _notes(found: DataReport) -> list[str]:
         new, old = found.drift.sampled
         said.append(f"drift needs {drift.MIN_ROWS} distinct rows on either side; there are {new} new and {old} earlier")
     if found.coverage.share is None:
-        said.append("coverage needs a list of domains (--domains FILE) or at least 50 earlier rows")
+        said.append(f"coverage needs a list of domains (--domains FILE) or at least {coverage.MIN_ROWS} earlier rows")
     if found.timeliness.future:
         said.append(f"timeliness: {found.timeliness.future:,} rows name days to come only and count as undated")
-    if found.rows > found.diversity.sampled:
+    if found.diversity.sampled >= SAMPLE_ROWS:
         part = "diversity, drift and clusters are" if found.earlier else "diversity is"
         said.append(f"{part} measured on a sample of {found.diversity.sampled:,} distinct rows")
     if found.duplicates.compared >= duplicates.COMPARED or found.duplicates.compared_earlier >= duplicates.COMPARED:

@@ -22,9 +22,9 @@ from nacre.data.report.sample import Kept, Look
 from nacre.data.report.words import shown, tfidf
 
 WANTED = 0.9
-MAX_CLUSTERS = 24
-ROWS_PER_CLUSTER = 25
-_MIN_ROWS = 2 * ROWS_PER_CLUSTER
+MAX_CLUSTERS = 16
+ROWS_PER_CLUSTER = 40
+MIN_ROWS = 2 * ROWS_PER_CLUSTER
 _INSIDE = 0.05  # a cluster's own rows that lie outside of it
 _NAMED_BY = 3
 _SHOWN = 6
@@ -55,7 +55,7 @@ class Domains:
     """Counts the rows that speak of each domain, in one pass over each text."""
 
     def __init__(self, domains: Mapping[str, Sequence[str]]) -> None:
-        self._rows: Counter[str] = Counter({name: 0 for name in domains})
+        self._rows: Counter[str] = Counter(dict.fromkeys(domains, 0))
         self._looked = self._outside = 0
         by_term: dict[str, list[str]] = {}
         for name, terms in domains.items():
@@ -94,7 +94,7 @@ def _apart(text: str, start: int, stop: int) -> bool:
 def clusters(new: Sequence[Kept], earlier: Sequence[Kept], seed: int = 0) -> Coverage:
     """The share of clusters of the earlier rows that the new rows reach; unknown where either has too few rows."""
     count = min(MAX_CLUSTERS, len(earlier) // ROWS_PER_CLUSTER)
-    fitted = tfidf([kept.text for kept in (*earlier, *new)]) if new and len(earlier) >= _MIN_ROWS else None
+    fitted = tfidf([kept.text for kept in (*earlier, *new)]) if new and len(earlier) >= MIN_ROWS else None
     if fitted is None:
         return Coverage()
     vectoriser, vectors = fitted
@@ -136,19 +136,19 @@ def flags(found: Coverage) -> list[Flag]:
     listed_zh = listed + (f" 等 {len(missing)} 个" if more > 0 else "")
     if found.of == "domains":
         said = Said(
-            en=f"{reached} of {len(found.fields)} domains are reached ({found.share:.0%}); above 90 % is wanted.",
+            en=f"{reached} of {len(found.fields)} domains are reached ({found.share:.0%}); above 90% is wanted.",
             zh=f"{len(found.fields)} 个领域中覆盖了 {reached} 个（{found.share:.0%}）；应高于 90%。",
         )
         advice = Said(en=f"Collect rows about: {listed_en}.", zh=f"请补充以下领域的数据：{listed_zh}。")
     else:
         said = Said(
             en=f"The rows reach {reached} of {len(found.fields)} fields of the earlier data ({found.share:.0%}); "
-            "above 90 % is wanted.",
+            "above 90% is wanted.",
             zh=f"新数据触及早期数据 {len(found.fields)} 个领域中的 {reached} 个（{found.share:.0%}）；应高于 90%。",
         )
         advice = Said(
-            en=f"Not reached: {listed_en}. These skills live from the protections alone: keep replay on, or add rows if "
-            "the increment is meant to refresh them.",
+            en=f"Not reached: {listed_en}. These skills live from the protections alone: keep replay on, or add rows "
+            "if the increment is meant to refresh them.",
             zh=f"未触及：{listed_zh}。这些能力只能靠防遗忘保护来维持：请保留回放；若本增量意在更新它们，请补充数据。",
         )
     return [Flag(measure="coverage", level="flag", found=said, advice=advice)]

@@ -1,10 +1,11 @@
 """Diversity: how much is said only once.
 
-Distinct-n is the share of different n-grams (Li et al. 2016, A diversity-promoting objective function). It falls with the
-length of the text, so it is read off the first 20,000 tokens of a sample: increments of any size can be compared.
+Distinct-n is the share of different n-grams (Li et al. 2016, A diversity-promoting objective function). It falls with
+the length of the text, so it is read off the first 20,000 tokens of a sample: increments of any size can be compared.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def distinct(texts: Iterable[str], limit: int = TOKENS) -> tuple[tuple[float, fl
         count += len(found)
         pairs += max(0, len(found) - 1)
         ones.update(found)
-        twos.update(zip(found, found[1:], strict=False))
+        twos.update(pairwise(found))
     return ((len(ones) / count, len(twos) / pairs) if pairs else None), count
 
 
@@ -72,7 +73,8 @@ def flags(found: Diversity) -> list[Flag]:
                 Said(
                     en="Remove repeated rows (nacre data clean --steps duplicates), and look at prompts with several "
                     "answers: they teach a model to waver.",
-                    zh="请去除重复行（nacre data clean --steps duplicates），并检查同一问题的不同答案：它们会让模型摇摆。",
+                    zh="请去除重复行（nacre data clean --steps duplicates），"
+                    "并检查同一问题的不同答案：它们会让模型摇摆。",
                 ),
             )
         )
@@ -82,7 +84,8 @@ def flags(found: Diversity) -> list[Flag]:
                 Said(
                     en=f"A row and the one most like it share nearly all words (mean cosine {found.self_similarity:.2f}"
                     f"; above {MOST_SIMILAR} is flagged).",
-                    zh=f"每行与最相近的另一行用词几乎相同（平均余弦 {found.self_similarity:.2f}；高于 {MOST_SIMILAR} 即提示）。",
+                    zh=f"每行与最相近的另一行用词几乎相同（平均余弦 {found.self_similarity:.2f}；"
+                    f"高于 {MOST_SIMILAR} 即提示）。",
                 ),
                 Said(
                     en="The rows seem made from few templates: vary how things are asked, or the model learns the "

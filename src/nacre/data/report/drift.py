@@ -1,9 +1,9 @@
 """Drift: how far the rows are from those that were learned before, in two ways.
 
-A classifier is asked to tell new rows from earlier ones (classifier two-sample test, Lopez-Paz and Oquab 2017). Its area
-under the ROC curve is 0.5 where nobody could and 1 where every row gives itself away. It is logistic regression over
-TF-IDF of words and pairs of Chinese characters, cross-validated in five folds; AUC and its variance (DeLong et al. 1988)
-are taken inside each fold, whose scores have a scale of their own, and averaged.
+A classifier is asked to tell new rows from earlier ones (classifier two-sample test, Lopez-Paz and Oquab 2017). Its
+area under the ROC curve is 0.5 where nobody could and 1 where every row gives itself away. It is logistic regression
+over TF-IDF of words and pairs of Chinese characters, cross-validated in five folds; AUC and its variance (DeLong et al.
+1988) are taken inside each fold, whose scores have a scale of their own, and averaged.
 
 The Jensen-Shannon divergence (Lin 1991) compares the frequencies of the terms, 0 bits alike to 1 bit nothing in common.
 Two samples of the same text differ too: what chance makes of these sizes is told by dealing all rows out anew.
@@ -28,7 +28,7 @@ from nacre.data.report.words import shown, terms, tfidf
 MIN_ROWS = 30
 _FOLDS = 5
 _DEALS = 20
-_NEAR, _OTHER, _FAR = 0.6, 0.75, 0.95
+BOUNDS = (0.6, 0.75, 0.95)  # of AUC, between same, near, other and far
 _TERMS = 12
 _FEATURES = 20_000
 
@@ -45,7 +45,8 @@ def measure(new: Sequence[Kept], earlier: Sequence[Kept], seed: int = 0) -> Drif
     vectoriser, vectors = fitted
     is_new = np.arange(len(texts)) < len(new)
     auc, deviation = _told_apart(vectors, is_new, seed)
-    reach = float(norm.ppf(0.975)) * deviation
+    # without one mistake the variance is 0: as 0 of n leaves up to 3/n open, so do the rows of the smaller side
+    reach = float(norm.ppf(0.975)) * deviation or 3 / min(sizes)
     whole = LogisticRegression(C=10, max_iter=300).fit(vectors, is_new).coef_[0]
     names = vectoriser.get_feature_names_out()
     counted = [np.asarray((vectors[side] > 0).sum(axis=0)).ravel() for side in (is_new, ~is_new)]
@@ -63,11 +64,12 @@ def measure(new: Sequence[Kept], earlier: Sequence[Kept], seed: int = 0) -> Drif
 
 
 def _level(auc: float, low: float) -> Literal["same", "near", "other", "far"]:
-    if low <= 0.5 or auc < _NEAR:
+    near, other, far = BOUNDS
+    if low <= 0.5 or auc < near:
         return "same"
-    if auc < _OTHER:
+    if auc < other:
         return "near"
-    return "other" if auc < _FAR else "far"
+    return "other" if auc < far else "far"
 
 
 def _told_apart(vectors: Any, is_new: NDArray[np.bool_], seed: int) -> tuple[float, float]:

@@ -112,7 +112,8 @@ def flags(found: Duplicates, rows: int) -> list[Flag]:
                 f"有 {leaked:,} 行是早期增量（{names}）的 dev 数据。",
                 "Trained on, they prove nothing any more. nacre evolve leaves equal ones out; remove similar ones by "
                 "nacre data clean with the step leaks.",
-                "一旦用于训练，评测便失去意义。nacre evolve 会剔除完全相同的行；近似的行请用 nacre data clean 的 leaks 步骤去除。",
+                "一旦用于训练，评测便失去意义。nacre evolve 会剔除完全相同的行；"
+                "近似的行请用 nacre data clean 的 leaks 步骤去除。",
             )
         )
     return raised

@@ -77,8 +77,8 @@ class LengthCounts:
 def _rounded(length: int) -> int:
     if length < _EXACT:
         return length
-    unit = 10 ** (len(str(length)) - 3)
-    return round(length / unit) * unit
+    unit = 10.0 ** (len(str(length)) - 3)
+    return int(round(length / unit) * unit)
 
 
 def _quantile(counts: Counter[int], share: float) -> int:

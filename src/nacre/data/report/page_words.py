@@ -48,15 +48,15 @@ WORDS = {
     "since": Said(en="Coloured: the last three years, since", zh="着色部分：最近三年，自"),
     "undated": Said(en="rows without a date", zh="行没有日期"),
     "years": Said(en="Dated rows by year", zh="按年份统计"),
-    "no dates": Said(
-        en="No row has a date, in a column or in its text.", zh="没有任何一行在列中或文本中带有日期。"
-    ),
+    "no dates": Said(en="No row has a date, in a column or in its text.", zh="没有任何一行在列中或文本中带有日期。"),
     "these": Said(en="These rows", zh="本次数据"),
     "earlier": Said(en="Earlier rows", zh="早期数据"),
-    "length": Said(en="Rows by length; each column reaches to twice the length.", zh="按长度统计；每一列的上限是前一列的两倍。"),
+    "length": Said(
+        en="Rows by length; each column reaches to twice the length.", zh="按长度统计；每一列的上限是前一列的两倍。"
+    ),
     "mean": Said(en="mean", zh="平均"),
     "median": Said(en="median", zh="中位数"),
-    "p95": Said(en="95 % below", zh="95% 低于"),
+    "p95": Said(en="95% below", zh="95% 低于"),
     "max": Said(en="longest", zh="最长"),
     "equal within": Said(en="equal to another row", zh="与另一行完全相同"),
     "near within": Said(en="like another row", zh="与另一行近似"),
@@ -76,7 +76,8 @@ WORDS = {
     "new terms": Said(en="Words of the new rows", zh="新数据的特征词"),
     "earlier terms": Said(en="Words of the earlier rows", zh="早期数据的特征词"),
     "no drift": Said(
-        en="It needs earlier rows, and at least 30 distinct ones on either side.", zh="需要早期数据，且双方至少各有 30 个不同的行。"
+        en="It needs earlier rows, and at least 30 distinct ones on either side.",
+        zh="需要早期数据，且双方至少各有 30 个不同的行。",
     ),
 }
 

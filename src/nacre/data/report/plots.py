@@ -41,7 +41,9 @@ def columns(values: Sequence[tuple[str, int, str]], *, title: str) -> str:
             f'width="{step * 0.84:.2f}%" height="{height:.1f}" rx="2"><title>{escape(label)}: {number:,}</title></rect>'
         )
         if number and len(values) <= 16:
-            drawn.append(f'<text class="count" x="{middle:.2f}%" y="{_HEIGHT - height - 6:.1f}">{_short(number)}</text>')
+            drawn.append(
+                f'<text class="count" x="{middle:.2f}%" y="{_HEIGHT - height - 6:.1f}">{_short(number)}</text>'
+            )
         if (len(values) - 1 - place) % every == 0:
             drawn.append(f'<text x="{middle:.2f}%" y="{_HEIGHT + 18}">{escape(label)}</text>')
     base = f'<rect class="base" x="0" y="{_HEIGHT}" width="100%" height="1"/>'

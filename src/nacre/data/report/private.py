@@ -14,8 +14,8 @@ class Privacy:
     """Masks texts, and counts what it masked."""
 
     def __init__(self) -> None:
-        self._pii = Pii(PiiConfig())  # type: ignore[call-arg]
-        self._secrets = Secrets(SecretsConfig())  # type: ignore[call-arg]
+        self._pii = Pii(PiiConfig())
+        self._secrets = Secrets(SecretsConfig())
         self._found: Counter[str] = Counter()
         self._rows: Counter[str] = Counter()
         self._any = 0

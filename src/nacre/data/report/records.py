@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+import pydantic
+
 from nacre.records.base import Record
 
 Level = Literal["flag", "note"]
@@ -111,7 +113,7 @@ class Language(Record):
     """Rows by script: `zh` Chinese characters, `en` Latin letters, `mixed` both, `other`, `none` no letters."""
 
     rows: dict[str, int]
-    earlier: dict[str, int] = {}
+    earlier: dict[str, int] = pydantic.Field(default_factory=dict)
 
 
 class Lengths(Record):

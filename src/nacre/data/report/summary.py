@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from nacre.data.report import balance, coverage, diversity, timeliness
+from nacre.data.report import balance, coverage, diversity, drift, timeliness
 from nacre.data.report.language import name_of
 from nacre.data.report.records import DataReport, Said
 
-State = Literal["ok", "flag", "unknown"]
+State = Literal["ok", "flag", "unknown", "plain"]
 MEASURES = (
     "balance", "coverage", "diversity", "timeliness", "language", "length", "duplicates", "private", "drift",
 )  # fmt: skip
@@ -45,7 +45,8 @@ def summary(found: DataReport) -> Iterator[Line]:
     """A line for each measure."""
     for measure in MEASURES:
         value, wanted = _SHORT[measure](found)
-        state: State = "flag" if measure in found.flagged else "ok" if value else "unknown"
+        judged: State = "ok" if wanted.en else "plain"
+        state: State = "flag" if measure in found.flagged else judged if value else "unknown"
         yield Line(measure, NAMES[measure], value or _UNKNOWN, wanted, state)
 
 
@@ -72,11 +73,13 @@ def _coverage(found: DataReport) -> tuple[Said | None, Said]:
 
 def _diversity(found: DataReport) -> tuple[Said | None, Said]:
     least = diversity.LEAST_PROMPTS
-    wanted = Said(en=f"at least {least:.0%}", zh=f"不低于 {least:.0%}")
-    share = found.diversity.distinct_prompts
+    most = diversity.MOST_SIMILAR
+    wanted = Said(en=f"at least {least:.0%}, likeness at most {most}", zh=f"不低于 {least:.0%}，相似度不超过 {most}")
+    share, like = found.diversity.distinct_prompts, found.diversity.self_similarity
     if share is None:
         return None, wanted
-    return Said(en=f"{share:.1%} distinct prompts", zh=f"{share:.1%} 的问题不重复"), wanted
+    likeness = Said(en=f", likeness {like:.2f}", zh=f"，相似度 {like:.2f}") if like is not None else _NOTHING
+    return Said(en=f"{share:.1%} distinct prompts{likeness.en}", zh=f"{share:.1%} 的问题不重复{likeness.zh}"), wanted
 
 
 def _timeliness(found: DataReport) -> tuple[Said | None, Said]:
@@ -85,7 +88,8 @@ def _timeliness(found: DataReport) -> tuple[Said | None, Said]:
     if share is None:
         return None, wanted
     return Said(
-        en=f"{share:.0%} of {dated:,} dated rows from the last 3 years", zh=f"{dated:,} 行有日期，{share:.0%} 来自近三年"
+        en=f"{share:.0%} of {dated:,} dated rows from the last 3 years",
+        zh=f"{dated:,} 行有日期，{share:.0%} 来自近三年",
     ), wanted
 
 
@@ -93,7 +97,8 @@ def _language(found: DataReport) -> tuple[Said | None, Said]:
     parts = sorted(found.language.rows.items(), key=lambda part: -part[1])[:2]
     en = ", ".join(f"{name_of(name).en} {rows / found.rows:.0%}" for name, rows in parts)
     zh = "，".join(f"{name_of(name).zh} {rows / found.rows:.0%}" for name, rows in parts)
-    return Said(en=en, zh=zh), _NOTHING
+    wanted = Said(en="no language falls by more than 20 points", zh="任何语言的占比下降不超过 20 个百分点")
+    return Said(en=en, zh=zh), wanted if found.language.earlier else _NOTHING
 
 
 def _length(found: DataReport) -> tuple[Said | None, Said]:
@@ -111,7 +116,10 @@ def _duplicates(found: DataReport) -> tuple[Said | None, Said]:
     return Said(
         en=f"{within:,} within" + (f", {across:,} across increments" if found.earlier else ""),
         zh=f"内部 {within:,} 行" + (f"，跨增量 {across:,} 行" if found.earlier else ""),
-    ), Said(en="at most 1%", zh="不超过 1%")
+    ), Said(
+        en="at most 1%, no earlier dev rows" if found.earlier else "at most 1%",
+        zh="不超过 1%，不含早期 dev 行" if found.earlier else "不超过 1%",
+    )
 
 
 def _private(found: DataReport) -> tuple[Said | None, Said]:
@@ -120,9 +128,10 @@ def _private(found: DataReport) -> tuple[Said | None, Said]:
 
 def _drift(found: DataReport) -> tuple[Said | None, Said]:
     one = found.drift
+    wanted = Said(en=f"AUC below {drift.BOUNDS[-1]}", zh=f"AUC 低于 {drift.BOUNDS[-1]}")
     if one.auc is None or one.interval is None:
-        return None, _NOTHING
-    return _same(f"AUC {one.auc:.2f} [{one.interval[0]:.2f}, {one.interval[1]:.2f}]"), _NOTHING
+        return None, wanted
+    return _same(f"AUC {one.auc:.2f} [{one.interval[0]:.2f}, {one.interval[1]:.2f}]"), wanted
 
 
 _SHORT = {

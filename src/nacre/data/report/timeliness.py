@@ -18,7 +18,17 @@ from nacre.data.report.sample import Look
 YEARS = 3
 LEAST_RECENT = 0.6
 FEW_DATED = 0.1
-_COLUMNS = ("date", "time", "datetime", "timestamp", "created_at", "updated_at", "created", "updated", "published")
+_COLUMNS: tuple[str, ...] = (
+    "date",
+    "time",
+    "datetime",
+    "timestamp",
+    "created_at",
+    "updated_at",
+    "created",
+    "updated",
+    "published",
+)
 _COLUMNS += ("published_at", "year", "日期", "时间", "发布时间", "创建时间", "更新时间", "年份")
 _HINT = re.compile(r"(?:19|20)[0-9]{2}|[〇零○一二三四五六七八九]{4}年")
 _ISO = re.compile(r"(?<![\w./-])((?:19|20)[0-9]{2})-([0-9]{2})-([0-9]{2})(?![0-9])")
@@ -156,7 +166,8 @@ def flags(found: Timeliness) -> list[Flag]:
         said = Said(
             en=f"{found.share:.0%} of the {found.dated:,} dated rows are from {found.since} or later; at least "
             f"{LEAST_RECENT:.0%} is wanted.",
-            zh=f"{found.dated:,} 行有日期的数据中，{found.share:.0%} 来自 {found.since} 之后；应不低于 {LEAST_RECENT:.0%}。",
+            zh=f"{found.dated:,} 行有日期的数据中，{found.share:.0%} 来自 {found.since} 之后；"
+            f"应不低于 {LEAST_RECENT:.0%}。",
         )
         advice = Said(
             en="Check whether the old rows still hold, replace those that do not, and add rows from the last three "

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -42,7 +43,7 @@ def tfidf(texts: Sequence[str]) -> tuple[TfidfVectorizer, Any] | None:
         return None
 
 
-def shown(names: Sequence[str], weights: Iterable[float], rows: Sequence[int], count: int) -> tuple[str, ...]:
+def shown(names: Sequence[str], weights: Iterable[float], rows: NDArray[np.int64], count: int) -> tuple[str, ...]:
     """The terms with the largest positive weights that may be shown: in enough rows, no function words."""
     weighed = np.asarray(list(weights))
     found: list[str] = []
@@ -50,6 +51,12 @@ def shown(names: Sequence[str], weights: Iterable[float], rows: Sequence[int], c
         name = names[place]
         if len(found) == count or weighed[place] <= 0:
             break
-        if rows[place] >= MIN_TERM_ROWS and name not in ENGLISH_STOP_WORDS and len(name) <= _SHOWN_TERM_CHARS:
+        told = rows[place] >= MIN_TERM_ROWS and name not in ENGLISH_STOP_WORDS and len(name) <= _SHOWN_TERM_CHARS
+        if told and not any(_overlap(name, other) for other in found):
             found.append(name)
     return tuple(found)
+
+
+def _overlap(name: str, other: str) -> bool:
+    """Whether two pairs of Chinese characters may be cut from one word."""
+    return bool(_HAN.match(name)) and bool(set(name) & set(other))

@@ -1,0 +1,345 @@
+"""Removing rows for good: which snapshots and versions they touched, and what has to be trained again.
+
+A file of kept rows is named by the hash of its bytes, so a row cannot leave it. The whole file leaves, another one with
+the rows that remain takes its place, and an event says so (docs/decisions/0013-how-a-row-leaves.md). What the event
+says happens before anything is deleted; killed in between, `verify` names it and the next call ends the work.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nacre.base.errors import InputError
+from nacre.base.files import atomic_write, disk_errors, file_lock
+from nacre.cycle.lineage import ancestry, tasks_of
+from nacre.cycle.workspace import Workspace
+from nacre.data.convert import read_examples
+from nacre.data.dataset import ENDINGS
+from nacre.data.rows import read_forgotten, read_rows, rows_path, write_forgotten, write_rows
+from nacre.records import Dropped, Event, Example, RowsFile, Version
+from nacre.records.forgotten import Forgotten
+
+_LEAST_ID = 8  # characters of a content id that name a row
+_CACHES = ("teacher", "rehearsed")  # memory that can spell rows and is made again when it is missing
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows: those that fit any of these.
+
+    Attributes:
+        ids: content ids or the beginning of one, or values of a column `id`.
+        patterns: regular expressions, searched for in all texts of a row and in its columns.
+        where: column and value, compared as text; the columns beside a row, or `task`, `file` and `line`.
+    """
+
+    ids: tuple[str, ...] = ()
+    patterns: tuple[re.Pattern[str], ...] = ()
+    where: tuple[tuple[str, str], ...] = ()
+
+    def fits(self, row: Example) -> bool:
+        """Whether a row is one of them."""
+        origin = row.origin
+        columns = {**{name: str(value) for name, value in origin.extra.items()}, "task": origin.task}
+        columns |= {"file": origin.file, "line": str(origin.line)}
+        if any(columns.get(name) == value for name, value in self.where):
+            return True
+        if self.ids and (columns.get("id") in self.ids or row.content_id.startswith(self._long_ids)):
+            return True
+        texts = [row.system, row.tools, *(turn.content for turn in (*row.prompt, *row.answers)), *columns.values()]
+        return any(pattern.search(text) for pattern in self.patterns for text in texts if text)
+
+    @property
+    def _long_ids(self) -> tuple[str, ...]:
+        return tuple(one for one in self.ids if len(one) >= _LEAST_ID)
+
+    def in_text(self, text: str) -> bool:
+        """Whether a row that could not be read as one may be one of them: its text is all there is."""
+        return any(pattern.search(text) for pattern in self.patterns)
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was removed, or would be.
+
+    Attributes:
+        files: rows files that lose rows.
+        rows: different rows that go.
+        versions: version number to how its rows touched it, in sentences.
+        retrain: what has to be trained again, in order; none where no weights learned from the rows.
+        datasets: places in the user's own files that still hold such rows; they are not changed.
+        left: sentences on what was removed beside, and on what cannot be.
+        event: number in the history; None where nothing was written.
+    """
+
+    files: tuple[Forgotten, ...]
+    rows: int
+    versions: Mapping[int, tuple[str, ...]]
+    retrain: tuple[str, ...]
+    datasets: tuple[str, ...]
+    left: tuple[str, ...] = ()
+    event: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of ``--json``."""
+        return {
+            "rows": self.rows,
+            "files": [{"was": one.sha256, "now": one.now.sha256, "rows": len(one.places)} for one in self.files],
+            "versions": {str(number): list(said) for number, said in self.versions.items()},
+            "retrain": list(self.retrain),
+            "datasets": list(self.datasets),
+            "left": list(self.left),
+            "event": self.event,
+        }
+
+
+@dataclass
+class _Found:
+    """Rows files that hold such rows, with all their rows."""
+
+    rows: dict[str, list[Example]] = field(default_factory=dict)
+    places: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def wanted(ids: Sequence[str], patterns: Sequence[str], where: Sequence[str]) -> Wanted:
+    """What a user asked for.
+
+    Raises:
+        InputError: nothing, a pattern that cannot be read or fits everything, an id that is too short, or no
+            ``column=value``.
+    """
+    if not (ids or patterns or where):
+        raise InputError(
+            "it is not said which rows", where="nacre data forget", fix="give --id, --pattern or --where COLUMN=VALUE"
+        )
+    compiled = []
+    for text in patterns:
+        try:
+            pattern = re.compile(text)
+        except re.error as error:
+            raise InputError(f"the pattern cannot be read: {error}", where="--pattern", fix="correct it") from None
+        if pattern.search(""):
+            raise InputError("the pattern fits every row", where="--pattern", fix="give one that needs a character")
+        compiled.append(pattern)
+    pairs = []
+    for text in where:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"'{text}' is not COLUMN=VALUE", where="--where", fix="write e.g. --where user=anna")
+        pairs.append((name, value))
+    return Wanted(tuple(ids), tuple(compiled), tuple(pairs))
+
+
+def forget(
+    workspace: Workspace, asked: Wanted, *, dry_run: bool = False, actor: str = "user", why: str = ""
+) -> Removal:
+    """Remove rows from everything nacre keeps, and say what they touched.
+
+    Args:
+        workspace: whose memory and ledger.
+        asked: which rows.
+        dry_run: only say what would happen.
+        actor, why: for the history. Neither the rows nor what was searched for is written there.
+
+    Raises:
+        InputError: no row fits.
+        NacreError: another command is at work here, or a file cannot be written.
+    """
+    with file_lock(workspace.hidden / "evolve.lock", wait=False):
+        if not dry_run:
+            finish(workspace)
+        found = _search(workspace, asked)
+        datasets = tuple(_in_datasets(workspace, asked))
+        aside = [path for path in _dropped_files(workspace) if any(asked.in_text(one.original) for one in _read(path))]
+        if not found.rows and not aside:
+            still = f"; your own files have it: {datasets[0]}" if datasets else ""
+            raise InputError(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
+        versions, tasks, retrain = _touched(workspace, found)
+        files = tuple(_emptied(workspace, found, write=not dry_run))
+        rows = {row for one in files for row in one.rows}
+        removal = Removal(files, len(rows), versions, retrain, datasets)
+        if dry_run:
+            return removal
+        event, counts = workspace.ledger.forgetting.forget(
+            files,
+            tasks=tasks,
+            unusable=asked.in_text,
+            detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)},
+            actor=actor,
+        )
+        left = [*_said(counts), *_clear(workspace, asked, aside, trained=bool(retrain)), *finish(workspace)]
+        return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id)
+
+
+_CANNOT = (
+    "not looked at: what was asked and answered while serving, archives that were exported, and backups",
+    "weights that learned the rows can repeat them until they are trained again and nacre gc has taken the old ones",
+)
+
+
+def finish(workspace: Workspace) -> list[str]:
+    """Do what the history says was removed and is still there; sentences on it."""
+    files = workspace.ledger.forgetting.files()
+    if files and read_forgotten(workspace.memory) != files:
+        write_forgotten(workspace.memory, files)
+    gone = 0
+    for one in files:
+        path = rows_path(workspace.memory, one.sha256)
+        if path.exists() and one.sha256 not in _in_place(files):
+            with disk_errors(path):
+                path.unlink()
+            gone += 1
+    return [f"{gone} files of kept rows were replaced"] if gone else []
+
+
+def unfinished(workspace: Workspace) -> Iterator[tuple[int, str]]:
+    """For each removal in the history its event, and what of it was not done; empty where all was."""
+    events = workspace.ledger.forgetting.events()
+    files = workspace.ledger.forgetting.files()
+    listed = read_forgotten(workspace.memory)
+    known = {one.digest for one in listed}
+    if len(listed) > len(files) or (not events and listed):
+        yield 0, "the memory folder names removed rows that no event tells of; restore the ledger or that list"
+    for event in events:
+        fault = next(filter(None, (_fault(workspace, one, known, files) for one in _files_of(event))), "")
+        yield event.id, fault
+
+
+def _files_of(event: Event) -> list[Forgotten]:
+    return [Forgotten.model_validate(one) for one in event.detail["files"]]
+
+
+def _fault(workspace: Workspace, one: Forgotten, known: set[str], files: Sequence[Forgotten]) -> str:
+    fix = "nacre data forget finish removes it"
+    if rows_path(workspace.memory, one.sha256).exists() and one.sha256 not in _in_place(files):
+        return f"the file {one.sha256[:12]} with the removed rows is still there, or came back; {fix}"
+    if one.digest not in known:
+        return f"the memory folder does not know that rows of {one.sha256[:12]} were removed; {fix}"
+    return ""
+
+
+def _in_place(files: Sequence[Forgotten]) -> set[str]:
+    """Files that stand for earlier ones and lost no rows themselves."""
+    return {one.now.sha256 for one in files} - {one.sha256 for one in files}
+
+
+def _search(workspace: Workspace, asked: Wanted) -> _Found:
+    found = _Found()
+    for path in sorted((workspace.memory / "rows").glob("*.jsonl")):
+        rows = read_rows(workspace.memory, path.stem)
+        places = tuple(place for place, row in enumerate(rows) if asked.fits(row))
+        if places:
+            found.rows[path.stem], found.places[path.stem] = rows, places
+    return found
+
+
+def _emptied(workspace: Workspace, found: _Found, *, write: bool) -> Iterator[Forgotten]:
+    """Each file without the rows; the new files are there before anything says so."""
+    for sha, rows in found.rows.items():
+        places = set(found.places[sha])
+        remaining = [row for place, row in enumerate(rows) if place not in places]
+        now = write_rows(workspace.memory, remaining) if write else RowsFile(sha256="", rows=len(remaining))
+        ids = dict.fromkeys(rows[place].content_id for place in found.places[sha])
+        yield Forgotten(sha256=sha, now=now, rows=tuple(ids), places=found.places[sha])
+
+
+def _touched(workspace: Workspace, found: _Found) -> tuple[dict[int, tuple[str, ...]], list[str], tuple[str, ...]]:
+    """By version how the rows touched it; the tasks that are judged by them; what has to be trained again."""
+    versions = workspace.ledger.versions()
+    said: dict[int, list[str]] = {version.number: [] for version in versions}
+    learned: dict[int, Version] = {}
+    tasks: dict[str, None] = {}
+    for version in versions:
+        own = version.snapshot
+        snapshot = f"snapshot {own.digest[:12]} ({own.task})"
+        for file, how in ((own.train, "trained on"), (own.dev, "judged by"), (own.kept, "keeps")):
+            if file and file.sha256 in found.places:
+                said[version.number].append(f"{how} {len(found.places[file.sha256])} of them: {snapshot}")
+        if own.train.sha256 in found.places:
+            learned[version.number] = version
+        for task in tasks_of(ancestry(workspace, version.number)).values():
+            past = [file for file in task.train if file.sha256 in found.places]
+            if past and version.parents and not {own.train.sha256, own.replayable.sha256} & {f.sha256 for f in past}:
+                said[version.number].append(f"could replay them: rows of {task.name}")
+                learned[version.number] = version
+            if task.dev and task.dev.sha256 in found.places:
+                tasks[task.name] = None
+                if task.dev != own.dev:
+                    said[version.number].append(f"judged by them: dev rows of {task.name}")
+        above = [parent for parent in version.parents if parent in learned]
+        if above and version.number not in learned:
+            learned[version.number] = version
+            said[version.number].append(f"was trained from version {above[0]}, which learned them")
+    touched = {number: tuple(lines) for number, lines in said.items() if lines}
+    return touched, list(tasks), tuple(_retrain(learned))
+
+
+def _retrain(learned: Mapping[int, Version]) -> Iterator[str]:
+    for number, version in learned.items():
+        above = next((parent for parent in version.parents if parent in learned), None)
+        start = f"the version that takes the place of {above}" if above else (version.parents or (0,))[0]
+        yield f"version {number}: nacre evolve {version.snapshot.task} --from {start}"
+
+
+def _said(counts: Mapping[str, int]) -> list[str]:
+    words = {
+        "reports": "reports were removed; scores on those dev rows are made again when they are needed",
+        "review items": "review items about the rows were removed",
+        "verdicts": "verdicts lost the texts of single rows; their numbers stay",
+        "unusable rows": "texts of rows that could not be used were taken out of version records",
+    }
+    return [f"{counts[what]} {sentence}" for what, sentence in words.items() if counts[what]]
+
+
+def _clear(workspace: Workspace, asked: Wanted, aside: Iterable[Path], *, trained: bool) -> list[str]:
+    """Remove what repeats the rows outside of rows files."""
+    notes = []
+    count = 0
+    for path in aside:
+        lines = _read(path)
+        kept = [one for one in lines if not asked.in_text(one.original)]
+        count += len(lines) - len(kept)
+        if kept:
+            atomic_write(path, "".join(one.to_json() + "\n" for one in kept))
+        else:
+            path.unlink()
+    if count:
+        notes.append(f"{count} rows that could not be used were removed from memory/dropped")
+    if trained:
+        caches = [path for name in _CACHES for path in (workspace.memory / name).glob("*") if path.is_file()]
+        runs = [path for path in (workspace.hidden / "runs").glob("*") if path.is_dir()]
+        for path in caches:
+            path.unlink(missing_ok=True)
+        for path in runs:
+            shutil.rmtree(path, ignore_errors=True)
+        if caches or runs:
+            notes.append(f"{len(caches)} caches and {len(runs)} unfinished trainings that may hold them were removed")
+    return notes
+
+
+def _dropped_files(workspace: Workspace) -> list[Path]:
+    return sorted((workspace.memory / "dropped").glob("*.jsonl"))
+
+
+def _read(path: Path) -> list[Dropped]:
+    return [Dropped.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
+    """Where the user's own files hold such rows."""
+    folder = workspace.dataset_dir
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if not path.is_file() or not path.name.endswith(ENDINGS) or path.name == "dataset_info.json":
+            continue
+        try:
+            rows = read_examples(path)
+        except InputError:
+            continue
+        found = [row.origin.line for row in rows.examples if asked.fits(row)]
+        found += [one.line for one in rows.dropped if asked.in_text(one.original)]
+        if found:
+            lines = ", ".join(map(str, sorted(set(found))[:10])) + (" …" if len(set(found)) > 10 else "")
+            yield f"{path.relative_to(workspace.root)}: line {lines}"

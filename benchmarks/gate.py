@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from nacre.gate import TaskPair, judge
 from nacre.records import Keep
-from nacre.stats.sequential import lower_bound, simulate, upper_bound
+from nacre.records.gating import Gate
+from nacre.stats.sequential import FIRST_LOOK, lower_bound, next_look, simulate, upper_bound
 from nacre.stats.sequential_planning import smallest_drop_sequential
 
 MARGIN, ALARM, ACCEPT = 0.02, 20.0, 5.0
+STOP_EARLY = Gate().stop_early or 0
 FIXED = (1.6449 + 0.8416) ** 2 / MARGIN**2  # times psi: rows of a test with one look, 5 % and 20 %
 Draws = NDArray[np.float64]
 
@@ -35,8 +37,16 @@ def parts(count: int, rows: int) -> Iterator[tuple[int, int]]:
         yield min(size, count - start), seed
 
 
+def scored(used: Draws, rows: int) -> Draws:
+    """What `evolve` scores of a task with so many rows, by the rows that its test uses."""
+    looks = [FIRST_LOOK if rows > STOP_EARLY else rows]
+    while looks[-1] < rows:
+        looks.append(next_look(looks[-1], rows))
+    return np.array(looks, dtype=float)[np.searchsorted(looks, used)]
+
+
 def decisions(count: int) -> Iterator[Sequence[str]]:
-    yield "psi", "true drop", "rows, one look", "rows used", "saved", "alarm", "pass", "undecided"
+    yield "psi", "true drop", "rows, one look", "rows used", "saved", "scored", "saved", "alarm", "pass", "undecided"
     for psi in (0.02, 0.05, 0.1, 0.2):
         fixed = round(FIXED * psi)
         for drop in (-0.02, 0.0, 0.01, 0.02, 0.04, 0.08):
@@ -48,12 +58,15 @@ def decisions(count: int) -> Iterator[Sequence[str]]:
             ]
             outcome, used = (np.concatenate(each) for each in zip(*played, strict=True))
             shares = [f"{(outcome == name).mean():.1%}" for name in ("fail", "pass", "undecided")]
+            seen = scored(used, 2 * fixed)
             yield (
                 f"{psi:.2f}",
                 f"{drop:+.2f}",
                 str(fixed),
                 f"{used.mean():.0f}",
                 f"{1 - used.mean() / fixed:.0%}",
+                f"{seen.mean():.0f}",
+                f"{1 - seen.mean() / fixed:.0%}",
                 *shares,
             )
 

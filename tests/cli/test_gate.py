@@ -40,7 +40,7 @@ def test_unchanged_scores_pass_and_lost_ones_fail(place: Place) -> None:
     assert task["e_value"] >= 20
     assert task["p_value"] <= 0.05
     assert 0 < task["rows_used"] < 300
-    assert task["rows_used"] + task["rows_saved"] == 300
+    assert task["rows_saved"] == 0, "all were scored"
     assert task["rows_missing"] == 0
     assert task["flips"][0]["identity"] == "0"
 
@@ -97,7 +97,8 @@ def test_what_does_not_fit_is_counted_and_named_by_line(place: Place) -> None:
     lines += [json.dumps({"id": 9, "score": 0}), json.dumps({"id": "other", "score": 1}), ""]
     write_lines(place.root / "old.jsonl", old)
     (place.root / "new.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    found = place.nacre("gate", "old.jsonl", "new.jsonl", "--json")
+    assert place.json("gate", "old.jsonl", "new.jsonl", code=4)["tasks"]["all rows"]["verdict"] == "undecided"
+    found = place.nacre("gate", "old.jsonl", "new.jsonl", "--json", "--allow-missing")
     assert found.code == 0
     notes = "\n".join(found.json["notes"])
     for part in (
@@ -118,10 +119,54 @@ def test_what_does_not_fit_is_counted_and_named_by_line(place: Place) -> None:
 def test_a_json_array_and_other_names_for_id_and_score(place: Place) -> None:
     (place.root / "old.json").write_text(json.dumps([{"question_id": i, "correct": True} for i in range(200)]))
     (place.root / "new.json").write_text(json.dumps([{"idx": i, "acc": 1, "f1": 0} for i in range(200)]))
-    found = place.nacre("gate", "old.json", "new.json", "--json")
+    assert_clear(place.nacre("gate", "old.json", "new.json"), "stand under different keys")
+    found = place.nacre("gate", "old.json#correct", "new.json#acc", "--json")
     assert found.code == 0
     assert "new.json: the score is what stands under acc" in found.json["notes"]
-    assert place.nacre("gate", "old.json", "new.json#f1", "--json").json["verdict"] == "fail"
+    assert place.nacre("gate", "old.json#correct", "new.json#f1", "--json").json["verdict"] == "fail"
+
+
+def test_a_task_that_vanished_or_lost_rows_cannot_pass(place: Place) -> None:
+    old = rows(300, task="a") + rows(300, task="b")
+    gone = gate(place, old, rows(300, task="a"), "--json", "--junit", "gate.xml")
+    assert (gone.code, gone.json["tasks"]["a"]["verdict"], gone.json["tasks"]["b"]["verdict"]) == (
+        4,
+        "pass",
+        "undecided",
+    )
+    assert "new.jsonl has none of its 300 rows" in "".join(gone.json["notes"])
+    assert "300 rows left out: only old.jsonl has them" in (place.root / "gate.xml").read_text(encoding="utf-8")
+    half = [{**row, "score": None} if i % 2 else row for i, row in enumerate(rows(300))]
+    crashed = gate(place, rows(300), half, "--json")
+    assert (crashed.code, crashed.json["tasks"]["all rows"]["verdict"]) == (4, "undecided")
+    assert "new.jsonl lacks 150 of the 300 rows that old.jsonl has" in "".join(crashed.json["notes"])
+    assert gate(place, rows(300), half, "--allow-missing").code == 0
+    assert gate(place, old, rows(300, task="a"), "--allow-missing").code == 0
+    lost = gate(place, rows(300), rows(300, wrong=range(0, 300, 3))[:200])
+    assert lost.code == 3, "what was lost in the other rows stays lost"
+    more = gate(place, rows(300), rows(310))
+    assert more.code == 0, "rows that only NEW has hide nothing"
+
+
+def test_ids_that_stand_for_several_rows_cannot_pass_if_they_contradict_each_other(place: Place) -> None:
+    twice = rows(300) + rows(300, wrong=range(300))
+    assert gate(place, twice, twice).code == 4
+    assert "300 ids stand for rows that contradict each other" in gate(place, twice, twice).out
+    assert gate(place, twice, twice, "--allow-missing").code == 0
+    assert gate(place, rows(300) + rows(300), rows(300)).code == 0
+
+
+def test_one_key_is_read_for_all_rows_of_a_task_and_in_both_files(place: Place) -> None:
+    """A row in which the first metric cannot be read must not be scored by another one than the rest."""
+    old = [{"id": i, "acc": 0.0, "exact_match": 1.0} for i in range(300)]
+    new = [{"id": i, "acc": None if i % 2 else 0.0, "exact_match": 1.0} for i in range(300)]
+    found = gate(place, old, new, "--json").json
+    assert found["tasks"]["all rows"]["metric"] == "exact_match"
+    assert (found["tasks"]["all rows"]["before"], found["tasks"]["all rows"]["after"]) == (1.0, 1.0)
+    found = gate(place, old, [{"id": i, "acc" if i % 2 else "exact_match": 1.0} for i in range(300)], "--json").json
+    assert (found["verdict"], found["tasks"]["all rows"]["rows"]) == ("undecided", 150)
+    assert_clear(gate(place, old, [{"id": i, "passed": True} for i in range(300)]), "stand under different keys")
+    assert place.json("gate", "old.jsonl#acc", "old.jsonl")["tasks"]["all rows"]["metric"] == "acc"
 
 
 def lm_eval(count: int, *, wrong: Sequence[int] = (), doc: str = "text") -> list[dict[str, Any]]:
@@ -158,8 +203,65 @@ def test_the_samples_of_lm_eval(place: Place) -> None:
     write_lines(
         place.root / new, lm_eval(240) + [{**row, "doc_hash": "?"} for row in lm_eval(250) if row["doc_id"] > 239]
     )
-    found = place.json("gate", old, new)
+    assert place.nacre("gate", old, new).code == 4
+    found = place.json("gate", old, new, "--allow-missing")
     assert any("20 rows left out: the same id stands for another question" in note for note in found["notes"])
+
+
+def test_samples_of_one_task_are_paired_whatever_their_files_are_called(place: Place) -> None:
+    write_lines(place.root / "samples_arc_A.jsonl", lm_eval(250))
+    write_lines(place.root / "samples_arc_B.jsonl", lm_eval(250))
+    write_lines(place.root / "samples_boolq.jsonl", lm_eval(250, doc="other"))
+    found = place.json("gate", "samples_arc_A.jsonl#acc_norm", "samples_arc_B.jsonl#acc_norm")
+    assert list(found["tasks"]) == ["arc_A", "arc_A (strict)"]
+    assert any("samples_arc_B.jsonl arc_B: taken for one task" in note for note in found["notes"])
+    assert_clear(place.nacre("gate", "samples_arc_A.jsonl", "samples_boolq.jsonl"), "no row in common")
+
+
+def test_numbers_and_nesting_beyond_all_measure_are_no_crash(place: Place) -> None:
+    lines = [json.dumps(row) for row in rows(200)]
+    lines[1] = f'{{"id": 1, "score": {"9" * 400}}}'
+    lines[2] = "[" * 200_000 + "]" * 200_000
+    (place.root / "new.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    write_lines(place.root / "old.jsonl", rows(200))
+    notes = "\n".join(place.json("gate", "old.jsonl", "new.jsonl", code=4)["notes"])
+    assert "they have a score outside 0 to 1: line 2" in notes
+    assert "they are not JSON: line 3" in notes
+    (place.root / "deep.json").write_text("[" * 200_000 + "]" * 200_000)
+    assert_clear(place.nacre("gate", "old.jsonl", "deep.json"), "not valid JSON")
+    for test in ("sequential", "score", "mcnemar", "bootstrap"):
+        assert place.nacre("gate", "old.jsonl", "old.jsonl", "--margin", "1e-300", "--test", test).code == 4
+    assert_clear(place.nacre("gate", "²", "1"), "a version cannot be compared with a file")
+
+
+def test_a_margin_of_the_command_is_called_so_and_may_be_auto(fresh: Place) -> None:
+    fresh.settings(keep={"max_drop": 0.3, "tasks": {"all rows": 0.2}})
+    write_lines(fresh.root / "old.jsonl", rows(200))
+    write_lines(fresh.root / "one.jsonl", rows(1))
+
+    def margin(*words: str, file: str = "old.jsonl") -> tuple[float, str]:
+        task = json.loads(fresh.nacre("gate", file, file, "--json", *words).out)["tasks"]["all rows"]
+        return task["margin"], task["margin_why"].partition(";")[0]
+
+    assert margin() == (0.2, "set by keep.tasks.all rows")
+    assert margin("--margin", "0.1") == (0.1, "set by --margin")
+    assert margin("--margin", "0.1", file="one.jsonl") == (0.1, "set by --margin")
+    assert margin("--margin", "auto") == (0.02, "auto: 0.02")
+    assert_clear(fresh.nacre("gate", "old.jsonl", "old.jsonl", "--margin", "wide"), "a margin of 'wide'")
+
+
+def test_an_answer_that_became_empty_is_shown(place: Place) -> None:
+    old, new = rows(300, answer="yes"), rows(300, answer="", wrong=range(90))
+    found = gate(place, old, new, "--markdown", "gate.md")
+    assert "row 0 right → wrong: 'yes' → ''" in found.out
+    assert "| 0 | lost |  | yes | (empty) |" in (place.root / "gate.md").read_text(encoding="utf-8")
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_compared(place: Place) -> None:
+    (place.root / "file").write_text("")
+    for option in ("--junit", "--markdown"):
+        assert_clear(place.nacre("gate", "nothing.jsonl", "nothing.jsonl", option, "."), f"{option} .")
+        assert_clear(place.nacre("gate", "nothing.jsonl", "nothing.jsonl", option, "file/gate.xml"), "no file can be")
 
 
 def test_settings_of_the_workspace_are_used_for_files_too(fresh: Place) -> None:
@@ -205,3 +307,7 @@ def test_versions_are_compared_without_a_trace_in_the_ledger(lived_in: Place) ->
     assert lived_in.json("gate", 0, 2)["notes"]
     assert lived_in.json("versions", "show", 2) == before
     assert_clear(lived_in.nacre("gate", 1, 7), "there is no version 7")
+    assert_clear(lived_in.nacre("gate", 1, 2, "--allow-missing"), "rows of versions are never missing")
+    base = lived_in.json("gate", 1, 0, code=3)
+    assert base["tasks"]["base"]["verdict"] == "fail"
+    assert base["tasks"]["base"]["after"] == lived_in.json("gate", 0, 1)["new_tasks"]["base"][0]

@@ -113,7 +113,6 @@ def test_every_verb_says_in_the_list_what_it_does(tmp_path: Path) -> None:
     [
         ["versions", "list"],
         ["versions", "show", "1"],
-        ["matrix"],
         ["promote", "1"],
         ["rollback"],
         ["verify"],

@@ -49,7 +49,7 @@ def test_it_answers_elsewhere_as_it_did_here(lived_in: Place, other: Place, arch
     found = other.json("versions", "import", archives["rows"])
     assert found["version"] == 1
     here, there = lived_in.json("versions", "show", 2), other.json("versions", "show", 1)
-    for same in ("artifact", "recipe", "tasks", "environment", "scores", "weights", "size_bytes"):
+    for same in ("artifact", "recipe", "tasks", "environment", "weights", "size_bytes"):
         assert there[same] == here[same]
     assert there["parents"] == []
     assert there["origin"] | {"version": "2", "archive": "rows.tar.gz"} == there["origin"]
@@ -58,7 +58,9 @@ def test_it_answers_elsewhere_as_it_did_here(lived_in: Place, other: Place, arch
     assert "elsewhere: version 2 of the archive rows.tar.gz" in other.nacre("versions", "show", 1).out
     assert whole(other)
     other.json("promote", 1, "--force")
-    scored = other.json("evaluate")  # on both tasks, with the rows that came along; nothing is scored again
+    assert there["scores"] == {}, "scores that an archive tells of count nowhere"
+    assert there["events"][1]["detail"]["scores"] == here["scores"]
+    scored = other.json("evaluate")  # on both tasks, with the rows that came along
     assert set(scored["tasks"]) == {"base", "increment_1"}
     assert scored["tasks"] == lived_in.json("evaluate", 2)["tasks"]
 
@@ -76,7 +78,8 @@ def test_it_learns_on_there_without_forgetting(other: Place, archives: dict[str,
 def test_without_rows_it_can_be_served_and_says_what_is_missing(other: Place, archives: dict[str, Path]) -> None:
     text = other.nacre("versions", "import", archives["bare"]).out
     assert "base, increment_1: without rows" in text
-    assert "its verdict (pass) compares it with a version that is not here" in text
+    assert "its verdict there was pass" in text
+    assert "none of that counts here: nacre versions judge 1" in text
     assert whole(other)
     assert other.json("verify")["faults"] == []
     assert other.json("promote", 1, "--force")["detail"]["to"] == 1

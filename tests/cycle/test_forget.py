@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from workspace_kit import Place, assert_clear, write_lines
 
 from nacre.cycle.forget import forget, wanted
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, rows_path
 from nacre.registry.forgetting import Forgetting
+from workspace_kit import Place, assert_clear, write_lines
 
 
 def kept(place: Place) -> str:
@@ -130,3 +130,11 @@ def test_what_cannot_be_asked_is_said(lived_in: Place) -> None:
     assert_clear(lived_in.nacre("data", "forget", "--pattern", ".*"), "fits every row")
     assert_clear(lived_in.nacre("data", "forget", "--where", "user"), "not COLUMN=VALUE")
     assert_clear(lived_in.nacre("data", "forget", "--id", "nobody-here"), "no kept row fits")
+
+
+def test_a_task_may_lose_all_its_dev_rows(lived_in: Place) -> None:
+    found = lived_in.json("data", "forget", "--where", "file=dev.json", "--where", "task=increment_1")
+    assert found["rows"] == 160 + 96  # the dev rows of both tasks, and what increment_1 was taught
+    assert sum(line.startswith("no row is left of") for line in found["left"]) == 3
+    assert lived_in.json("verify")["faults"] == []
+    assert "no task has dev rows" in lived_in.nacre("matrix").err

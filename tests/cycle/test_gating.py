@@ -6,8 +6,10 @@ import pytest
 
 from nacre.cycle import judging
 from nacre.cycle.gating import gate_versions, power_notes
+from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.evaluate import score as scoring
+from nacre.gate.report import as_dict
 from nacre.stats.sequential_planning import smallest_drop_sequential
 from workspace_kit import Place, write_increment
 
@@ -88,6 +90,38 @@ def test_a_safety_task_is_always_scored_whole_and_rules_read_real_reports(lived_
     assert outcomes["improvement"] == "pass", "increment_1 was learned"
     assert set(outcomes) == {"safety", "improvement", "length", "refusals"}
     assert all(rule.rows or rule.outcome == "undecided" for rule in found.verdict.rules)
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize(
+    ("rule", "whole"),
+    [
+        ({"name": "improvement", "tasks": ["base"]}, True),
+        ({"name": "improvement"}, False),
+        ({"name": "refusals"}, True),
+        ({"name": "refusals", "tasks": ["increment_1"]}, False),
+        ({"name": "length"}, True),
+        ({"name": "perplexity", "tasks": ["base"]}, True),
+        ({"name": "latency"}, False),
+    ],
+)
+def test_a_task_that_a_rule_with_one_look_reads_is_scored_whole(
+    lived_in: Place, rule: dict[str, Any], whole: bool
+) -> None:
+    """At a number of rows that the sequential test chose, its bounds would be wrong twice as often as they say."""
+    lived_in.settings(gate={"stop_early": 30, "rules": [rule]})
+    with Workspace.open(lived_in.root) as space:
+        dev = dict(devs(tasks_of(ancestry(space, 1))))["base"]
+        assert judging.stops_early(space, "base", dev) is not whole
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_rows_saved_are_rows_that_were_not_scored(lived_in: Place) -> None:
+    forget_reports(lived_in)
+    found, _ = gate(lived_in, 1, 2, keep={"max_drop": 0.3}, gate={"stop_early": 30})
+    told = as_dict(found.verdict)["tasks"]["base"]
+    assert told["rows_used"] < told["rows"]
+    assert told["rows_saved"] == 80 - told["rows"] > 0
 
 
 def test_what_dev_rows_can_show_is_told_before_training(lived_in: Place) -> None:

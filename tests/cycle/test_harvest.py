@@ -7,14 +7,19 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import openai
 import pytest
+from traffic_kit import make_space
 
 from nacre.base.clock import now
+from nacre.base.errors import InputError
+from nacre.cycle import harvest as harvesting
 from nacre.cycle.workspace import Workspace
 from nacre.records import Feedback, Interaction
 from nacre.records.feedback import ChatTurn
+from nacre.registry.ledger import Ledger
 from workspace_kit import Place, assert_clear, start
 
 QUESTION = "feed old long cat"
@@ -124,3 +129,73 @@ def test_feedback_becomes_an_increment_once(lived_in: Place) -> None:
     assert checked["dev"] >= 2
     assert_clear(lived_in.nacre("harvest"), "there is no feedback to learn from")
     assert lived_in.json("verify")["faults"] == []
+
+
+@pytest.mark.parametrize("named", [None, "from_users"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_harvest_that_is_killed_neither_loses_nor_doubles_feedback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, named: str | None
+) -> None:
+    class Kill(BaseException):
+        """What no handler catches."""
+
+    real = Ledger.export_feedback
+
+    def killed(ledger: Ledger, *words: object) -> None:
+        if moment == "after":
+            real(ledger, *words)
+        raise Kill
+
+    with make_space(tmp_path / "space") as space:
+        say(space, range(12))
+        monkeypatch.setattr(Ledger, "export_feedback", killed)
+        with pytest.raises(Kill):
+            harvesting.harvest(space, named)
+        monkeypatch.setattr(Ledger, "export_feedback", real)
+        name = named or "feedback_1"
+        if moment == "before":
+            assert harvesting.interrupted(space)
+            found = harvesting.harvest(space, named)
+            assert (found.name, found.train + found.dev) == (name, 12)
+            assert "recorded now" in found.note
+        with pytest.raises(InputError, match=r"there is no feedback to learn from"):
+            harvesting.harvest(space)
+        assert not harvesting.interrupted(space)
+        say(space, range(12, 20))
+        more = harvesting.harvest(space)
+        assert more.train + more.dev == 8
+        told = [event.detail["increment"] for event in space.ledger.events() if event.kind == "harvested"]
+        assert told == [name, "feedback_2" if named is None else "feedback_1"]
+        assert {said.status for said in space.ledger.feedback()} == {"exported"}
+
+
+def test_a_harvest_that_is_killed_before_its_folder_is_there_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_space(tmp_path / "space") as space:
+        say(space, range(12))
+        real = harvesting._write
+        monkeypatch.setattr(harvesting, "_write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            harvesting.harvest(space)
+        monkeypatch.setattr(harvesting, "_write", real)
+        assert harvesting.interrupted(space)
+        assert harvesting.harvest(space).name == "feedback_1"
+        told = [event.detail["increment"] for event in space.ledger.events() if event.kind == "harvested"]
+        assert told == ["feedback_1"]
+
+
+def say(space: Workspace, numbers: range) -> None:
+    for number in numbers:
+        asked = Interaction(
+            id=f"q{number}",
+            time=now(),
+            version=1,
+            arm="champion",
+            messages=(ChatTurn(role="user", content=f"question {number} about {number * 7}"),),
+            answer="a",
+            finish="stop",
+        )
+        space.ledger.add_interactions([asked])
+        opinion = Feedback(time=now(), interaction=asked.id, kind="correction", text=f"right {number}")
+        space.ledger.add_feedback(opinion)

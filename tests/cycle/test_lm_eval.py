@@ -62,6 +62,18 @@ def test_the_same_file_again_changes_nothing_and_mistakes_are_named(lived_in: Pl
     assert_clear(lived_in.nacre("lm-eval", "import", RECORDED, twice), "two of the files are of the task colours")
 
 
+def test_other_scores_on_the_same_rows_are_the_ones_that_count(lived_in: Place, tmp_path: Path) -> None:
+    lived_in.settings(evaluate={"general": ["lm-eval:colours"]})
+    first, second = many(tmp_path / "a", 180), many(tmp_path / "b", 100)
+    lived_in.json("lm-eval", "import", many(tmp_path / "base", 190), "--version", 0)
+    lived_in.json("lm-eval", "import", first, "--version", 1)
+    for file, right in ((first, 180), (second, 100), (first, 180), (first, 180)):
+        lived_in.json("lm-eval", "import", file, "--version", 2)
+        assert lived_in.json("matrix", 2)["general"][0]["version"] == right / 200
+        drop = lived_in.nacre("gate", 1, 2, "--json").json["tasks"]["lm-eval:colours"]["drop"]
+        assert drop == pytest.approx((180 - right) / 200)
+
+
 def test_a_router_that_would_read_the_answers_is_refused(
     fresh: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,17 @@ def test_what_is_wrong_is_said(branched: Place, tmp_path: Path) -> None:
     assert_clear(branched.nacre("matrix", "--out", tmp_path / "m.gif"), "unknown kind of file '.gif'", ".html")
     assert_clear(branched.nacre("matrix", 2, "--all"), "leave one of the two out")
     assert_clear(branched.nacre("matrix", "--joint", 9), "there is no version 9")
+    assert_clear(branched.nacre("matrix", "--joint", 0), "the base model is no bracket")
     assert_clear(branched.nacre("matrix", 2, "--plain", 1), "version 1 was never taught increment_1")
+
+
+def test_general_files_of_one_name_are_told_apart(lived_in: Place) -> None:
+    for folder in ("one", "two"):
+        write_lines(lived_in.root / folder / "asked.json", rows("place")[: 5 if folder == "one" else 7])
+    lived_in.settings(evaluate={"general": ["one/asked.json", "two/asked.json"]})
+    found = lived_in.json("matrix", 2, "--fill")["general"]
+    assert [row["name"] for row in found] == ["one/asked.json", "two/asked.json"]
+    assert None not in [row["version"] for row in found]
 
 
 def test_general_entries_that_are_nowhere_or_hold_bad_rows_are_refused(lived_in: Place) -> None:

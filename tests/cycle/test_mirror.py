@@ -42,7 +42,7 @@ def told(space: Workspace, address: Address, **settings: object) -> Workspace:
 class Fussy:
     """Takes what it is given, unless `moods` has an error for the number of the event."""
 
-    name, shown, from_start = "fussy", "somebody fussy", True
+    name, shown, from_start, follows_slots = "fussy", "somebody fussy", True, False
 
     def __init__(self) -> None:
         self.moods: dict[int, str] = {}

@@ -57,6 +57,8 @@ def _long_lived(toy, tmp_path_factory: pytest.TempPathFactory) -> Place:
             )
         for number in (1, 6):
             space.ledger.promote(number, actor="test", why="x")
+        for path in (space.memory / "rows").iterdir():
+            os.utime(path, (OLD_S, OLD_S))
     return place
 
 
@@ -198,6 +200,8 @@ def test_leftovers_old_runs_and_unreferenced_things_go(place: Place) -> None:
             hidden / "runs" / "old",
             hidden / "runs" / "old" / "state",
             hidden / "memory" / ".x.jsonl.abcd_123",
+            rows,
+            dead,
         ):
             os.utime(path, (OLD_S, OLD_S))
         cache, young = (hidden / "memory" / "importance" / f"{digit * 64}.safetensors" for digit in "12")

@@ -9,8 +9,10 @@ import pytest
 import sqlalchemy as sa
 from traffic_kit import Clock, Manner, Traffic, clock, make_space, space, with_release
 
+from judge_kit import Fake
 from nacre.base.errors import ConflictError, InputError
 from nacre.cycle import release, rollout
+from nacre.cycle.pair_scores import score_pairs
 from nacre.cycle.workspace import Workspace
 from nacre.gate.release import decide
 from nacre.records import ChatTurn, Feedback, Interaction
@@ -326,6 +328,8 @@ def test_harm_must_be_overruled_to_promote_and_a_release_can_be_taken_back(space
     assert rollout.promote(space, force=True, **BY).state == "champion"
     assert rollout.rollback(space, actor="ada", why="it was harm").state == "rolled back"
     assert standing(space) == {"champion": 1}
+    kinds = [event.kind for event in rollout.history(space, 1)]
+    assert kinds == ["release started", "promoted", "rolled back"]
     with pytest.raises(InputError, match="no release stands to be taken back"):
         rollout.rollback(space, **BY)
     rollout.start(space, 3, **BY)
@@ -353,13 +357,16 @@ def test_a_judge_scores_pairs_once_and_its_opinions_are_not_learned(space: Works
     rollout.start(space, 2, **BY)
     traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
     traffic.serve(30)
+    traffic.finish()
     with space.ledger._database.write() as connection:
         connection.execute(sa.text("delete from feedback"))
     assert "30 of 30 shadow pairs are not scored: their quality is not judged" in rollout.look(space).notes
-    assert rollout.score_pairs(space, lambda old, new: (1.0, 0.25), "strict") >= 29
-    assert rollout.score_pairs(space, lambda old, new: (1.0, 0.25), "strict") == 0
+    with pytest.raises(InputError, match="a judge gave the score 5"):
+        score_pairs(space, lambda old, new: (5.0, 1.0), "strict")
+    assert score_pairs(space, lambda old, new: (0.95, 0.3), "strict") >= 29
+    assert score_pairs(space, lambda old, new: (0.95, 0.3), "strict") == 0
     found = {one.metric: one for one in rollout.look(space).sight.findings}["shadow"]
-    assert (found.arms.before, found.arms.after, found.outcome) == (1.0, 0.25, "fail")
+    assert (round(found.arms.before, 6), round(found.arms.after, 6), found.outcome) == (0.95, 0.3, "fail")
     assert collect(space.ledger, task="t").examples == ()
 
 
@@ -370,6 +377,7 @@ def test_opinions_of_different_people_make_no_pair_and_only_the_first_one_counts
     begun = rollout.start(space, 2, **BY)
     traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
     traffic.serve(1)
+    traffic.finish()
     with space.ledger._database.write() as connection:
         connection.execute(sa.text("delete from feedback"))
     observed = space.ledger.releases.observed
@@ -396,7 +404,7 @@ def test_the_same_on_postgresql(clock: Clock, tmp_path: Path, postgres: str) -> 
     with make_space(tmp_path / "pg", ledger={"url": url}) as made:
         space = with_release(made, **QUICK)
         rollout.start(space, 2, **BY)
-        words = ("NUL \x00", "an escaped \\u0000", "a quote behind \\\x00\"")
+        words = ("NUL \x00", "an escaped \\u0000", 'a quote behind \\\x00"')
         space.ledger.add_interactions(
             [
                 Interaction(
@@ -447,6 +455,27 @@ def test_the_command_line_says_where_it_is_and_does_what_it_is_told(tmp_path: Pa
         assert place.json("release", "promote")["state"] == "champion"
         assert place.json("release", "rollback")["state"] == "rolled back"
         assert place.champion() == 1
+
+
+def test_the_set_judge_scores_the_pairs(tmp_path: Path, clock: Clock) -> None:
+    with Fake(lambda *_: "Score: 2") as judge:
+        settings = {"evaluate": {"judge": {"url": judge.url, "model": "wise"}}, "release": {"shadow_requests": 100}}
+        with make_space(tmp_path / "cli", **settings) as space:
+            place = Place(tmp_path / "cli")
+            assert_clear(place.nacre("release", "score"), "no rollout is active")
+            rollout.start(space, 2, **BY)
+            traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
+            traffic.serve(20)
+            traffic.finish()
+            with space.ledger._database.write() as connection:
+                connection.execute(sa.text("delete from feedback"))
+            found = place.json("release", "score")
+            assert (found["scored"], found["left"]) == (20, 0)
+            assert place.json("release", "score")["scored"] == 0
+            [shadow] = [one for one in rollout.look(space).sight.findings if one.metric == "shadow"]
+            assert (shadow.arms.new, round(shadow.arms.before, 6)) == (20, 0.2)
+    with make_space(tmp_path / "none"):
+        assert_clear(Place(tmp_path / "none").nacre("release", "score"), "no judge is set", "evaluate.judge")
 
 
 @pytest.mark.parametrize(

@@ -3,20 +3,24 @@
 import shlex
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from traffic_kit import Clock, clock, make_space, with_release
+from traffic_kit import Clock, Manner, Traffic, add_version, clock, make_space, with_release
 
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import file_lock
-from nacre.cycle import rollout, schedule
+from nacre.cycle import rollout, schedule, schedule_steps
 from nacre.cycle.coverage import compare
+from nacre.cycle.lineage import ancestry, tasks_of
 from nacre.cycle.workspace import Workspace
+from nacre.records import Verdict
 from nacre.records.schedule import Entry
 
 __all__ = ["clock"]
@@ -129,6 +133,13 @@ def test_unknown_names_and_settings_that_make_no_sense_are_refused(tmp_path: Pat
         ([{"name": "a", "every": "fortnight", "run": [SAY]}], "five fields as in a crontab"),
         ([{"name": "a", "every": "* * * * * *", "run": [SAY]}], "five fields"),
         ([{"name": "a", "every": "61 * * * *", "run": [SAY]}], "bad minute"),
+        ([{"name": "a", "every": "0 0 30 2 *", "run": [SAY]}], "bad day-of-month"),
+        ([{"name": "a", "every": "day", "run": ["echo 'x"]}], "no closing quotation"),
+        ([{"name": "a", "every": "day", "run": [""]}], "a command of run is empty"),
+        ([{"name": "a", "every": "30 2 * * *", "at": "05:00", "run": [SAY]}], "at stands beside a word"),
+        ([{"name": "a", "every": "hour", "at": "05:30", "run": [SAY]}], "give at as 00:MM"),
+        ([{"name": "a", "every": "day", "run": [SAY], "questions": "q.txt"}], "of the step coverage"),
+        ([{"name": "a", "every": "day", "run": [SAY], "models": ["m"]}], "of the step review"),
         ([{"name": "a", "every": "day"}], "something to run or to do"),
         ([{"name": "a", "every": "day", "at": "3 pm", "run": [SAY]}], "schedule"),
         ([{"name": "a", "every": "day", "do": ["harvset"]}], "schedule"),
@@ -158,3 +169,152 @@ def test_coverage_counts_questions_that_some_row_is_like() -> None:
     low, high = found.interval
     assert 0 < low < 0.6 < high < 1
     assert compare("file", rows, rows, 1 - 1e-9).share == 1
+
+
+def test_a_mistake_of_one_schedule_stops_no_other(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    entries = [{"name": "a", "every": "day", "do": ["release"]}, {"name": "b", "every": "day", "run": [SAY]}]
+    with space_with(tmp_path / "space", *entries) as space:
+        monkeypatch.setattr(schedule_steps, "release", broken)
+        found = schedule.run(space)
+        assert found.results["a"].told == ("RuntimeError: no such luck",)
+        assert (found.exit_code, found.results["b"].status) == (1, "done")
+
+
+def test_a_look_that_fails_is_told_and_the_schedules_run(tmp_path: Path, clock: Clock) -> None:
+    with space_with(tmp_path / "space", {"name": "a", "every": "day", "run": [SAY]}) as made:
+        space = with_release(made, shadow_requests=0, steps=[10], min_requests=0)
+        rollout.start(space, 2, actor="test", why="so")
+        file = space.store.path(space.ledger.version(2).artifact) / "config.json"
+        file.chmod(0o644)
+        file.write_text("{ }")
+        found = schedule.run(space)
+        assert found.trouble.startswith("the release could not be looked at: version 2")
+        assert (found.exit_code, found.results["a"].status) == (1, "done")
+        assert found.as_dict()["release"]["error"] == found.trouble
+
+
+def test_a_rollout_is_watched_while_a_schedule_works_and_its_end_is_heard(tmp_path: Path, clock: Clock) -> None:
+    with space_with(tmp_path / "space", {"name": "a", "every": "day", "run": [SAY]}) as made:
+        space = with_release(made, shadow_requests=0, steps=[50, 100])
+        for number, busy in ((2, True), (3, False)):
+            rollout.start(space, number, actor="test", why="so")
+            traffic = Traffic(space, clock, new=Manner(errors=1.0), seed=number)
+            traffic.serve(200)
+            if busy:
+                with (
+                    file_lock(space.hidden / "schedule.lock"),
+                    pytest.raises(NacreError, match="release of version 2: abort: errors rose"),
+                ):
+                    schedule.run(space)
+            else:
+                assert schedule.run(space).exit_code == 3
+            assert space.ledger.releases.active() is None
+
+
+def test_a_command_that_never_ends_is_killed_with_what_it_started(tmp_path: Path, clock: Clock) -> None:
+    mark = tmp_path / "alive"
+    forever = f"sh -c '(sleep 3; touch {mark}) & sleep 60'"
+    entry = {"name": "a", "every": "day", "run": [forever], "max_hours": 0.5 / 3600}
+    with space_with(tmp_path / "space", entry) as space:
+        began = time.monotonic()
+        assert "killed after" in schedule.run(space).results["a"].told[0]
+        assert time.monotonic() - began < 20
+        time.sleep(3)
+        assert not mark.exists()
+
+
+def test_a_moment_that_comes_during_a_run_is_not_missed(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock.wait(minutes=55)
+    real = schedule._run
+    with space_with(tmp_path / "space", {"name": "a", "every": "hour", "run": [SAY]}) as space:
+
+        def slow(*words: object) -> schedule.Result:
+            clock.wait(minutes=10)
+            return real(*words)
+
+        monkeypatch.setattr(schedule, "_run", slow)
+        schedule.run(space)
+        assert schedule.plan(space)[0].due
+
+
+def test_the_list_knows_that_a_failure_is_tried_again(tmp_path: Path, clock: Clock) -> None:
+    with space_with(tmp_path / "space", {"name": "a", "every": "quarter", "run": [FAIL]}) as space:
+        schedule.run(space)
+        clock.wait(minutes=10)
+        assert schedule.plan(space)[0].following == "2026-05-01T01:00+00:00"
+
+
+@pytest.mark.parametrize("minutes", [0, 45, 60])
+def test_minutes_that_cron_cannot_mean_are_refused(tmp_path: Path, clock: Clock, minutes: int) -> None:
+    with space_with(tmp_path / "space") as space, pytest.raises(InputError, match="a divisor of 60"):
+        schedule.crontab(space, ["nacre"], minutes)
+
+
+def harvested(space: Workspace, *names: str) -> None:
+    for name in names:
+        (space.dataset_dir / name).mkdir(parents=True)
+        space.ledger.record("harvested", "harvest", {"increment": name, "train": 1, "dev": 0})
+
+
+class Learner:
+    """Stands in for the training: registers a version made from the champion, which the gate passes."""
+
+    def __init__(self, space: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.space = space
+        self.asked: list[str] = []
+        monkeypatch.setattr(schedule_steps.evolving, "evolve", self.evolve)
+
+    def evolve(self, space: Workspace, name: str, *, promote: str | None) -> SimpleNamespace:
+        self.asked.append(name)
+        champion = space.ledger.slot("champion").version
+        number = len(space.ledger.versions()) + 1
+        add_version(space, number, name, parents=(champion,))
+        verdict = Verdict(outcome="pass", confidence=0.95, tasks=())
+        space.ledger.put_verdict(number, champion, verdict)
+        return SimpleNamespace(version=space.ledger.version(number), verdict=verdict, promoted=False)
+
+
+def test_two_increments_that_wait_are_both_live_in_the_end(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = {"name": "increment", "every": "month", "do": ["evolve", "release"]}
+    with space_with(tmp_path / "space", entry) as space:
+        learner = Learner(space, monkeypatch)
+        harvested(space, "feedback_1", "feedback_2")
+        first = schedule.run(space, ["increment"]).results["increment"].told
+        assert first[1] == "evolve: feedback_2 waits until version 4 is champion or stopped"
+        waits = schedule.run(space, ["increment"]).results["increment"].told
+        assert waits[0] == "evolve: feedback_2 waits: version 4 is being released"
+        rollout.promote(space, actor="test", why="so")
+        schedule.run(space, ["increment"])
+        rollout.promote(space, actor="test", why="so")
+        assert schedule.run(space, ["increment"]).results["increment"].told[0].startswith("evolve: nothing")
+        champion = space.ledger.slot("champion").version
+        assert {"feedback_1", "feedback_2"} <= set(tasks_of(ancestry(space, champion)))
+        assert learner.asked == ["feedback_1", "feedback_2"]
+
+
+def test_what_passed_against_an_older_champion_is_learned_again_and_what_was_tried_is_not(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with space_with(tmp_path / "space", {"name": "a", "every": "month", "do": ["evolve"]}) as space:
+        learner = Learner(space, monkeypatch)
+        harvested(space, "feedback_1", "feedback_2")
+        schedule.run(space, ["a"])
+        assert learner.asked == ["feedback_1", "feedback_2"]
+        rollout.start(space, 5, actor="test", why="so")
+        rollout.promote(space, actor="test", why="so")
+        found = schedule.run(space, ["a"]).results["a"]
+        assert found.told[0] == (
+            "evolve: feedback_1 is learned again: version 4 passed against version 1, and version 5 is champion now"
+        )
+        assert learner.asked[2:] == ["feedback_1"]
+        rollout.rollback(space, actor="test", why="rude")
+        assert "feedback_2" not in str(schedule.run(space, ["a"]).results["a"].told)

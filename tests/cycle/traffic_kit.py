@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     turned = Clock()
     for module in MODULES:
         monkeypatch.setattr(f"{module}.now", turned.now)
+    salts = count()
+    monkeypatch.setattr("nacre.cycle.rollout.secrets.token_hex", lambda _: f"salt {next(salts)}")  # the same each time
     return turned
 
 
@@ -54,7 +57,7 @@ def make_space(folder: Path, **settings: Any) -> Workspace:
     return space
 
 
-def add_version(space: Workspace, number: int, task: str = "skill") -> None:
+def add_version(space: Workspace, number: int, task: str = "skill", parents: tuple[int, ...] = ()) -> None:
     def fill(folder: Path) -> None:
         (folder / "config.json").write_text("{}")
         (folder / "model.safetensors").write_text(f"weights {number}")
@@ -68,6 +71,7 @@ def add_version(space: Workspace, number: int, task: str = "skill") -> None:
         environment=Environment(python="3.11", packages={}, machine="m", device="cpu"),
         snapshot=Snapshot(task=task, train=RowsFile(sha256="a" * 64, rows=3), dev=None, sources={}),
         tasks=(task,),
+        parents=parents,
     )
 
 
@@ -108,12 +112,12 @@ class Traffic:
         self.under_way: list[Interaction] = []
         self.opinions: list[Feedback] = []
 
-    def serve(self, count: int) -> None:
-        """Answer `count` requests."""
+    def serve(self, number: int) -> None:
+        """Let that many ask."""
         rollout = self.space.ledger.releases.active()
         champion = self.space.ledger.slot("champion").version
         added = self.under_way
-        for _ in range(count):
+        for _ in range(number):
             self.clock.wait(seconds=1 / self.rate)
             self.asked += 1
             user = f"user {self.random.integers(10**9)}"
@@ -125,6 +129,16 @@ class Traffic:
                 added += [shown, twin.changed(twin=shown.id)]
             else:
                 added.append(self.answer(champion, "champion", user, self.old))
+        self.store(added)
+
+    def finish(self) -> None:
+        """Wait until every answer is whole, and half a minute more, so that all of them count."""
+        last = max((datetime.fromisoformat(one.time) for one in self.under_way), default=self.clock.time)
+        self.clock.time = max(last, self.clock.time) + timedelta(seconds=30)
+        self.store(self.under_way)
+
+    def store(self, added: list[Interaction]) -> None:
+        """Keep the answers that are whole by now, and what was said of them."""
         present = self.clock.now()
         whole = [one for one in added if one.time <= present]
         self.under_way = [one for one in added if one.time > present]

@@ -1,6 +1,8 @@
 """A language model as judge: what it is asked, how its replies are read, and what happens when it fails."""
 
+import http.server
 import importlib.util
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,7 +38,16 @@ def _quick(monkeypatch):
         ("It is right.\nScore: 7", 0.7),
         ("**Score: 10**", 1.0),
         ("Score: 8/10", 0.8),
-        ("score: 3. No, better: Score: 4", 0.4),
+        ("Score: 3. No, I was wrong.\nScore: 4", 0.4),
+        ("Score: 4\n\n", 0.4),
+        ("`Score: 4.`", 0.4),
+        ("Final score: 4", 0.4),
+        ("最终评分：4", 0.4),
+        ("A perfect score: 10", None),
+        ("A perfect answer would get Score: 10, but this one misses the", None),
+        ("Score: 10 is what a perfect answer gets", None),
+        ("Quality score: 3 facts are wrong.\nScore: eight", None),
+        ("Score: 7\nScore: -1", None),
         ("评分：6", 0.6),
         ("得分: 7.5", 0.75),
         ("Score: 0", 0.0),
@@ -62,7 +73,12 @@ def test_a_score_is_read_or_it_is_none(reply, score):
         ("结论：B", "second"),
         ("结论：平局", "tie"),
         ("Verdict: Answer A", "first"),
-        ("Verdict: A or B", "first"),
+        ("Verdict: A.", "first"),
+        ("Final verdict: tie", "tie"),
+        ("Verdict: A or B", None),
+        ("Verdict: A and B are equally good", None),
+        ("Verdict: A is worse than B", None),
+        ("Verdict: B\nBut it did not cite it", None),
         ("Verdict: Apple", None),
         ("A", None),
         ("", None),
@@ -229,6 +245,53 @@ def test_a_missing_key_and_an_address_that_is_none_are_the_users_mistake(monkeyp
         Client(Judge(url="http://x/v1", model="m", key_env="NOT_SET"))
     with pytest.raises(InputError, match="no web address"):
         Client(Judge(url="localhost:8000", model="m"))
+
+
+def test_a_key_is_never_shown_and_white_space_around_it_is_no_part_of_it(monkeypatch):
+    with Fake(lambda *_: "Score: 1") as fake:
+        monkeypatch.setenv("JUDGE_KEY", " sk-secret\n")
+        Client(fake.settings(key_env="JUDGE_KEY")).ask("x")
+        assert fake.headers[0][1] == "Bearer sk-secret"
+        for odd in ("sk-secret\nmore", "sk-secret\x7f", "sk-secret\u2013", "sk-s\u00e9cret"):
+            monkeypatch.setenv("JUDGE_KEY", odd)
+            with pytest.raises(InputError, match="JUDGE_KEY holds characters") as caught:
+                Client(fake.settings(key_env="JUDGE_KEY"))
+            assert "sk-s" not in str(caught.value)
+        assert len(fake.prompts) == 1
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_nobody_else_gets_the_key(monkeypatch, code):
+    monkeypatch.setenv("JUDGE_KEY", "sk-secret")
+    asked = []
+
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_POST = do_GET
+
+    class Here(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(code)
+            self.send_header("Location", f"http://localhost:{other.server_port}/v1?token=t")
+            self.end_headers()
+
+    other, here = (http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) for kind in (Elsewhere, Here))
+    for server in (other, here):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        settings = Judge(url=f"http://127.0.0.1:{here.server_port}/v1", model="m", key_env="JUDGE_KEY", retries=1)
+        with pytest.raises(InputError, match=f"status {code}: it points to localhost:{other.server_port}") as caught:
+            Client(settings).ask("x")
+    finally:
+        for server in (other, here):
+            server.shutdown()
+            server.server_close()
+    assert "redirects are not followed" in caught.value.fix
+    assert asked == []
 
 
 def test_nacres_own_server_is_a_judge(tmp_path, monkeypatch):

@@ -79,6 +79,12 @@ def test_filters_are_told_apart():
     assert first.metric == "acc_norm,strict"
     assert "filter strict of strict, flexible" in first.notes
     assert sampled("gsm", both, filtered="flexible").scores["acc,flexible"] == (1.0, 0.0)
+    assert sampled("gsm", both, metric="acc,flexible").metric == "acc,flexible"
+    assert sampled("gsm", both, metric="acc,flexible", filtered="flexible").scores["acc,flexible"] == (1.0, 0.0)
+    with pytest.raises(InputError, match="unknown filter 'loose'"):
+        sampled("gsm", both, metric="acc,loose")
+    with pytest.raises(InputError, match="names the filter flexible, and --filter strict"):
+        sampled("gsm", both, metric="acc,flexible", filtered="strict")
     with pytest.raises(InputError, match="unknown filter 'flexibel'") as caught:
         sampled("gsm", both, filtered="flexibel")
     assert "did you mean 'flexible'" in caught.value.fix
@@ -111,6 +117,28 @@ def test_files_of_another_kind_are_refused_with_the_line(tmp_path, text, what):
     assert str(path) in caught.value.where
     with pytest.raises(InputError, match="no such file"):
         read_samples(tmp_path / "gone.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"doc_id": "a7"}, "doc_id is 'a7', and no whole number"),
+        ({"doc_id": None}, "doc_id is None"),
+        ({"metrics": None}, "metrics is no list of names"),
+        ({"metrics": [3]}, "metrics is no list of names"),
+        ({"arguments": None}, "arguments holds no requests"),
+    ],
+)
+def test_rows_of_another_shape_are_refused_with_the_line(tmp_path, change, what):
+    rows = json.loads(json.dumps([chosen(0, 1.0, 1.0), chosen(1, 1.0, 1.0) | change]))
+    path = tmp_path / "samples_x.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=what) as caught:
+        read_samples(path)
+    assert caught.value.where == f"{path}, line 2"
+    path.write_bytes(b'{"doc_id": "\xff"}')
+    with pytest.raises(InputError, match="cannot be read"):
+        read_samples(path)
 
 
 def test_without_the_harness_the_extra_is_named(monkeypatch):

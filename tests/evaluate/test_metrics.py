@@ -164,6 +164,27 @@ def test_chrf_equals_sacrebleu(answers, references):
     assert chrf.measure(given) == pytest.approx(each)
 
 
+def test_bleu_splits_every_row_of_a_task_in_two_languages():
+    references = [*ENGLISH, *CHINESE, "rain falls on the quiet sea"]
+    given = scored([*ENGLISH, *CHINESE_SAID, "rain"], references)
+    assert "'zh', because references hold Chinese characters" in metric("bleu").note(given)
+    assert metric("bleu").measure(given)[3:6] == metric("bleu").measure(scored(CHINESE_SAID, CHINESE))
+    assert min(metric("bleu").measure(given)[3:5]) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("said", "reference"),
+    [
+        ("วันนี้ฉันไปห้องสมุดและอ่านนิตยสาร", "วันนี้ฉันไปห้องสมุดและอ่านหนังสือ"),
+        ("今日はとしょかんでおもしろい話をよみました。", "今日はとしょかんでおもしろい本をよみました。"),
+    ],
+)
+def test_bleu_splits_scripts_that_the_chinese_tokenizer_does_not(said, reference):
+    given = scored([said], [reference])
+    assert "'char'" in metric("bleu").note(given)
+    assert metric("bleu").measure(given)[0] > 0.5
+
+
 def test_bleu_takes_the_tokenizer_of_the_whole_task_for_some_of_its_rows():
     part = Scored(answers=ENGLISH_SAID[:1], references=ENGLISH[:1], losses=[], every_reference=[*CHINESE, ENGLISH[0]])
     assert "'zh'" in metric("bleu").note(part)
@@ -192,6 +213,51 @@ def test_choice_accuracy_by_hand(answer, reference, options, expected):
     given = Scored(answers=[answer], references=[reference], losses=[], every_reference=list(options) * 2)
     assert metric("choice_accuracy").applies(given)
     assert metric("choice_accuracy").measure(given) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("yes.", "yes", 1.0),
+        ("The answer is YES", "yes", 1.0),
+        ("no.", "No", 1.0),
+        ("ｙｅｓ", "Yes", 1.0),
+        ("yes or no", "yes", 0.0),
+        ("No", "yes", 0.0),
+    ],
+)
+def test_options_of_other_case_or_width_are_one_option(answer, reference, expected):
+    given = Scored(answers=[answer], references=[reference], losses=[], every_reference=["yes", "Yes", "no", "No"] * 5)
+    assert metric("choice_accuracy").applies(given)
+    assert metric("choice_accuracy").measure(given) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("A simple sum shows it is impossible", "A", 0.0),
+        ("A careful look gives B", "B", 1.0),
+        ("It is odd. A sum gives B.", "B", 1.0),
+        ("A is right", "A", 1.0),
+        ("A", "A", 1.0),
+        ("A. The sum is odd", "A", 1.0),
+        ("A because the sum is odd", "A", 1.0),
+        ("The answer is A", "A", 1.0),
+        ("Ｂ", "B", 1.0),
+        ("（Ｂ）", "B", 1.0),
+        ("选B。", "B", 1.0),
+    ],
+)
+def test_letters_and_the_article_are_told_apart(answer, reference, expected):
+    given = Scored(answers=[answer], references=[reference], losses=[], every_reference=list("ABCD") * 5)
+    assert metric("choice_accuracy").measure(given) == [expected]
+
+
+def test_an_option_may_begin_with_the_article():
+    given = Scored(
+        answers=["A cat sits there"], references=["a cat"], losses=[], every_reference=["a cat", "A", "a dog"] * 5
+    )
+    assert metric("choice_accuracy").measure(given) == [1.0]
 
 
 def test_choice_accuracy_needs_options_and_counts_answers_that_name_none():

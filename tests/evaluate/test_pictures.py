@@ -9,9 +9,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from nacre.evaluate import heat_map
+from nacre.evaluate.history import GeneralScores, History
 from nacre.evaluate.matrix import Matrix
 from nacre.evaluate.page import to_html
-from nacre.evaluate.pictures import look, shade, terminal
+from nacre.evaluate.pictures import figures_by_version, look, shade, terminal
 
 CHINESE = Matrix(
     versions=("版本一", "version 2"),
@@ -63,6 +64,26 @@ def test_html_escapes_names_and_holds_the_scores():
     assert "情感" in page
     assert page.count("0.77") == 1
     assert 'charset="utf-8"' in page
+
+
+def test_the_page_defines_a_figure_that_the_first_version_lacks():
+    """The general delta was only measured of the second."""
+    general = GeneralScores(name="arc", measure="score", base=0.2, versions=(None, 0.3))
+    history = History(
+        versions=("v1 +a", "v2 +b"),
+        numbers=(1, 2),
+        parents=((), (0,)),
+        taught=((0,), (1,)),
+        tasks=("a", "b"),
+        cells=((0.9, None), (0.8, 0.7)),
+        base=(0.1, 0.1),
+        joint=1,
+        general=(general,),
+    )
+    found = figures_by_version(history)
+    assert set(found[0]) != set(found[1])
+    assert "general delta" in found[1]
+    assert to_html([("all", history)]).count("mean over general tasks k of g[L][k] - g[base][k]") == 1
 
 
 def test_png_of_two_panels_paints_the_scores(tmp_path):

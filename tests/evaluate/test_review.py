@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nacre.cycle.lineage import ancestry, devs, tasks_of
+from nacre.cycle.review import answer, export_scores, status
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.records import Decoding
@@ -93,24 +94,63 @@ def test_a_review_from_the_first_item_to_the_report(lived_in: Place) -> None:
     assert found["agreement"] is None
     with Workspace.open(lived_in.root) as space:
         old, new = (space.ledger.get_report(found["reports"][number]) for number in ("1", "2"))
-        assert (old.metric, new.metric, new.rows) == ("human", "human", 11)
+        # of the equal pairs as many count as go with the share of asked rows that were answered
+        counted = added["asked"] - 1 + added["equal"] * (added["asked"] - 1) // added["asked"]
+        assert (old.metric, new.metric, new.rows) == ("human", "human", counted)
+        assert new.notes == ("1 of 12 rows have no opinion yet; equal pairs count in that proportion",)
         assert new.mean == pytest.approx(found["rate"]["value"])
         before, after = paired_scores(old, new)
-        assert [one + other for one, other in zip(before, after, strict=True)] == pytest.approx([1.0] * 11)
+        assert [one + other for one, other in zip(before, after, strict=True)] == pytest.approx([1.0] * counted)
         dev = dict(devs(tasks_of(ancestry(space, 2))))[TASK]
         for version, report in ((1, old), (2, new)):
             usual = Scorer(space).reports(space.weights(space.ledger.version(version)), [(TASK, dev)])[TASK]
             assert report.answers == tuple(usual.answers[place] for place in report.places)
         assert all(report.metric != "human" for report in space.ledger.reports(task=TASK))
-    assert lived_in.json("review", "export", "said", "--scores")["files"] == {"said-v1.jsonl": 11, "said-v2.jsonl": 11}
+    assert "1 rows are still open" in lived_in.nacre("review", "export", "said", "--scores").out
+    files = lived_in.json("review", "export", "said", "--scores")["files"]
+    assert files == {"said-v1.jsonl": counted, "said-v2.jsonl": counted}
     lines = [json.loads(line) for line in (lived_in.root / "said-v2.jsonl").read_text().splitlines()]
     assert [line["score"] for line in lines] == list(new.scores["human"])
     assert {line["task"] for line in lines} == {TASK}
-    assert len({line["id"] for line in lines}) == 11
+    assert len({line["id"] for line in lines}) == counted
     gated = lived_in.nacre("gate", "said-v1.jsonl", "said-v2.jsonl", "--json")
     assert gated.code in (0, 4), gated  # too few rows may not be enough to pass; no loss is shown
-    assert 0 < gated.json["tasks"][TASK]["rows_used"] <= 11
+    assert 0 < gated.json["tasks"][TASK]["rows_used"] <= counted
     assert gated.json["tasks"][TASK]["drop"] < 0
+
+
+def test_a_review_that_has_just_begun_is_no_draw(lived_in: Place) -> None:
+    """Of 170 pairs 140 are equal answers: they count as ties only as far as the others were answered."""
+
+    def rated(choices: dict[int, str]) -> tuple[int, float, int]:
+        with Workspace.open(lived_in.root) as space:
+            for number, choice in choices.items():
+                answer(space, first + number, choice, "ann")
+            found, files = status(space, "q"), export_scores(space, "q", lived_in.root / "said")
+        assert len(set(files.values())) == 1
+        return found.rate.wins + found.rate.ties + found.rate.losses, found.rate.value, next(iter(files.values()))
+
+    with Workspace.open(lived_in.root) as space:
+        made = space.ledger.reviews.add(
+            [
+                item(place=place, task=TASK, status="equal" if place % 17 < 14 else "open", question="a\u2028b")
+                for place in range(170)
+            ]
+        )
+        first = made[0].id
+    asked = [place for place in range(170) if place % 17 >= 14]
+    assert rated({asked[-1]: "tie"}) == (5, 0.5, 5)  # 1 of 30, and 4 of 140
+    gated = lived_in.nacre("gate", "said-v1.jsonl", "said-v2.jsonl", "--json")
+    assert gated.code == 4, "five rows show nothing"
+    lived_in.json("review", "export", "open.jsonl")
+    lines = (lived_in.root / "open.jsonl").read_text().split("\n")[:-1]
+    given = [json.loads(line) | {"choice": "left"} for line in lines]  # the old one
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in given[:14])
+    assert "\u2028" in text
+    (lived_in.root / "open.jsonl").write_text(text)
+    assert lived_in.json("review", "import", "open.jsonl", "--rater", "ann")["new"] == 14
+    assert rated({}) == (85, pytest.approx((71 * 0.5) / 85), 85)
+    assert rated(dict.fromkeys(asked[14:-1], "left"))[0] == 170
 
 
 def test_several_raters_by_file_and_how_far_they_agree(lived_in: Place) -> None:
@@ -156,10 +196,17 @@ def test_rating_single_answers(lived_in: Place) -> None:
         assert sorted(report.scores["human"]) == [0.0, 0.75, 1.0]
 
 
+def test_the_base_model_alone_can_be_rated(lived_in: Place) -> None:
+    added = lived_in.json("review", "add", 0, "--task", TASK, "--items", 2)
+    assert (added["queue"], added["asked"]) == (f"v0-{TASK}", 2)
+
+
 def test_more_items_later_are_other_rows(lived_in: Place) -> None:
     first = lived_in.json("review", "add", 1, 2, "--task", TASK, "--items", 5)
     more = lived_in.json("review", "add", 1, 2, "--task", TASK, "--items", 9)
-    assert (first["known"], more["known"]) == (0, 5)
+    assert (first["known"], more["known"], more["notes"]) == (0, 5, [])
+    third = lived_in.json("review", "add", 1, 2, "--task", TASK, "--items", 9, "--raters", 3)
+    assert "for another number of people, which stays" in third["notes"][0]
     assert more["asked"] + more["equal"] == 4
     with Workspace.open(lived_in.root) as space:
         places = [item.place for item in space.ledger.reviews.items(first["queue"])]
@@ -181,7 +228,8 @@ def test_what_cannot_be_reviewed_is_refused(lived_in: Place) -> None:
     item = lived_in.json("review", "next", "--rater", "ann")["next"]["item"]
     refused("answer", item, "lefft", "--rater", "ann", contains=["did you mean 'left'"])
     refused("answer", item, contains=["nothing was chosen"])
-    refused("answer", 999, "left", "--rater", "ann", contains=["no review item 999"])
+    for none in (999, 99999999999999999999):
+        refused("answer", none, "left", "--rater", "ann", contains=[f"no review item {none}"])
     refused("answer", item, "left", "--rater", " ", contains=["--rater"])
     refused("export", "out", "--scores", contains=["nobody has answered yet"])
     lived_in.json("review", "answer", item, "left", "--rater", "ann")

@@ -15,13 +15,21 @@ SHOWN = Interaction(
     answer="a",
     finish="stop",
 )
-GOOD = {"stars": {"value": 5}, "thumb": {"value": 1}, "comment": {"text": "so"}, "correction": {"text": "b"}}
+GOOD = {
+    "stars": {"value": 5},
+    "thumb": {"value": 1},
+    "score": {"value": 0.3},
+    "comment": {"text": "so"},
+    "correction": {"text": "b"},
+}
 BAD = [
     ("stars", {"value": 0}),
     ("stars", {"value": 6}),
     ("stars", {"value": 4.5}),
     ("stars", {}),
     ("thumb", {"value": 2}),
+    ("score", {"value": 1.01}),
+    ("score", {}),
     ("comment", {"text": " "}),
     ("comment", {"text": "so", "value": 1}),
     ("correction", {}),
@@ -68,3 +76,13 @@ def test_stars_for_an_answer_that_is_not_whole_teach_nothing(shown: dict[str, st
     found = SIGNALS.load("stars")().answer(SHOWN.changed(**shown), _said("stars", value=5))
     assert isinstance(found, LeftOut)
     assert reason in found.reason
+
+
+@pytest.mark.parametrize("time", ["t", "2025-01-01", "2025-01-01T00:00:00"])
+def test_a_time_without_its_offset_is_no_time_of_an_answer(time: str) -> None:
+    with pytest.raises(ValidationError):
+        SHOWN.changed(time=time)
+
+
+def test_times_are_kept_in_utc_so_that_they_compare_as_texts() -> None:
+    assert SHOWN.changed(time="2025-01-01T02:00:00+02:00").time == SHOWN.time

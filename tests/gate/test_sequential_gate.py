@@ -7,6 +7,8 @@ from nacre.gate import TaskPair, decide, judge
 from nacre.gate.pair import reading_order
 from nacre.records import Keep, Verdict
 from nacre.records.gating import Gate
+from nacre.stats.paired import paired
+from nacre.stats.sequential import lower_bound, upper_bound
 
 
 def scores(random: np.random.Generator, rows: int, psi: float, drop: float) -> tuple[list[float], list[float]]:
@@ -124,6 +126,88 @@ def test_rows_behind_an_early_refusal_that_show_no_loss_take_it_back() -> None:
     found = judge([TaskPair("skill", "exact_match", before, after)], Keep(max_drop=0.01))
     assert found.outcome == "undecided"
     assert "over all 1000 nothing is lost" in found.notes[0]
+
+
+def test_a_refusal_gives_way_where_all_rows_show_that_the_drop_can_be_borne() -> None:
+    """Twenty rows lost at the start and none of the 4,980 behind them: a drop of 0.004 where 0.02 can be borne."""
+    order = reading_order([str(place) for place in range(5000)])
+    after = [1.0] * 5000
+    for place in order[:20]:
+        after[place] = 0.0
+    found = judge([TaskPair("skill", "exact_match", [1.0] * 5000, after)], Keep(max_drop=0.02))
+    assert (found.outcome, found.tasks[0].rows_used) == ("pass", 5000)
+    assert "20 of" not in found.notes[0]
+    assert "over all 5000 the drop of 0.004 is shown to be below the margin: pass" in found.notes[0]
+
+
+def test_no_task_is_refused_whose_rows_show_that_the_drop_can_be_borne() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        found = decide(task(random, 4000, 0.1, 0.01), Keep(max_drop=0.02))
+        assert found.outcome != "fail" or (found.e_margin or 0) < 5 or found.drop > 0.02
+
+
+@pytest.mark.parametrize(("rows", "psi", "margin"), [(1500, 0.05, 0.02), (800, 0.3, 0.05), (400, 0.1, 0.05)])
+def test_a_drop_of_the_margin_passes_once_in_five_at_most(rows: int, psi: float, margin: float) -> None:
+    """Through `judge`, with rows in plenty. A gate that asked for less than it says would pass here."""
+    random = np.random.default_rng(21)
+    found = [decide(task(random, rows, psi, margin), Keep(max_drop=margin)).outcome for _ in range(500)]
+    assert found.count("pass") / 500 <= 0.20 + 0.036, "two standard errors"
+
+
+def test_the_limit_of_a_pass_is_what_power_says() -> None:
+    """The capital of unchanged rows grows steadily: a pass comes at the first row where it has reached 1 / 0.2."""
+    same = TaskPair("skill", "exact_match", [1.0] * 300, [1.0] * 300)
+    for power in (0.6, 0.8, 0.95):
+        found = decide(same, Keep(max_drop=0.05), Gate(power=power))
+        used = found.rows_used or 0
+        capital = []
+        for rows in (used - 1, used):
+            part = TaskPair("skill", "exact_match", [1.0] * rows, [1.0] * rows)
+            capital.append(decide(part, Keep(max_drop=0.05), Gate(power=power)).e_margin or 0.0)
+        assert capital[0] < 1 / (1 - power) <= capital[1]
+
+
+def test_an_automatic_margin_holds_in_the_hardest_case() -> None:
+    random = np.random.default_rng(22)
+    found = [decide(task(random, 150, 0.3, 0.1), Keep()) for _ in range(500)]
+    wrong = sum(one.outcome == "pass" and one.margin <= 0.1 for one in found) / 500
+    assert wrong <= 0.20 + 0.036, "two standard errors"
+
+
+def test_the_interval_of_a_verdict_has_the_level_it_states() -> None:
+    """Two-sided at the confidence: each side is left once in forty, so the bounds are those of 0.975."""
+    random = np.random.default_rng(23)
+    found = [decide(task(random, 300, 0.3, 0.05), Keep()) for _ in range(300)]
+    outside = sum(not one.interval[0] <= 0.05 <= one.interval[1] for one in found) / 300
+    assert outside <= 0.05 + 0.025, "two standard errors"
+    pair = task(random, 300, 0.3, 0.05)
+    for confidence in (0.9, 0.95):
+        side = (1 + confidence) / 2
+        for test in ("sequential", "score"):
+            low, high = decide(pair, Keep(confidence=confidence), Gate(test=test)).interval
+            if test == "sequential":
+                wanted = [bound(pair.differences(), side) for bound in (lower_bound, upper_bound)]
+            else:
+                scores = paired(pair.before, pair.after)
+                wanted = [scores.lower(side), scores.upper(side)]
+            assert [low, high] == pytest.approx(wanted)
+
+
+def test_missing_rows_are_counted_by_the_sharing_that_the_settings_ask_for() -> None:
+    lost = [TaskPair(str(i), "m", [1.0] * 100, [0.0] * 3 + [1.0] * 97) for i in range(20)]
+    shared, alone = (judge(lost, Keep(max_drop=0.0), Gate(correction=kind)).tasks[0] for kind in ("holm", "none"))
+    single = judge(lost[:1], Keep(max_drop=0.0), Gate(correction="none")).tasks[0]
+    assert 0 < alone.more_rows == single.more_rows < shared.more_rows
+
+
+def test_a_doubtful_pair_cannot_pass_and_can_fail() -> None:
+    good, bad = [1.0] * 300, [0.0] * 100 + [1.0] * 200
+    found = judge([TaskPair("skill", "m", good, good, doubt="half is missing")], Keep())
+    assert (found.outcome, found.tasks[0].more_rows) == ("undecided", 0)
+    assert found.notes == ("skill: the rows at hand would pass, but half is missing: undecided",)
+    found = judge([TaskPair("skill", "m", good, bad, doubt="half is missing")], Keep())
+    assert (found.outcome, found.notes) == ("fail", ("skill: half is missing",))
 
 
 def test_undecided_says_how_many_rows_are_missing() -> None:

@@ -99,6 +99,35 @@ def test_collected_weights_never_come_into_a_slot_though_their_files_are_still_t
         ledger.promote(3, actor="ann", why="they are back")
 
 
+def test_what_came_back_with_a_version_is_not_collected_any_more(shop) -> None:
+    """Its rows, and what it sits on: otherwise their later loss would count as gc's work."""
+    with shop.open() as ledger:
+        base = ledger.add_version(**shop.fields("base"))
+        adapter = shop.fields("on top", kind="adapter", needs=base.artifact)
+        made = ledger.add_version(**adapter)
+        rows = made.snapshot.train.sha256
+        detail = {"artifacts": [base.artifact, made.artifact], "rows": [rows, "f" * 64]}
+        ledger.keeping.collect(detail, actor="gc", seen=ledger.keeping.last_event())
+        again = ledger.add_version(**adapter)
+        assert ledger.keeping.collected() == (frozenset(), {"f" * 64})
+        ledger.verify_version(again.number)
+        ledger.promote(again.number, actor="ann", why="it is whole")
+
+
+def test_the_advice_names_the_nearest_ancestor_that_is_here(shop) -> None:
+    with shop.open() as ledger:
+        line = [
+            ledger.add_version(**shop.fields(f"weights {number}", parents=(number,) if number else ()))
+            for number in range(4)
+        ]
+        for gone, said in (([3], "--from 3 trains it"), ([2], "--from 2 trains its line"), ([0, 1], "--from 0 trains")):
+            hashes = {"artifacts": [line[number].artifact for number in gone], "rows": []}
+            ledger.keeping.collect(hashes, actor="gc", seen=ledger.keeping.last_event())
+            with pytest.raises(NacreError, match="removed by nacre gc") as caught:
+                ledger.promote(4, actor="ann", why="x")
+            assert said in caught.value.fix
+
+
 def test_a_version_is_weighed_when_it_is_registered(workshop) -> None:
     import struct
 

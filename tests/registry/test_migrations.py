@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,25 @@ def test_four_that_open_it_at_once_migrate_it_once(older: str, tmp_path: Path) -
         kinds = [event.kind for event in ledger.events()][5:]
         assert sorted(kinds) == ["migrated", *["opened"] * 4]
         assert ledger.verify_chain() == 10
+
+
+def test_a_writer_that_has_the_ledger_open_is_waited_for(older: str, tmp_path: Path) -> None:
+    """It takes the lock of all writers first and the events after: so must whoever changes the tables."""
+    if not older.startswith("postgresql"):
+        pytest.skip("SQLite has one lock")
+    engine = sa.create_engine(older)
+    with engine.connect() as connection, connection.begin():
+        connection.execute(sa.text("select value from nacre_meta where name = 'schema' for update"))
+        updating = threading.Thread(target=lambda: opened(older, tmp_path).close())
+        updating.start()
+        time.sleep(1)
+        assert updating.is_alive()
+        assert len(connection.execute(sa.text("select id, hash from event")).all()) == 5
+        connection.execute(sa.text("insert into event (id, hash, record) values (99, 'x', '{}')"))
+        connection.rollback()
+    updating.join()
+    engine.dispose()
+    assert state(older)[0] == str(tables.SCHEMA)
 
 
 @pytest.mark.parametrize("moment", ["copied", "half the tables", "before the event"])

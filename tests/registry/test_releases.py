@@ -84,6 +84,20 @@ def test_what_became_of_a_release_follows_its_version(ledger: Ledger) -> None:
     ledger.verify_chain()
 
 
+def test_a_version_that_is_released_twice_has_two_histories(ledger: Ledger) -> None:
+    begin(ledger, 2)
+    ledger.releases.move("promote", BECAUSE)
+    ledger.rollback(actor="test", why="rude")
+    assert ledger.events(1)[0].detail["settled"] == [{"id": 1, "version": 2, "state": "rolled back"}]
+    begin(ledger, 2)
+    ledger.releases.move("promote", BECAUSE)
+    assert [one.state for one in ledger.releases.all()] == ["rolled back", "champion"]
+    assert "settled" not in ledger.events(1)[0].detail
+    ledger.promote(3, actor="test", why="so")
+    assert [one.state for one in ledger.releases.all()] == ["rolled back", "previous"]
+    ledger.verify_chain()
+
+
 @pytest.mark.parametrize(
     ("moves", "action", "parts"),
     [
@@ -241,7 +255,7 @@ def test_no_actors_and_no_crashes_leave_the_ledger_inconsistent(
             with pytest.MonkeyPatch.context() as patch:
                 if crash:
                     patch.setattr(releases, "_write", _crash)
-                    patch.setattr(releases, "settle", _crash)
+                    patch.setattr(releases, "_settled", _crash)
                 try:
                     act(actor, name, number, stale)
                 except Crash:

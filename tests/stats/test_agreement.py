@@ -48,6 +48,14 @@ def test_ratings_of_two_count_near_misses_less():
     assert found.value > agreement(items).value
 
 
+def test_ratings_that_nobody_gave_lie_between_the_others():
+    first, second = [1, 1, 5, 5, 2, 1, 5, 2], [1, 2, 5, 5, 1, 1, 2, 5]
+    found = agreement([{"a": one, "b": other} for one, other in zip(first, second, strict=True)], ordered=True)
+    # by hand: squared distances sum to 20 over the 8 items; over all 64 pairs of the two to 408, which is 51 in 8
+    assert found.value == pytest.approx(1 - 20 / 51)
+    assert found.value == pytest.approx(cohen_kappa_score(first, second, labels=[1, 2, 3, 4, 5], weights="quadratic"))
+
+
 def test_fleiss_by_the_worked_example():
     items = []
     for counts in TABLE:

@@ -1,12 +1,22 @@
 """The sequential test keeps its promises at every look, as theory says, up to the stated noise of the simulation."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from simulation import changes, noise, smooth
 
-from nacre.stats.sequential import PRIOR_ROWS, Sequential, lower_bound, simulate, upper_bound
+from nacre.stats.sequential import (
+    FIRST_LOOK,
+    PRIOR_ROWS,
+    Sequential,
+    lower_bound,
+    next_look,
+    passing,
+    simulate,
+    upper_bound,
+)
 
 MARGIN, ALARM, ACCEPT = 0.02, 20.0, 5.0
 FIXED_ROWS = {0.05: 771, 0.1: 1544, 0.2: 3090}  # of a fixed-sample test: (z.95 + z.8)^2 psi / margin^2
@@ -26,6 +36,27 @@ def test_an_unchanged_model_is_seldom_refused_and_takes_about_half_the_rows(psi:
     assert found["pass"] >= 0.9
     # the standard deviation of the rows used is below half of the fixed number of rows
     assert 1 - used / fixed >= 0.45 - 2 * 0.5 / math.sqrt(EXPERIMENTS) * (psi < 0.1)
+
+
+@pytest.mark.parametrize(("psi", "saved"), [(0.05, 0.35), (0.1, 0.43), (0.2, 0.45)])
+def test_what_has_to_be_scored_at_the_looks_that_are_taken(psi: float, saved: float) -> None:
+    """`evolve` scores rows up to the next look: a little more than the test reads."""
+    rows = 2 * FIXED_ROWS[psi]
+    looks = [FIRST_LOOK]
+    while looks[-1] < rows:
+        looks.append(next_look(looks[-1], rows))
+    assert all(later > earlier for earlier, later in pairwise(looks))
+    assert looks[-1] == rows
+    _, used = simulate(changes(EXPERIMENTS, rows, psi, 0.0), MARGIN, alarm=ALARM, accept=ACCEPT)
+    scored = np.array(looks)[np.searchsorted(looks, used)]
+    assert 1 - scored.mean() / FIXED_ROWS[psi] >= saved
+    assert (scored >= used).all()
+
+
+def test_passing_is_what_simulate_counts_without_alarms() -> None:
+    rows = changes(500, 300, 0.1, 0.0, seed=9)
+    outcome, _ = simulate(rows, 0.04, alarm=math.inf, accept=ACCEPT)
+    assert passing(rows, 0.04, accept=ACCEPT) == (outcome == "pass").mean()
 
 
 @pytest.mark.parametrize("psi", [0.05, 0.1, 0.2])

@@ -25,6 +25,23 @@ def test_without_a_change_it_is_nearly_the_bound_that_cannot_be_beaten() -> None
         assert bound < smallest_drop_sequential(rows, 0.0, accept=5.0) <= 1.8 * bound
 
 
+@pytest.mark.parametrize("psi", [0.0, 0.01, 0.05, 0.2])
+def test_more_rows_never_show_less(psi: float) -> None:
+    rows = [*range(60, 440, 20), 600, 1000, 3000]
+    shown = [smallest_drop_sequential(count, psi, accept=5.0) for count in rows]
+    assert shown == sorted(shown, reverse=True)
+
+
+def test_more_changes_never_show_more() -> None:
+    for rows in (100, 1000):
+        shown = [smallest_drop_sequential(rows, changed / 50, accept=5.0) for changed in range(25)]
+        assert shown == sorted(shown)
+
+
+def test_a_drop_beyond_all_measure_takes_more_rows_than_there_are() -> None:
+    assert rows_to_show_sequential(1e-300, 0.1, accept=5.0) == 10**9
+
+
 def test_scores_that_are_not_right_or_wrong_pass_as_often() -> None:
     rows = smooth(1500, 300, 0.5, 0.0, seed=12)
     shown = smallest_drop_sequential(300, float((rows**2).mean()), accept=5.0)

@@ -10,10 +10,13 @@ from nacre.cli.common import JsonOption, console, print_json, verb_app
 from nacre.cli.data_chunk import chunk
 from nacre.cli.data_clean import clean
 from nacre.cli.data_compose import compose
+from nacre.cli.data_diff import diff
 from nacre.cli.data_fix import fix_file
-from nacre.cli.data_report import report
 from nacre.cli.data_forget import forget
+from nacre.cli.data_report import report
+from nacre.cli.data_review import review
 from nacre.cli.data_split import split
+from nacre.cli.data_synthesize import synthesize
 
 app = verb_app(help="Look at data before it is trained on.", no_args_is_help=True)
 
@@ -63,3 +66,6 @@ app.command()(split)
 app.command()(compose)
 app.command()(report)
 app.command()(forget)
+app.command()(synthesize)
+app.command()(review)
+app.command()(diff)

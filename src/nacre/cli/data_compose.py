@@ -26,7 +26,7 @@ def compose(
 
     data, text = read_yaml(config)
     settings = parse(Composition, data, where=str(config), text=text)
-    past, said = gather_dev([], workspace, dataset_dir, set())
+    past, said = gather_dev(workspace, dataset_dir, set())
     found = compose_file(settings, dataset_dir, out, past=past)
     found = found.changed(notes=(*found.notes, *said))
     if as_json:

@@ -64,7 +64,13 @@ def forget(
             for line in done or ["nothing was left to do"] if not as_json else ():
                 console.print(line, markup=False)
             return
-        found = forget_rows(space, wanted(ids or (), pattern or (), where or ()), dry_run=dry_run, actor=os.environ.get("USER", "user"), why=why)
+        found = forget_rows(
+            space,
+            wanted(ids or (), pattern or (), where or ()),
+            dry_run=dry_run,
+            actor=os.environ.get("USER", "user"),
+            why=why,
+        )
     if as_json:
         print_json(found.as_dict() | {"dry_run": dry_run})
     else:

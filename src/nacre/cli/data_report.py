@@ -160,9 +160,7 @@ class _Place:
             return
         names = _before(task, self._dataset_dir)
         if names:
-            self.notes.append(
-                f"nothing was learned yet: compared with the datasets named before it, {', '.join(names)}"
-            )
+            self.notes.append(f"nothing was learned yet: compared with the datasets before it, {', '.join(names)}")
         for name in names:
             yield from _both_splits(resolve(name, self._dataset_dir))
 
@@ -197,12 +195,12 @@ def _both_splits(files: "DatasetFiles") -> "Iterator[Earlier]":
 
 
 def _before(name: str, dataset_dir: Path) -> list[str]:
-    """The datasets of a folder whose names come before this one: base first, numbers by their size."""
+    """The datasets of a folder that come before this name, base first, numbers by size; all for a name not there."""
     from nacre.data.dataset_info import read_info
 
     folders = [one.name for one in dataset_dir.iterdir() if any(one.glob("train.*"))] if dataset_dir.is_dir() else []
-    names = sorted({*folders, *read_info(dataset_dir), name}, key=_natural)
-    return names[: names.index(name)]
+    names = sorted({*folders, *read_info(dataset_dir)}, key=_natural)
+    return names[: names.index(name)] if name in names else names
 
 
 def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
@@ -211,7 +209,7 @@ def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
 
 
 def _show(found: "DataReport") -> None:
-    from nacre.data.report.summary import summary
+    from nacre.data.report.summary import NAMES, summary
 
     earlier = ", ".join(dict.fromkeys(one.name for one in found.earlier)) or "nothing"
     console.print(f"{found.target}: {found.rows:,} rows, compared with {earlier}", markup=False)
@@ -224,5 +222,5 @@ def _show(found: "DataReport") -> None:
     console.print(table)
     for flag in found.flags:
         style = "bold red" if flag.level == "flag" else "bold"
-        console.print(Text(f"{flag.measure}: {flag.found.en}", style=style))
+        console.print(Text(f"{NAMES[flag.measure].en}: {flag.found.en}", style=style))
         console.print(f"  {flag.advice.en}", markup=False)

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nacre.base.errors import InputError
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json, print_notes
+from nacre.cli.common import HERE, JsonOption, console, print_json, print_notes
 
 
 def split(

@@ -43,7 +43,7 @@ def evaluate(
     """Score a version on every task it knows; what was scored before is not scored again."""
     from nacre.base.errors import InputError
     from nacre.cycle.environment import checked
-    from nacre.cycle.judging import grouped_notes
+    from nacre.cycle.judging import grouped_notes, unknown_settings
     from nacre.cycle.lineage import ancestry, devs, tasks_of
     from nacre.cycle.scoring import Scorer
     from nacre.evaluate.latency import percentile
@@ -57,7 +57,12 @@ def evaluate(
             _compare(space, against, number, as_json)
             return
         line = ancestry(space, number)
-        reports = Scorer(space).reports(checked(space, warn)(line[-1]), devs(tasks_of(line)), metric=metric)
+        tasks_known = tasks_of(line)
+        if not devs(tasks_known):
+            fix = "bring dev.json beside train.json"
+            raise InputError("there is nothing to score: no task has dev rows", where=f"version {number}", fix=fix)
+        unused = unknown_settings(space, list(tasks_known))
+        reports = Scorer(space).reports(checked(space, warn)(line[-1]), devs(tasks_known), metric=metric)
     if as_json:
         tasks = {
             name: report.model_dump(mode="json", exclude={"said"})
@@ -69,10 +74,10 @@ def evaluate(
             }
             for name, report in reports.items()
         }
-        print_json({"version": number, "tasks": tasks})
+        print_json({"version": number, "tasks": tasks, "notes": unused})
         return
     console.print(report_table(f"version {number}", reports))
-    print_notes({"scoring": grouped_notes(reports)})
+    print_notes({"scoring": [*grouped_notes(reports), *unused]})
 
 
 def report_table(title: str, reports: Mapping[str, "Report"]) -> Table:
@@ -84,6 +89,8 @@ def report_table(title: str, reports: Mapping[str, "Report"]) -> Table:
         table.add_column(task, justify="right", overflow="fold", min_width=7)
     for name in sorted({name for report in reports.values() for name in (*report.scores, *report.totals)}):
         table.add_row(name, *(_cell(report, name) for report in reports.values()))
+        if any(name == report.metric and name in report.totals for report in reports.values()):
+            table.add_row(f"{name}, all rows together", *(_together(report, name) for report in reports.values()))
     table.add_row("rows", *(f"{report.rows} " for report in reports.values()))
     for what in ("s to first token", "s a further token", "s a request"):
         measured = [_timed(report)[what] for report in reports.values()]
@@ -91,7 +98,7 @@ def report_table(title: str, reports: Mapping[str, "Report"]) -> Table:
             shown = [[percentile(seconds, share) for share in SHARES] for seconds in measured]
             cells = [" / ".join("" if value is None else f"{value:.3f}" for value in pair) for pair in shown]
             table.add_row(f"{what}, p50 / p95", *(f"{cell} " if any(cell) else "" for cell in cells))
-    table.caption = "* what the gate reads"
+    table.caption = "* what the gate reads, the mean over rows"
     return table
 
 
@@ -104,9 +111,16 @@ def _timed(report: "Report") -> dict[str, tuple[float, ...]]:
 
 
 def _cell(report: "Report", name: str) -> str:
+    """What the gate reads is the mean over rows; of other metrics the number that is usual for them."""
+    if name == report.metric:
+        return f"{report.mean:.3f}*"
     scores = report.scores.get(name)
     value = report.totals.get(name, sum(scores) / len(scores) if scores else None)
-    return "" if value is None else f"{value:.3f}{'*' if name == report.metric else ' '}"
+    return "" if value is None else f"{value:.3f} "
+
+
+def _together(report: "Report", name: str) -> str:
+    return f"{report.totals[name]:.3f} " if name == report.metric and name in report.totals else ""
 
 
 def _compare(space: "Workspace", old: int, new: int, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nacre.base.errors import InputError
 from nacre.cli.common import (
     HERE,
     JsonOption,
@@ -38,6 +39,9 @@ def evolve(
         int | None,
         typer.Option("--from", min=0, help="train from this version; 0 is the base model", show_default="the champion"),
     ] = None,
+    progressive: Annotated[
+        int | None, typer.Option(min=1, help="learn so many rows first, and the rest only where that was worth it")
+    ] = None,
     as_json: JsonOption = False,
     launch: Annotated[str | None, typer.Option(help=WORDS["launch"])] = None,
     processes: Annotated[int | None, typer.Option(min=1, help=WORDS["processes"])] = None,
@@ -53,14 +57,21 @@ def evolve(
 
     from nacre.cycle.evolve import evolve as evolve_increment
     from nacre.cycle.mirror import telling
+    from nacre.cycle.progressive import progressively
 
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):
             return
         once, said = one_try(space)
+        refuse_parts(space, progressive)
         tell = _silent if as_json else _tell
         with leading(), once, telling(once):
-            result = evolve_increment(once, increment, promote=promote, parent=parent, tell=tell)
+
+            def learn(rows: int | None) -> "Evolution":
+                now = "never" if rows else promote
+                return evolve_increment(once, increment, promote=now, parent=parent, tell=tell, rows=rows)
+
+            result = progressively(learn, progressive, tell) if progressive else learn(None)
     if said:
         result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
     if as_json:
@@ -68,6 +79,13 @@ def evolve(
     else:
         show(result)
     raise typer.Exit(result.exit_code)
+
+
+def refuse_parts(space: "Workspace", progressive: int | None) -> None:
+    """A part first and then all are two trainings, and the other machines take part in one."""
+    if progressive and machines(space.settings.train) > 1:
+        fix = "leave --progressive out, or train on one machine"
+        raise InputError("the other machines train once", where="--progressive", fix=fix)
 
 
 def _tell(note: str) -> None:

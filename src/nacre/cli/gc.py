@@ -14,6 +14,7 @@ from nacre.cli.common import (
     WorkspaceOption,
     console,
     open_to_write,
+    open_workspace,
     print_json,
     verb_app,
 )
@@ -36,11 +37,11 @@ def gc(
 ) -> None:
     """Delete weights, rows and leftovers that no slot, rollout, server, pin or rule of `retention` needs.
 
-    The records of versions stay, with their scores and verdicts; `nacre reproduce` trains weights again.
+    The records of versions stay, with their scores and verdicts; `nacre evolve --from` their parent trains them again.
     """
     from nacre.cycle.collect import collect, plan, size
 
-    with open_to_write(workspace) as space:
+    with open_workspace(workspace) if dry_run else open_to_write(workspace) as space:
         found = plan(space) if dry_run else collect(space, actor=actor, why=why)
     if as_json:
         print_json(

@@ -90,6 +90,21 @@ def tick(workspace: WorkspaceOption = HERE, actor: ActorOption = "release", as_j
 
 
 @app.command()
+def score(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+    """Have the model of evaluate.judge score what the champion and the shadow answered to the same requests."""
+    from nacre.cycle.pair_scores import ask_judge
+
+    with open_to_write(workspace) as space:
+        found = ask_judge(space)
+    if as_json:
+        print_json({"scored": found.pairs, "left": found.left, "notes": list(found.notes)})
+        return
+    left = f"; {found.left} are left" if found.left else ""
+    console.print(f"{found.pairs} shadow pairs were scored{left}", markup=False)
+    print_notes({"judge": found.notes})
+
+
+@app.command()
 def hold(
     workspace: WorkspaceOption = HERE,
     why: WhyOption = "held by hand",

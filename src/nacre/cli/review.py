@@ -41,13 +41,16 @@ def add(
     with open_workspace(workspace) as space:
         found = add_items(space, versions, task, items=items, raters=raters, queue=queue or "")
     if as_json:
-        print_json({"queue": found.queue, "asked": found.asked, "equal": found.equal, "known": found.known})
+        counts = {"asked": found.asked, "equal": found.equal, "known": found.known}
+        print_json({"queue": found.queue, **counts, "notes": found.notes})
         return
     console.print(f"{found.queue}: {found.asked} rows to answer", markup=False)
     if found.equal:
         console.print(f"· {found.equal} more are equal answers: not asked, they count as ties", markup=False)
     if found.known:
         console.print(f"· {found.known} were in it before", markup=False)
+    for note in found.notes:
+        console.print(f"· {note}", markup=False)
     console.print(f"next: nacre review answer --queue {found.queue}", markup=False)
 
 
@@ -122,13 +125,16 @@ def export(
         name = _queue(space, queue)
         if scores:
             files = {str(path): count for path, count in export_scores(space, name, file).items()}
+            waiting = sum(item.status == "open" for item in space.ledger.reviews.items(name))
         else:
-            files = {str(file): write(space, name, file)}
+            files, waiting = {str(file): write(space, name, file)}, 0
     if as_json:
-        print_json({"queue": name, "files": files})
+        print_json({"queue": name, "files": files, "open": waiting})
         return
     for path, count in files.items():
         console.print(f"{path}: {count} rows", markup=False)
+    if waiting:
+        console.print(f"· {waiting} rows are still open: this is what was said so far", markup=False)
 
 
 @app.command("import")

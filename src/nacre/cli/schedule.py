@@ -47,8 +47,8 @@ def run(
 ) -> None:
     """Look at the active rollout once, then run what is due. Meant to be called every few minutes.
 
-    Exit code 0: done, or nothing was due; 1: something failed; 3: refused by the gate or below a target;
-    4: the gate could not decide.
+    Exit code 0: done, or nothing was due; 1: something failed; 3: refused by the gate, below a target, or the
+    release was stopped; 4: the gate could not decide.
     """
     from nacre.cycle import schedule
 
@@ -58,9 +58,9 @@ def run(
         print_json(ran.as_dict())
     else:
         if ran.tick is not None:
-            look = ran.tick.look
-            said = f"release of version {look.rollout.version}: {look.decision.action}: {look.decision.why}"
-            console.print(said, markup=False)
+            console.print(schedule.told(ran.tick), markup=False)
+        if ran.trouble:
+            console.print(ran.trouble, markup=False)
         for name, result in ran.results.items():
             console.print(f"{name}: {result.status}", markup=False)
             for sentence in result.told:
@@ -73,7 +73,7 @@ def run(
 @app.command()
 def cron(
     workspace: WorkspaceOption = HERE,
-    minutes: Annotated[int, typer.Option(min=1, max=59, help="from look to look")] = 10,
+    minutes: Annotated[int, typer.Option(help="from look to look; a divisor of 60")] = 10,
 ) -> None:
     """Print the crontab line that runs what is due: `(crontab -l; nacre schedule cron) | crontab -`."""
     from nacre.cycle.schedule import crontab

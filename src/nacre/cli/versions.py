@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from nacre.base.errors import InputError
 from nacre.cli.common import (
     HERE,
     ActorOption,
@@ -17,6 +18,7 @@ from nacre.cli.common import (
     WhyOption,
     WorkspaceOption,
     console,
+    open_to_write,
     open_workspace,
     print_json,
     print_notes,
@@ -133,6 +135,38 @@ def unpin(
 ) -> None:
     """Let `retention` decide about a version's weights again."""
     _pin(number, workspace, why, actor, as_json=as_json, wanted=False)
+
+
+@app.command()
+def judge(
+    number: Number,
+    workspace: WorkspaceOption = HERE,
+    against: Annotated[
+        int | None, typer.Option(min=0, help="the version to compare with; 0: the base model", show_default="champion")
+    ] = None,
+    actor: ActorOption = "user",
+    as_json: JsonOption = False,
+) -> None:
+    """Score a version, judge it as `nacre evolve` does, and keep the verdict: for one that was imported, or anew.
+
+    Exit code 0: passed; 3: a loss is shown; 4: undecided. Nothing is promoted.
+    """
+    from nacre.cli.gate import show as show_verdict
+    from nacre.cycle.gating import gate_versions
+    from nacre.gate.report import EXIT_CODES, as_dict
+
+    with open_to_write(workspace) as space:
+        champion = space.ledger.slot("champion")
+        old = against if against is not None else champion.version if champion else 0
+        if old == number:
+            fix = f"name another version: nacre versions judge {number} --against N"
+            raise InputError(f"version {number} cannot be judged against itself", where="versions judge", fix=fix)
+        found = gate_versions(space, old, number, keep_as=actor)
+    if as_json:
+        print_json(as_dict(found.verdict, found.notes) | {"against": old, "new_tasks": dict(found.new_tasks)})
+    else:
+        show_verdict(f"version {number} against {f'version {old}' if old else 'the base model'}", found)
+    raise typer.Exit(EXIT_CODES[found.verdict.outcome])
 
 
 @app.command("export")

@@ -11,7 +11,7 @@ from nacre import __version__
 from nacre.base.clock import now
 from nacre.base.errors import InputError
 from nacre.base.files import file_lock, staged_folder
-from nacre.base.hashing import canonical_json, sha256_file, sha256_text
+from nacre.base.hashing import canonical_json, content_hash, sha256_file, sha256_text
 from nacre.cycle.lineage import ancestry, as_lineage, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import rows_path, write_rows
@@ -77,12 +77,15 @@ def export_version(
 def import_version(workspace: Workspace, source: Path, *, base_to: Path | None = None, actor: str = "user") -> Moved:
     """Register the version that an archive holds, under the next number; it stands in no slot.
 
+    The scores and the verdict that the archive tells of are kept in the event `imported`, for people to read. They
+    count nowhere: whoever made the archive could have written anything, so that it is scored and judged here.
+
     Args:
         base_to: put the base model that the archive holds into this folder first.
 
     Raises:
         InputError: the archive was changed, is not whole, or holds anything but what it lists; the version comes from
-            another base model. Nothing was imported.
+            another base model, or is here already. Nothing was imported.
         NacreError: another command is at work in this workspace, or the disk is full.
     """
     with (
@@ -91,13 +94,18 @@ def import_version(workspace: Workspace, source: Path, *, base_to: Path | None =
     ):
         version, lineage, reports, verdict = _records(source, told)
         _check_hashes(source, version, files)
+        digest = sha256_file(source)
+        _refuse_known(workspace, source, digest)
+        named = (workspace.root / Path(workspace.settings.model).expanduser()).resolve()
+        if base_to is None or named != base_to.resolve():
+            workspace.check_base(version)  # before anything is written
         if base_to is not None:
-            _unpack_base(source, files, base_to)
-        workspace.check_base(version)
+            _unpack_base(source, version, files, base_to)
+            workspace.check_base(version)
         origin = {
             "version": str(version.number),
             "archive": source.name,
-            "sha256": sha256_file(source),
+            "sha256": digest,
             "snapshot": version.snapshot.digest,
             "created": version.created,
         }
@@ -105,15 +113,16 @@ def import_version(workspace: Workspace, source: Path, *, base_to: Path | None =
         for sha in filter(None, (version.needs, version.artifact)):
             _publish(workspace, sha, files)
         dropped = {"number", "created", "schema_version", "parents", "snapshot", "inherited", "origin"}
+        scores = {report.task: report.mean for report in reports if not report.aside}
         added = workspace.ledger.add_version(
-            **version.model_dump(exclude=dropped), snapshot=snapshot, inherited=inherited, origin=origin, actor=actor
+            **version.model_dump(exclude=dropped),
+            snapshot=snapshot,
+            inherited=inherited,
+            origin=origin,
+            actor=actor,
+            imported={"origin": origin, "verdict": told["verdict"], "scores": scores},
         )
-        workspace.ledger.record(
-            "imported", actor, {"version": added.number, "origin": origin, "verdict": told["verdict"]}
-        )
-        for report in reports:
-            workspace.ledger.put_report(report)
-        notes += _judged(workspace, added, verdict, str(told.get("against", "")))
+        notes += _unproved(added, verdict, scores)
     return Moved(added, source.stat().st_size, tuple(notes))
 
 
@@ -125,18 +134,28 @@ def _records(
     source: Path, told: Mapping[str, Any]
 ) -> tuple[Version, tuple[Lineage, ...], list[Report], Verdict | None]:
     try:
-        return (
-            Version.model_validate(told["version"]),
-            tuple(Lineage.model_validate(one) for one in told["lineage"]),
-            [Report.model_validate(one) for one in told["reports"]],
-            Verdict.model_validate(told["verdict"]) if told["verdict"] else None,
-        )
+        version = Version.model_validate(told["version"])
+        lineage = tuple(Lineage.model_validate(one) for one in told["lineage"])
+        reports = [Report.model_validate(one) for one in told["reports"]]
+        verdict = Verdict.model_validate(told["verdict"]) if told["verdict"] else None
     except (ValidationError, KeyError, TypeError):
         raise InputError(
             "the archive's records cannot be read; nothing was imported",
             where=str(source),
             fix="use the nacre that wrote it, or a newer one",
         ) from None
+
+    if foreign := [report.task for report in reports if report.weights != version.artifact]:
+        raise _refused(source, f"its report on {foreign[0]} is about other weights than it holds")
+    return version, lineage, reports, verdict
+
+
+def _refuse_known(workspace: Workspace, source: Path, digest: str) -> None:
+    """The same archive is no second version, unless the first one's weights were collected."""
+    for one in workspace.ledger.versions():
+        if one.origin.get("sha256") == digest and workspace.store.has(one.artifact):
+            what = f"it was imported already, as version {one.number}"
+            raise InputError(what, where=str(source), fix=f"see nacre versions show {one.number}")
 
 
 def _check_hashes(source: Path, version: Version, files: Mapping[str, Path]) -> None:
@@ -154,10 +173,12 @@ def _check_hashes(source: Path, version: Version, files: Mapping[str, Path]) -> 
             raise _refused(source, f"{name} does not have the hash it is named by")
 
 
-def _unpack_base(source: Path, files: Mapping[str, Path], target: Path) -> None:
+def _unpack_base(source: Path, version: Version, files: Mapping[str, Path], target: Path) -> None:
     found = {name.removeprefix("base/"): path for name, path in files.items() if name.startswith("base/")}
     if not found:
         raise _refused(source, "it does not hold the base model (export it with --with-base)")
+    if content_hash({name: sha256_file(path) for name, path in found.items()}) != version.base_sha256:
+        raise _refused(source, "its base model is not the one that the version was made from")
     if target.exists():
         raise InputError("the folder for the base model exists", where=str(target), fix="choose another one")
     with staged_folder(target) as staging:
@@ -213,15 +234,13 @@ def _publish(workspace: Workspace, sha: str, files: Mapping[str, Path]) -> None:
     assert published == sha, "hashes were compared before"
 
 
-def _judged(workspace: Workspace, added: Version, verdict: Verdict | None, against: str) -> list[str]:
-    """The verdict counts here only where the version it compares with is here too."""
-    if verdict is None:
-        return ["it was never judged"]
-    same = [one.number for one in workspace.ledger.versions() if one.artifact == against and one != added]
-    if same:
-        workspace.ledger.put_verdict(added.number, same[-1], verdict)
-        return []
-    return [f"its verdict ({verdict.outcome}) compares it with a version that is not here: judge it anew"]
+def _unproved(added: Version, verdict: Verdict | None, scores: Mapping[str, float]) -> list[str]:
+    """What was told of it and counts nowhere, and what makes a proof of it here."""
+    told = ", ".join(f"{task} {score:.3f}" for task, score in scores.items())
+    judge = f"nacre versions judge {added.number} scores and judges it"
+    word = f"its verdict there was {verdict.outcome}" if verdict else "it was never judged there"
+    scored = f", its scores there were {told}" if told else ""
+    return [f"{word}{scored}; none of that counts here: {judge}"]
 
 
 def _refused(source: Path, reason: str) -> InputError:

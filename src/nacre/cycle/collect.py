@@ -132,6 +132,8 @@ def _delete(workspace: Workspace, item: Item) -> None:
         else:
             away = item.path
         shutil.rmtree(away, ignore_errors=True)
+    elif item.path.parent == workspace.serving:
+        leases.discard(item.path)
     else:
         item.path.unlink(missing_ok=True)
 
@@ -154,6 +156,8 @@ def _memory(workspace: Workspace, found: Needed) -> Iterator[tuple[Item, bool]]:
         kind = path.relative_to(workspace.memory).parts[0]
         if kind == "rows" and path.suffix == ".jsonl":
             why = found.rows.get(path.stem)
+            if why is None and time.time() - path.stat().st_mtime < _HOUR_S:
+                why = "written within the hour: a version or a report that needs them may be under way"
             told = why or "no version that stays learned from them or is judged by them"
             yield Item("rows", path.stem, path, path.stat().st_size, told), why is not None
             continue

@@ -126,4 +126,7 @@ def _read(path: Path) -> list[str]:
         raise InputError(
             "the file of questions cannot be read", where=f"{path}: {error}", fix="write one question a line, in UTF-8"
         ) from None
-    return [line.strip() for line in lines if line.strip()]
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError("the file of questions is empty", where=str(path), fix="write one question a line, in UTF-8")
+    return found

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from nacre.base.errors import NacreError
-from nacre.cycle.environment import differences_of
+from nacre.cycle.differences import installed_differences
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event, Version
 from nacre.registry.weigh import folder_bytes, parameters
@@ -32,7 +31,7 @@ def describe(workspace: Workspace, number: int) -> dict[str, Any]:
         "pinned": ledger.keeping.pins().get(number),
         "scores": {report.task: report.mean for report in reports},
         "verdict": verdict.model_dump(mode="json") if verdict else None,
-        "environment_differs": _differing(workspace, version),
+        "environment_differs": installed_differences(version.environment),
         "events": [event.model_dump(mode="json") for event in ledger.events() if _concerns(event, number)],
     }
 
@@ -77,14 +76,6 @@ def flat(value: Any, path: str = "") -> dict[str, Any]:
             for key, found in flat(part, f"{path}.{name}" if path else name).items()
         }
     return {path: value}
-
-
-def _differing(workspace: Workspace, version: Version) -> list[str]:
-    """What differs between the environment it was made in and this one; what cannot be read is not compared."""
-    try:
-        return differences_of(workspace, version)
-    except NacreError as error:
-        return [f"it cannot be compared: {error.what}"]
 
 
 def _concerns(event: Event, number: int) -> bool:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash, sha256_text
+from nacre.cycle.differences import differences
 from nacre.cycle.workspace import Workspace
 from nacre.model.chat import prompt_ids
 from nacre.model.environment import environment
 from nacre.model.load import load_tokenizer
 from nacre.records import Environment, Message, Version, Weights
 
-PACKAGES = ("torch", "transformers", "tokenizers", "peft")  # those that decide what a version answers
 _PROBE = (
     Message(role="user", content="What is 2 + 2?\n请用一个词回答。"),
     Message(role="assistant", content="4 – naïve 🙂"),
@@ -38,29 +38,18 @@ def environment_of(weights: Weights | Path) -> Environment:
     )
 
 
-def differences(made: Environment, here: Environment) -> list[str]:
-    """What differs and may change answers, in sentences; what was not written down is not compared."""
-    found = []
-    for name in PACKAGES:
-        before, now = made.packages.get(name), here.packages.get(name)
-        if before and before != now:
-            found.append(f"{name} was {before} when it was trained, and is {now or 'not installed'} here")
-    for field, told in (
-        ("tokenizer", "the tokenizer has another vocabulary than in training"),
-        ("template", "the chat template is not the one of training"),
-        ("tokens", "the same conversation becomes other tokens than in training"),
-    ):
-        before, now = getattr(made, field), getattr(here, field)
-        if before and before != now:
-            found.append(told)
-    return found
+def refuse_another(workspace: Workspace, weights: Weights) -> None:
+    """Before these weights answer anything: make sure that they may, where `environment` is `refuse`.
 
+    Weights that no version has, the base model's or a candidate's, were made nowhere else.
 
-def differences_of(workspace: Workspace, version: Version) -> list[str]:
-    """The same for a version whose weights are here; its libraries alone where they are not."""
-    if not workspace.store.has(version.artifact):
-        return differences(version.environment.changed(tokenizer="", template="", tokens=""), environment())
-    return differences(version.environment, environment_of(workspace.weights(version)))
+    Raises:
+        InputError: they were made in another environment.
+    """
+    if workspace.settings.environment == "refuse":
+        made = [version for version in workspace.ledger.versions() if version.artifact == weights.identity]
+        for version in made[-1:]:
+            checked(workspace, lambda _: None)(version)
 
 
 def checked(workspace: Workspace, tell: Callable[[str], None]) -> Callable[[Version], Weights]:

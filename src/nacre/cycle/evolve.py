@@ -17,6 +17,7 @@ from nacre.cycle.job import Conditions, Memory, job_of, memory_of
 from nacre.cycle.judging import Judged, judge_version
 from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, tasks_of
 from nacre.cycle.matrix import lineage_matrix
+from nacre.cycle.progressive import first_part
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.step import Promote, Step
 from nacre.cycle.tries import forget_rows, rungs, try_again
@@ -43,6 +44,7 @@ def evolve(
     parent: int | None = None,
     actor: str = "evolve",
     tell: Callable[[str], None] = lambda _: None,
+    rows: int | None = None,
 ) -> Evolution:
     """Learn increment `name` without losing what the champion knows.
 
@@ -53,6 +55,7 @@ def evolve(
         parent: train from this version instead of the champion; 0 is the base model.
         actor: who the history says did it.
         tell: is called with each sentence that is worth knowing before the training has begun.
+        rows: learn so many of the train rows only, of each class in proportion; default: all.
 
     Raises:
         InputError: the data, the model or a setting is wrong; nothing was trained.
@@ -86,10 +89,16 @@ def evolve(
             recipe=settings.recipe,
             tell=tell,
         )
+        whole = step
         try:
-            found = _known_already(step) or try_again(step, lambda one: _taken_up(one) or _learn(one))
+            known = _known_already(step)
+            if rows is not None and known is None:
+                part = first_part(snapshot, rows, workspace.memory)
+                step = replace(step, snapshot=keep_share(part, settings.keep.data, workspace.memory))
+            found = known or try_again(step, lambda one: _taken_up(one) or _learn(one))
             return keep_dev_all(workspace, found)
         finally:
+            forget_rows(whole)
             forget_rows(step)
 
 

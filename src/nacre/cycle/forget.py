@@ -170,7 +170,8 @@ def forget(
             detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)},
             actor=actor,
         )
-        left = [*_said(counts), *_clear(workspace, asked, aside, trained=bool(retrain)), *finish(workspace)]
+        empty = [f"no row is left of {one.sha256[:12]}" for one in files if not one.now.rows]
+        left = [*empty, *_said(counts), *_clear(workspace, asked, aside, trained=bool(retrain)), *finish(workspace)]
         return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id)
 
 

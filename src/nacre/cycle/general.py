@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from nacre.base.errors import InputError, nearest
+from nacre.cycle.known import KnownReports
 from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.rows import read_rows, write_rows
@@ -53,7 +54,8 @@ def _task(workspace: Workspace, entry: str, known: Mapping[str, RowsFile]) -> Ge
             where=str(path),
             fix=f"{hint}name a file of rows, one of the tasks {', '.join(known)}, or {IMPORTED}TASK",
         )
-    name = entry if path.stem in known else path.stem
+    stems = [Path(other).stem for other in workspace.settings.evaluate.general if not other.startswith(IMPORTED)]
+    name = entry if path.stem in known or stems.count(path.stem) > 1 else path.stem
     rows = _file(path, name, workspace.memory)
     return GeneralTask(name, _measure(workspace, rows), rows)
 
@@ -75,22 +77,28 @@ def _measure(workspace: Workspace, rows: RowsFile) -> Measure:
 
 
 def general_scores(
-    workspace: Workspace, tasks: Sequence[GeneralTask], base: str, weights: Sequence[str]
+    known: KnownReports, tasks: Sequence[GeneralTask], base: str, weights: Sequence[str]
 ) -> list[GeneralScores]:
     """What the ledger has of these tasks: of the base model and of each of the weights, by identity."""
-    return [_scores(workspace, task, base, weights) for task in tasks]
+    return [_scores(known, task, base, weights) for task in tasks]
 
 
-def _scores(workspace: Workspace, task: GeneralTask, base: str, weights: Sequence[str]) -> GeneralScores:
-    reports = {(found.weights, found.dev): found for found in workspace.ledger.reports(task=task.name)}
-    rows = task.rows.sha256 if task.rows else _last_dev(reports, base)
-    values = [_value(reports.get((identity, rows)), task.measure) for identity in (base, *weights)]
+def _scores(known: KnownReports, task: GeneralTask, base: str, weights: Sequence[str]) -> GeneralScores:
+    if task.rows is None:
+        # there is no other anchor than what the base model was last asked
+        anchor = known.newest(base, task.name)
+        imported = [known.imported(identity, task.name, anchor) for identity in weights]
+        values = [_mean(report, anchor) for report in (anchor, *imported)]
+    else:
+        values = [_value(known.find(identity, task.name, task.rows), task.measure) for identity in (base, *weights)]
     return GeneralScores(name=task.name, measure=task.measure, base=values[0], versions=tuple(values[1:]))
 
 
-def _last_dev(reports: dict[tuple[str, str], Report], base: str) -> str:
-    """The rows of an imported task: those the base model was last scored on, as there is no other anchor."""
-    return next((dev for identity, dev in reversed(reports) if identity == base), "")
+def _mean(report: Report | None, anchor: Report | None) -> float | None:
+    """By the anchor's metric."""
+    if report is None or anchor is None:
+        return None
+    return sum(report.scores[anchor.metric]) / report.rows
 
 
 def _value(report: Report | None, measure: Measure) -> float | None:

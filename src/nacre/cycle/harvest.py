@@ -1,12 +1,17 @@
-"""From accepted feedback to the next increment's files."""
+"""From accepted feedback to the next increment's files.
 
+Three steps: note in the hidden folder which opinions become which increment, publish its folder, then mark the
+opinions and write the event in one transaction. A kill leaves the note: the next harvest takes a published folder up.
+"""
+
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from nacre.base.errors import InputError
-from nacre.base.files import file_lock, staged_folder
+from nacre.base.files import atomic_write, file_lock, staged_folder
 from nacre.base.hashing import canonical_json
 from nacre.cycle.workspace import Workspace
 from nacre.data.dataset_info import read_info
@@ -35,7 +40,20 @@ def harvest(workspace: Workspace, name: str | None = None) -> Harvested:
         NacreError: another harvest is at work.
     """
     with file_lock(workspace.hidden / "harvest.lock", wait=False):
-        return _harvest(workspace, _new_name(workspace, name))
+        adopted = _adopt(workspace)
+        if adopted and (name == adopted.name or not collect(workspace.ledger, task=adopted.name).examples):
+            return adopted
+        made = _harvest(workspace, _new_name(workspace, name))
+        return replace(made, note=" ".join(filter(None, (adopted.note, made.note)))) if adopted else made
+
+
+def interrupted(workspace: Workspace) -> bool:
+    """Whether a harvest was killed half-way: the next one has something to take up."""
+    return _noted(workspace).is_file()
+
+
+def _noted(workspace: Workspace) -> Path:
+    return workspace.hidden / "harvest.json"
 
 
 def _harvest(workspace: Workspace, name: str) -> Harvested:
@@ -49,13 +67,35 @@ def _harvest(workspace: Workspace, name: str) -> Harvested:
             fix="serve the model and collect corrections or four-star answers at /v1/feedback",
         )
     train, dev, note = split_dev(list(found.examples), workspace.settings.data.dev_share)
+    detail = {"increment": name, "train": len(train), "dev": len(dev)}
+    atomic_write(_noted(workspace), canonical_json({"detail": detail, "ids": list(found.feedback_ids)}))
     with staged_folder(folder) as staging:
         _write(staging / "train.json", train)
         if dev:
             _write(staging / "dev.json", dev)
-    workspace.ledger.mark_feedback(found.feedback_ids, "exported")
-    workspace.ledger.record("harvested", "harvest", {"increment": name, "train": len(train), "dev": len(dev)})
+    workspace.ledger.export_feedback(found.feedback_ids, "harvested", "harvest", detail)
+    _noted(workspace).unlink()
     return Harvested(name=name, folder=folder, train=len(train), dev=len(dev), left_out=dict(found.left_out), note=note)
+
+
+def _adopt(workspace: Workspace) -> Harvested | None:
+    """Take up what a killed harvest had published and not recorded; None where there is nothing of that kind."""
+    noted = _noted(workspace)
+    if not noted.is_file():
+        return None
+    found = json.loads(noted.read_text(encoding="utf-8"))
+    detail = found["detail"]
+    name, folder = detail["increment"], workspace.dataset_dir / detail["increment"]
+    told = any(one.kind == "harvested" and one.detail["increment"] == name for one in workspace.ledger.events())
+    adopted = None
+    if folder.is_dir() and not told:
+        there = {said.id for said in workspace.ledger.feedback()}
+        ids = [number for number in found["ids"] if number in there]  # some may have been forgotten since
+        workspace.ledger.export_feedback(ids, "harvested", "harvest", detail)
+        note = f"{name} was written by a harvest that was killed, and is recorded now."
+        adopted = Harvested(name, folder, detail["train"], detail["dev"], {}, note)
+    noted.unlink()
+    return adopted
 
 
 def _new_name(workspace: Workspace, wanted: str | None) -> str:

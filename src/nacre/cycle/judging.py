@@ -1,11 +1,11 @@
 """Score the champion and a candidate on every task, and let the gate judge what the champion knows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nacre.base.errors import nearest
 from nacre.cycle.imported import imported_pairs
-from nacre.cycle.lineage import ancestry, devs, tasks_of
+from nacre.cycle.lineage import Task, ancestry, devs, tasks_of
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
@@ -15,10 +15,12 @@ from nacre.gate.methods import stopping_test
 from nacre.gate.pair import TaskPair, reading_order
 from nacre.gate.rules import check_rules
 from nacre.records import Report, RowsFile, Verdict, Version, Weights
-from nacre.records.gating import Safety
+from nacre.records.gating import Improvement, Length, Perplexity, Refusals, Rule, Safety
 from nacre.stats.paired import paired
+from nacre.stats.sequential import FIRST_LOOK, next_look
 
-FIRST_CHUNK = 250  # dev rows scored before the first look; each further chunk doubles what was scored
+FIRST_CHUNK = FIRST_LOOK  # dev rows scored before the first look; see `next_look` for the further ones
+WHOLE = (Safety, Improvement, Perplexity, Refusals, Length)  # rules that count or look once: at all rows
 
 
 @dataclass(frozen=True)
@@ -78,27 +80,30 @@ class _Sides:
         )
 
 
-def judge_version(workspace: Workspace, scorer: Scorer, made: Version, against: int | None) -> Judged:
-    """Judge `made`, which need not be registered yet, against the champion `against` (None: the base model).
+def judge_version(workspace: Workspace, scorer: Scorer, made: Version | None, against: int | None) -> Judged:
+    """Judge `made`, which need not be registered yet, against the champion `against`; None is the base model.
 
     Every task that the champion knows is kept, whether or not `made` descends from the champion.
     """
     settings = workspace.settings
     champion_line = ancestry(workspace, against)
     known = tasks_of(champion_line)
-    mine = tasks_of([*ancestry(workspace, made.parents[0] if made.parents else None), made])
-    tasks = dict(devs({**known, **mine}))
+    line = [*ancestry(workspace, made.parents[0] if made.parents else None), made] if made else []
+    mine = tasks_of(line)
+    brought = _brought(champion_line, line, known, mine)
+    tasks = dict(devs({**known, **mine, **brought}))
     notes = [
         f"{name} has no dev rows: it cannot be proved that it is {'kept' if name in known else 'learned'}"
         for name in {**known, **mine}
         if name not in tasks
     ]
-    notes += _unknown_settings(workspace, [*known, *mine])
+    notes += [f"{name}: judged by the champion's dev rows, not by those that an archive brought" for name in brought]
+    notes += unknown_settings(workspace, [*known, *mine])
     if not tasks:
         nothing = check_rules({}, {}, settings.gate, settings.keep.confidence, kept=[])
         return Judged(judge([], settings.keep, settings.gate, nothing), {}, tuple(notes))
     champion = workspace.weights(champion_line[-1]) if champion_line else workspace.base
-    sides = _Sides(workspace, scorer, champion, workspace.weights(made))
+    sides = _Sides(workspace, scorer, champion, workspace.weights(made) if made else workspace.base)
     kept = {name: dev for name, dev in tasks.items() if name in known}
     fresh = {name: dev for name, dev in tasks.items() if name not in known}
     early = {name: dev for name, dev in kept.items() if stops_early(workspace, name, dev)}
@@ -111,7 +116,7 @@ def judge_version(workspace: Workspace, scorer: Scorer, made: Version, against: 
     notes += told
     rules = check_rules(old, new, settings.gate, settings.keep.confidence, kept=list(kept), fresh=list(fresh))
     notes += [
-        f"{name}: {new[name].rows} of {dev.rows} dev rows were scored, which decided it; a safety rule for the task, "
+        f"{name}: {new[name].rows} of {dev.rows} dev rows were scored, which decided it; a rule that reads the task, "
         "or gate.stop_early: null, has all of them scored"
         for name, dev in early.items()
         if new[name].at
@@ -123,12 +128,34 @@ def judge_version(workspace: Workspace, scorer: Scorer, made: Version, against: 
     )
 
 
+def _brought(
+    champion_line: Sequence[Version], line: Sequence[Version], known: Mapping[str, Task], mine: Mapping[str, Task]
+) -> dict[str, Task]:
+    """Kept tasks as the champion knows them, where another archive's dev rows would stand in for its own.
+
+    Who makes an archive chooses the rows that come with it, and may choose rows that show no loss.
+    """
+    if not {one.number for one in line if one.origin} - {one.number for one in champion_line}:
+        return {}
+    return {name: task for name, task in known.items() if task.dev and name in mine and mine[name].dev != task.dev}
+
+
 def stops_early(workspace: Workspace, name: str, dev: RowsFile) -> bool:
-    """Whether a kept task is scored in chunks: it has many rows, and no rule has to see each of them."""
+    """Whether a kept task is scored in chunks: it has many rows, and no rule reads it.
+
+    A rule looks once. At a number of rows that the sequential test chose, because there the drop looked small or large,
+    its bounds would not hold.
+    """
     gate = workspace.settings.gate
-    whole = {task for rule in gate.rules if isinstance(rule, Safety) for task in rule.tasks}
     many = gate.stop_early is not None and dev.rows > max(gate.stop_early, FIRST_CHUNK)
-    return many and gate.test == "sequential" and name not in whole
+    return many and gate.test == "sequential" and not any(_reads(rule, name) for rule in gate.rules)
+
+
+def _reads(rule: Rule, kept: str) -> bool:
+    """Whether a rule needs all rows of a kept task. Without names `improvement` reads new tasks, others all kept."""
+    if not isinstance(rule, WHOLE):
+        return False
+    return kept in rule.tasks or (not rule.tasks and not isinstance(rule, Improvement))
 
 
 def _until_decided(sides: _Sides, tasks: Mapping[str, RowsFile], count: int) -> dict[str, tuple[Report, Report]]:
@@ -147,7 +174,7 @@ def _until_decided(sides: _Sides, tasks: Mapping[str, RowsFile], count: int) -> 
             if test.feed(pair.differences()) or upto >= dev.rows:
                 found[name] = (old[name], new[name])
                 del left[name]
-        upto *= 2
+        upto = max(next_look(upto, dev.rows) for dev in left.values()) if left else upto
     return found
 
 
@@ -164,7 +191,7 @@ def grouped_notes(reports: Mapping[str, Report]) -> list[str]:
     return [f"{', '.join(names)}: {note}" for note, names in found.items()]
 
 
-def _unknown_settings(workspace: Workspace, tasks: list[str]) -> list[str]:
+def unknown_settings(workspace: Workspace, tasks: list[str]) -> list[str]:
     """Notes on evaluation settings for tasks that nobody knows; the gate says so of its margins itself."""
     notes = []
     for name in sorted(set(workspace.settings.evaluate.tasks) - set(tasks)):

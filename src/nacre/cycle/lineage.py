@@ -44,10 +44,14 @@ def _as_kept(version: Version, instead: Mapping[str, RowsFile]) -> Version:
     def now(file: RowsFile | None) -> RowsFile | None:
         return file and instead.get(file.sha256, file)
 
+    def held(file: RowsFile | None) -> RowsFile | None:
+        found = now(file)
+        return found if found and found.rows else None  # no row is left to judge by
+
     snapshot = version.snapshot
     kept = now(snapshot.replayable)
-    inherited = [one.changed(train=now(one.train), dev=now(one.dev)) for one in version.inherited]
-    changed = snapshot.changed(kept=None if kept == snapshot.train else kept, dev=now(snapshot.dev))
+    inherited = [one.changed(train=now(one.train), dev=held(one.dev)) for one in version.inherited]
+    changed = snapshot.changed(kept=None if kept == snapshot.train else kept, dev=held(snapshot.dev))
     return version.changed(snapshot=changed, inherited=tuple(inherited))
 
 

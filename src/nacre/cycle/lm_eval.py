@@ -9,7 +9,10 @@ from typing import Any
 from nacre.base.clock import now
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
+from nacre.base.hashing import content_hash
+from nacre.cycle.environment import refuse_another
 from nacre.cycle.general import IMPORTED
+from nacre.cycle.imported import imported_reports
 from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, write_rows
@@ -45,6 +48,7 @@ def run_tasks(workspace: Workspace, number: int, request: Request) -> Imported:
         what = "lm-eval does not say where a question ends, so no router can choose an adapter by it"
         fix = "run it on a version with one adapter, or export the dev rows and score this one with nacre evaluate"
         raise InputError(what, where=f"version {number}, several adapters behind a router", fix=fix)
+    refuse_another(workspace, weights)
     version = installed().version
     model, tokenizer, max_length = load_model(weights), load_tokenizer(weights), _max_length(workspace, weights)
     if judges(model):
@@ -133,7 +137,10 @@ def weights_of(workspace: Workspace, number: int) -> Weights:
 
 
 def _keep(workspace: Workspace, weights: Weights, one: Sampled) -> Report:
-    """The scores as a report; its dev rows are what the harness asked, so equal rows and prompts give equal ones."""
+    """The scores as a report; its dev rows are what the harness asked, so equal rows and prompts give equal ones.
+
+    Other scores than the newest ones are a report of their own, which is the newest from then on.
+    """
     rows = write_rows(workspace.memory, one.rows)
     report = Report(
         weights=weights.identity,
@@ -148,6 +155,11 @@ def _keep(workspace: Workspace, weights: Weights, one: Sampled) -> Report:
         answers=one.answers,
         notes=one.notes[1:],
     )
+    earlier = imported_reports(workspace, weights).get(report.task)
+    if earlier is not None and earlier.changed(judged="", notes=report.notes, why=report.why) == report:
+        return earlier
+    before = earlier.key if earlier else ""  # so that a file that is imported once more counts again
+    report = report.changed(judged=content_hash([before, one.scores, one.answers]))
     workspace.ledger.put_report(report)
     return report
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from nacre.base.errors import InputError
 from nacre.cycle.general import GeneralTask, general_scores, general_tasks
-from nacre.cycle.lineage import devs, tasks_of, versions_as_kept
+from nacre.cycle.known import KnownReports
+from nacre.cycle.lineage import ancestry, devs, tasks_of, versions_as_kept
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, rows_path
 from nacre.evaluate.history import History
 from nacre.evaluate.matrix import Matrix
-from nacre.records import Report, RowsFile, Version
+from nacre.records import RowsFile, Version
 
 COVERED = 0.8  # a version trained on at least this share of every task's rows at once is a joint one
 
@@ -71,9 +72,11 @@ def look_up(
         fix = "bring dev.json beside train.json"
         raise InputError("there is no matrix: no task has dev rows", where=title, fix=fix)
     notes = [*about.brackets.notes, *(fill(workspace, about) if score else ())]
-    found = history(workspace, about)
+    known = KnownReports(workspace)
+    found = history(workspace, about, known)
     line = None if number is None else found.line(found.numbers.index(number))
-    return Shown(title, line or found, (*notes, *_unscored(line or found)))
+    notes += [*_inherited(about), *known.notes, *_unscored(line or found)]
+    return Shown(title, line or found, tuple(notes))
 
 
 def lineage_matrix(workspace: Workspace, number: int) -> Matrix | None:
@@ -99,10 +102,13 @@ def scope(
     one (taught the same tasks in turn, with nothing protected) are looked for among all versions.
 
     Raises:
-        InputError: there is no such version, or the version named as plain was not taught all tasks.
+        InputError: there is no such version, one named is the base model, or the plain one was not taught all tasks.
     """
     everything = {one.number: one for one in versions_as_kept(workspace)}
     chosen = list(everything.values()) if number is None else _family(everything, [_known(workspace, number)])
+    if 0 in (joint, plain):
+        fix = "name a version that was trained; the base model's scores are shown anyway"
+        raise InputError("the base model is no bracket: it was taught nothing", where="--joint, --plain 0", fix=fix)
     for each in filter(None, (joint, plain)):
         _known(workspace, each)
     brackets = Brackets(joint, plain)
@@ -122,8 +128,13 @@ def scope(
     return Scope(tuple(versions), tasks, brackets, tuple(general_tasks(workspace, dict(tasks))))
 
 
-def history(workspace: Workspace, about: Scope) -> History:
-    """The scores that the ledger has of what a scope is about. Nothing is scored here, see `fill`."""
+def history(workspace: Workspace, about: Scope, known: KnownReports | None = None) -> History:
+    """The scores that the ledger has of what a scope is about. Nothing is scored here, see `fill`.
+
+    Of each task the reports are read that the settings would make now: `known` looks them up, and says afterwards what
+    it passed over because it was made with another metric, decoding or judge, or has some of the rows only.
+    """
+    known = known or KnownReports(workspace)
     versions, tasks = about.versions, about.tasks
     rows = {version.number: row for row, version in enumerate(versions)}
     columns = {name: column for column, (name, _) in enumerate(tasks)}
@@ -137,15 +148,15 @@ def history(workspace: Workspace, about: Scope) -> History:
         numbers=tuple(rows),
         parents=tuple(tuple(rows[parent] for parent in version.parents) for version in versions),
         taught=tuple(
-            tuple(columns.values()) if row == joint else _columns(version.snapshot.task, columns)
+            tuple(columns.values()) if row == joint else _columns(version, columns)
             for row, version in enumerate(versions)
         ),
         tasks=tuple(columns),
-        cells=tuple(_row(workspace, identity, tasks) for identity in identities),
-        base=_row(workspace, base, tasks),
+        cells=tuple(_row(known, identity, tasks) for identity in identities),
+        base=_row(known, base, tasks),
         joint=joint,
         plain=plain,
-        general=tuple(general_scores(workspace, about.general, base, identities)),
+        general=tuple(general_scores(known, about.general, base, identities)),
     )
 
 
@@ -169,11 +180,25 @@ def fill(workspace: Workspace, about: Scope) -> list[str]:
 
 def _unscored(grid: Matrix | History) -> list[str]:
     empty = sum(score is None for row in grid.cells for score in row)
-    return [f"{empty} of the scores were never measured: --fill measures them"] if empty else []
+    return [f"{empty} of the scores were never measured as the settings say: --fill measures them"] if empty else []
+
+
+def _inherited(about: Scope) -> list[str]:
+    """Where a task was learned before this ledger: its l_j is the version that brought it here."""
+    scored = {name for name, _ in about.tasks}
+    said = []
+    for version in about.versions:
+        names = [name for name in dict.fromkeys(one.task for one in version.inherited) if name in scored]
+        if names:
+            said.append(
+                f"version {version.number} had learned {', '.join(names)} before it came into this ledger: it stands "
+                "for the versions that learned them, and what happened before is not in these figures"
+            )
+    return said
 
 
 def _known(workspace: Workspace, number: int) -> Version:
-    return workspace.ledger.version(number)
+    return ancestry(workspace, number)[-1]
 
 
 def _family(everything: dict[int, Version], chosen: Sequence[Version]) -> list[Version]:
@@ -262,8 +287,10 @@ def _contents(workspace: Workspace, files: Sequence[RowsFile]) -> set[str]:
     return {row.content_id for file in files for row in read_rows(workspace.memory, file)}
 
 
-def _columns(task: str, columns: dict[str, int]) -> tuple[int, ...]:
-    return (columns[task],) if task in columns else ()
+def _columns(version: Version, columns: dict[str, int]) -> tuple[int, ...]:
+    """The tasks that a version was taught, or brought along when it came into this ledger."""
+    names = dict.fromkeys((*(one.task for one in version.inherited), version.snapshot.task))
+    return tuple(columns[name] for name in names if name in columns)
 
 
 def _label(version: Version, row: int, rows: dict[int, int]) -> str:
@@ -275,9 +302,7 @@ def _label(version: Version, row: int, rows: dict[int, int]) -> str:
     return f"v{version.number} +{version.snapshot.task}" + (f" (from {came})" if came else "")
 
 
-def _row(workspace: Workspace, identity: str, scored: Sequence[tuple[str, RowsFile]]) -> tuple[float | None, ...]:
-    """The newest report of these weights on these very dev rows, for each task."""
-    known: dict[tuple[str, str], Report] = {}
-    for report in workspace.ledger.reports(weights=identity):
-        known[report.task, report.dev] = report
-    return tuple(known[name, dev.sha256].mean if (name, dev.sha256) in known else None for name, dev in scored)
+def _row(known: KnownReports, identity: str, scored: Sequence[tuple[str, RowsFile]]) -> tuple[float | None, ...]:
+    """The score of these weights on each task's dev rows, as the settings score them."""
+    found = [known.find(identity, name, dev) for name, dev in scored]
+    return tuple(report.mean if report else None for report in found)

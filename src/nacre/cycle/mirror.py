@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 
+from nacre.base.addresses import scrubbed
 from nacre.base.errors import NacreError
 from nacre.cycle.mlflow_mirror import MlflowMirror
 from nacre.cycle.notify import WebhookReceiver
 from nacre.cycle.receiver import DeliveryError, Receiver
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
-from nacre.registry.followers import Cursor, Followers
+from nacre.registry.followers import Cursor, Followers, UnreadableEvent
 
 _log = logging.getLogger("nacre.mirror")
 
@@ -30,6 +32,9 @@ CHUNK = 200  # events that are read at once
 REFUSED_TRIES = 5  # an event that the receiver refuses so often is parked
 FAILED_TRIES = 300  # and one that it answers with an error of its own so often: about a day
 MOST_BACKOFF_S = 300.0
+EARLIER_MOVES = 20  # so many are tried where the newest move of the slots is given up
+
+_UNFORESEEN = (ValueError, TypeError, LookupError, ArithmeticError)
 
 
 @dataclass(frozen=True)
@@ -159,10 +164,14 @@ def _tell_or_say(followers: Followers, everybody: Sequence[Receiver], stop: thre
     try:
         _tell_all(followers, everybody, stop)
     except (NacreError, OSError) as error:
-        if str(error) != said:
-            _log.error("the history cannot be followed: %s", error)
-        return str(error)
-    return ""
+        why = str(error)
+    except _UNFORESEEN as error:  # nobody would see that the thread has died
+        why = f"{type(error).__name__}: {scrubbed(str(error))}"
+    else:
+        return ""
+    if why != said:
+        _log.error("the history cannot be followed: %s", why)
+    return why
 
 
 def _tell_all(
@@ -193,7 +202,11 @@ def _tell_all(
 def _tell_some(followers: Followers, one: Receiver, stop: threading.Event) -> bool:
     """Deliver the next events; False when there are none left, one failed, or it is time to stop."""
     cursor = followers.enrol(one.name, from_start=one.from_start)
-    waiting = followers.after(cursor.event, CHUNK)
+    try:
+        waiting = followers.after(cursor.event, CHUNK)
+    except UnreadableEvent as unreadable:
+        _give_up(followers, one, unreadable.number, unreadable)
+        return not stop.is_set()
     tries, skipped = cursor.tries, 0
     for place, event in enumerate(waiting):
         if stop.is_set():
@@ -205,30 +218,60 @@ def _tell_some(followers: Followers, one: Receiver, stop: threading.Event) -> bo
         error = _told(one, event, later)
         if error is not None:
             tries = _counted(tries, error)
-            if not _parks(error, tries):
+            waits = None if _parks(error, tries) else error
+            if waits is None and "slots" in event.detail and not later:
+                waits = _show_earlier(followers, one, event.id, tries)
+            if waits is not None:
                 if skipped:
                     followers.delivered(one.name, skipped)
-                followers.failed(one.name, tries, _sentence(error))
+                followers.failed(one.name, tries, _sentence(waits))
                 return False
-            followers.park(one.name, event.id, _sentence(error))
-            _log.warning("event %d is given up for %s: %s; see nacre mirror status", event.id, one.shown, error.what)
+            _give_up(followers, one, event.id, error)
         else:
             followers.delivered(one.name, event.id)
         tries, skipped = 0, 0
     if skipped:
         followers.delivered(one.name, skipped)
-    return len(waiting) == CHUNK and not stop.is_set()
+    return followers.newest() > waiting[-1].id and not stop.is_set() if waiting else False
+
+
+def _give_up(followers: Followers, one: Receiver, number: int, error: NacreError) -> None:
+    followers.park(one.name, number, _sentence(error))
+    _log.warning("event %d is given up for %s: %s; see nacre mirror status", number, one.shown, error.what)
+
+
+def _show_earlier(followers: Followers, one: Receiver, number: int, tries: int) -> DeliveryError | None:
+    """Show the newest move before event `number` that is taken: those were left out for its sake.
+
+    Returns what has to be waited for before that event is given up.
+    """
+    parked = followers.enrol(one.name, from_start=one.from_start).parked
+    moves = (move for move in followers.moves(before=number) if move.id not in parked and one.wants(move))
+    for move in islice(moves, EARLIER_MOVES if one.follows_slots else 0):
+        error = _told(one, move, superseded=False)
+        if error is None:
+            return None
+        if error.fault == "unreachable" or not _parks(error, tries):
+            return error
+    return None
 
 
 def _tell_parked(followers: Followers, one: Receiver, stop: threading.Event) -> None:
     """Try what was given up once more."""
     cursor = followers.enrol(one.name, from_start=one.from_start)
     for number in cursor.parked:
-        event: Event | None = None if stop.is_set() else followers.one(number)
-        if event is None:
-            continue
-        later = any("slots" in other.detail for other in followers.after(number, followers.newest()))
-        error = _told(one, event, later)
+        if stop.is_set():
+            return
+        error: NacreError | None
+        try:
+            event = followers.one(number)
+        except UnreadableEvent as unreadable:
+            error = unreadable
+        else:
+            if event is None:
+                continue
+            later = any(move.id not in cursor.parked for move in followers.moves(after=number))
+            error = _told(one, event, later)
         if error is not None:
             _log.warning("event %d still fails for %s: %s", number, one.shown, error.what)
         else:
@@ -242,9 +285,9 @@ def _told(one: Receiver, event: Event, superseded: bool) -> DeliveryError | None
     except DeliveryError as error:
         return error
     except (NacreError, OSError) as error:
-        return DeliveryError("failed", " ".join(str(error).split()))
-    except (ValueError, TypeError, LookupError, ArithmeticError) as error:  # something in the event that nobody foresaw
-        return DeliveryError("refused", f"{type(error).__name__}: {error}")
+        return DeliveryError("failed", scrubbed(str(error)))
+    except _UNFORESEEN as error:  # something in the event
+        return DeliveryError("refused", f"{type(error).__name__}: {scrubbed(str(error))}")
     return None
 
 
@@ -268,6 +311,6 @@ def _waits_s(cursor: Cursor) -> float:
     return max(0.0, pause_s - (datetime.now(UTC) - datetime.fromisoformat(cursor.updated)).total_seconds())
 
 
-def _sentence(error: DeliveryError) -> str:
+def _sentence(error: NacreError) -> str:
     """The error in one line."""
     return "; ".join(part for part in (error.what, error.where, error.fix) if part)[:500]

@@ -6,7 +6,6 @@ search finds, and takes the later one away.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from nacre.base.addresses import scrubbed
 from nacre.cycle.receiver import DeliveryError
 
 BATCH_METRICS, BATCH_PARAMS = 1000, 100  # what MLflow takes at once
@@ -209,16 +209,10 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = _line(error)
+        text = scrubbed(str(error))
         raise DeliveryError(_fault(text, error.get_http_status_code()), f"MLflow: {text[:300]}") from error
     except (SQLAlchemyError, OSError) as error:
-        text = _line(error)
-        raise DeliveryError("failed", f"MLflow: {type(error).__name__}: {text[:300]}") from error
-
-
-def _line(error: Exception) -> str:
-    """The error in one line, without a password that an address may hold."""
-    return re.sub(r"//[^/@\s]*@", "//", " ".join(str(error).split()))
+        raise DeliveryError("failed", f"MLflow: {type(error).__name__}: {scrubbed(str(error))[:300]}") from error
 
 
 def _fault(text: str, status: int) -> Literal["unreachable", "failed", "refused"]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from nacre.base.addresses import shown_address
 from nacre.base.files import file_lock
 from nacre.base.hashing import sha256_text
 from nacre.base.plugins import Table
@@ -37,14 +38,14 @@ LEDGER, VERSION, WHOLE, WEIGHTS = "nacre.ledger", "nacre.version", "nacre.whole"
 class MlflowMirror:
     """Keeps one experiment and one registered model equal to the ledger."""
 
-    from_start = True
+    from_start = follows_slots = True
 
     def __init__(self, workspace: Workspace, settings: Mlflow) -> None:
         self._workspace, self._settings = workspace, settings
         self._client: Client | None = None
         identity = f"{settings.uri} {settings.experiment} {settings.model}"
         self.name = f"mlflow {sha256_text(identity)[:12]}"
-        self.shown = f"MLflow at {re.sub('//[^/@]*@', '//', settings.uri)}, model {settings.model}"
+        self.shown = f"MLflow at {shown_address(settings.uri)}, model {settings.model}"
 
     def wants(self, event: Event) -> bool:
         """Versions, verdicts, moves of slots, and weights that were removed."""

@@ -31,7 +31,7 @@ _ABOUT_THE_EVENT = frozenset({400, 409, 413, 415, 422})  # other refusals say th
 class WebhookReceiver:
     """Sends events to one address."""
 
-    from_start = False
+    from_start = follows_slots = False
 
     def __init__(self, settings: Webhook) -> None:
         self._settings = settings
@@ -64,16 +64,20 @@ class WebhookReceiver:
         except urllib.error.HTTPError as error:
             with error:
                 raise self._answered(error.code) from None
-        except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
-            what = f"{self.shown} does not answer: {reason or type(error).__name__}"
-            raise DeliveryError("unreachable", what) from None
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise DeliveryError("unreachable", f"{self.shown} does not answer: {_reason(error)}") from None
 
     def _answered(self, status: int) -> DeliveryError:
         """What an answer other than 2xx means."""
         fault: Literal["failed", "refused"] = "refused" if status in _ABOUT_THE_EVENT else "failed"
         redirect = "; redirects are not followed: name the final address" if 300 <= status < 400 else ""
         return DeliveryError(fault, f"{self.shown} answered {status}{redirect}")
+
+
+def _reason(error: Exception) -> str:
+    """Why nobody answers. Only the system's own words are repeated: others quote the address, or the answer."""
+    found = getattr(error, "reason", error)
+    return str(found) if isinstance(found, OSError) and str(found) else type(found).__name__
 
 
 def sign(key: str, timestamp: str, body: bytes) -> str:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from nacre.base.errors import InputError
 from nacre.cycle.lineage import versions_as_kept
 from nacre.cycle.workspace import CONFIG, Workspace
-from nacre.data.clean.leaks import dev_files
 from nacre.data.convert import read_examples
+from nacre.data.dataset import ENDINGS
 from nacre.data.rows import read_rows, rows_path
 from nacre.records import Example, RowsFile
 
@@ -32,29 +31,22 @@ def past_dev(workspace: Workspace) -> tuple[list[Example], list[str]]:
     return list(found.values()), notes
 
 
-def gather_dev(
-    against: list[Path], workspace: Path, dataset_dir: Path, own: set[Path]
-) -> tuple[list[Example], list[str]]:
-    """Dev rows to compare with: of the files named, of every dev file among the datasets, and of the workspace's ledger.
+def gather_dev(workspace: Path, dataset_dir: Path, own: set[Path]) -> tuple[list[Example], list[str]]:
+    """Dev rows to compare with: of every dev file among the datasets, and of the workspace's ledger.
 
     Args:
-        against: files of dev rows, and folders with dev files at any depth.
         workspace: a folder; without a nacre.yaml in it there is no ledger to look at.
         dataset_dir: where the increments are; every dev file below it counts.
         own: files that are not to be compared with, because they are made anew.
 
     Raises:
-        InputError: a file cannot be read, or a folder has no dev file.
+        InputError: a file as a whole cannot be read.
     """
-    files = dev_files(against)
-    if dataset_dir.is_dir() and any(dataset_dir.rglob("dev.*")):
-        files += dev_files([dataset_dir])
+    files = [path for path in sorted(dataset_dir.rglob("dev.*")) if path.name.endswith(ENDINGS)]
     found: list[Example] = []
     notes: list[str] = []
     kept = [path for path in dict.fromkeys(path.resolve() for path in files) if path not in own]
     for path in kept:
-        if not path.is_file():
-            raise InputError("there is no such file", where=str(path), fix="check the path")
         rows = read_examples(path)
         found += rows.examples
         if rows.dropped:

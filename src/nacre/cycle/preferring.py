@@ -11,7 +11,7 @@ from nacre.data.rows import read_rows
 from nacre.evaluate.judge.verdicts import Verdicts, judge_language
 from nacre.evaluate.plan import generates
 from nacre.records import Report, RowsFile, Weights
-from nacre.records.report import ASKED, report_key
+from nacre.records.report import ASKED, part, report_key
 from nacre.stats.agreement import WinRate, win_rate
 
 METRIC = "judge_pairwise"
@@ -77,7 +77,10 @@ def _task(
         said = [report.said_at for report in usual]
         both = {place: (said[0][place], said[1][place]) for place in said[0] if place in said[1]}
         verdicts = asking.preferences(dict(enumerate(examples)), both, language)
-        known = [_report(report, verdicts, judged, new=place == 1) for place, report in enumerate(usual)]
+        aside = ASKED if len(verdicts.scores) == dev.rows else part(sorted(verdicts.scores))  # the rest is asked again
+        known = [
+            _report(report, verdicts, judged, new=place == 1).changed(aside=aside) for place, report in enumerate(usual)
+        ]
         for report in known:
             workspace.ledger.put_report(report)
     return Preferred(known[0], known[1], win_rate(known[1].scores[METRIC]))

@@ -36,6 +36,10 @@ class Receiver(Protocol):
     def from_start(self) -> bool:
         """Whether it is told the whole history, or what happens from now on."""
 
+    @property
+    def follows_slots(self) -> bool:
+        """Whether it shows where the slots stand: when the newest move is given up, the one before it is told."""
+
     def wants(self, event: Event) -> bool:
         """Whether the event concerns it."""
 

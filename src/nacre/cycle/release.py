@@ -38,17 +38,19 @@ def doubt_of(workspace: Workspace, number: int, *, overrule: str, force: bool) -
     Raises:
         InputError: there is a doubt and `force` is not given, or there is no such version.
     """
-    made = workspace.ledger.version(number)
+    workspace.ledger.version(number)
     champion = workspace.ledger.slot("champion")
     verdict = workspace.ledger.verdict(number)
     against, now = workspace.ledger.judged_against(number), champion.version if champion else None
     outcome = verdict.outcome if verdict else "never judged"
+    judges = f"nacre versions judge {number} judges it"
     doubt: str = "" if outcome == "pass" else outcome
-    what, way_out = f"the gate did not pass version {number}: {outcome}", f"see nacre versions show {number}"
+    what = f"the gate did not pass version {number}: {outcome}"
+    way_out = f"see nacre versions show {number}" if verdict else judges
     if not doubt and now not in (against, number):
         doubt = f"judged against {f'version {against}' if against else 'the base model'}, not version {now}"
         what = f"version {number} was {doubt}, which is champion"
-        way_out = f"nacre evolve {made.snapshot.task} --from {made.parents[0] if made.parents else 0} judges it anew"
+        way_out = f"{judges} anew"
     if doubt and not force:
         raise InputError(what, where=f"version {number}", fix=f"{way_out}; {overrule} overrules the gate")
     return doubt

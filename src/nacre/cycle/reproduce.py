@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from nacre.base.errors import NacreError
 from nacre.base.hashing import folder_files, folder_hash, sha256_file
-from nacre.cycle.environment import differences
+from nacre.cycle.differences import differences
 from nacre.cycle.job import Conditions, job_of, memory_of
 from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.scoring import Scorer
@@ -62,7 +62,9 @@ class Reproduction:
 
 
 def reproduce(workspace: Workspace, number: int, *, tolerance: float = TOLERANCE) -> Reproduction:
-    """Train version `number` again: same parent, rows, recipe and seed. Nothing of the workspace changes.
+    """Train version `number` again: same parent, rows, recipe and seed.
+
+    Nothing of the workspace changes, but that reports on the repeated weights are kept where these are scored.
 
     Args:
         tolerance: largest absolute difference of any weight that still counts as equal.

@@ -55,13 +55,13 @@ def needed(workspace: Workspace) -> Needed:
             learned = [one.snapshot.dev, *(file for past in one.inherited for file in (past.train, past.dev))]
             for file in filter(None, learned):
                 rows.setdefault(file.sha256, f"version {number} is judged by them, or may replay them")
-    for report in workspace.ledger.reports():
-        if report.weights in artifacts:
+    base = workspace.base.identity
+    for report in workspace.ledger.reports(aside=True):
+        if report.weights in artifacts or report.weights == base:
             rows.setdefault(report.dev, f"a report on {report.task} is about them")
     for old, now in without_forgotten(workspace.memory).items():
         if old in rows:
             rows.setdefault(now.sha256, rows[old])
-    base = workspace.base.identity
     weights = {base: "the base model"} | artifacts
     return Needed(kept, artifacts, rows, weights, _keys(workspace, base, artifacts))
 
@@ -80,11 +80,11 @@ def _needed_versions(workspace: Workspace, known: dict[int, Version]) -> dict[in
     for number, why in _recent(known, settings.versions, settings.days):
         found.setdefault(number, why)
     for number in list(found):
-        above = known.get(number)
-        while above is not None:
+        if number not in known:
+            continue
+        for above in _line(known, number) if settings.parents == "all" else [known[number]]:
             for parent in above.parents:
                 found.setdefault(parent, f"version {above.number} was trained from it")
-            above = known.get(above.parents[0]) if above.parents and settings.parents == "all" else None
     return found
 
 

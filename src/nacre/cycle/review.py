@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ class Status:
         items, answered, equal, skipped: counted; an item is answered when as many people as wanted said something.
         raters: how many opinions each person gave, skips aside.
         left: share of decided opinions that chose the left answer: far from one half is a habit, not a preference.
-        rate: how the new version fares against the old one, or the mean rating; None before the first opinion.
+        rate: how the new version fares against the old one, or the mean rating; None before the first opinion. Equal
+            pairs are ties in it, as many as go with the share of asked rows that somebody said something about.
         agreement: between the raters; None of a single one.
     """
 
@@ -96,7 +98,7 @@ def import_answers(workspace: Workspace, file: Path, rater: str = "") -> tuple[i
         InputError: the file or a line cannot be read, or what `Reviews.answer` refuses; nothing was written.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # alone: an answer may hold U+2028, as it is
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("the answers cannot be read", where=str(file), fix=f"check the file: {error}") from None
     given, empty = [], 0
@@ -122,7 +124,7 @@ def status(workspace: Workspace, queue: str) -> Status:
     """
     items = workspace.ledger.reviews.items(queue)
     first, pairs = items[0], items[0].kind == "pair"
-    scores = [found[-1] for item in items if (found := item.scores) is not None]
+    scores = [found[-1] for item in _counted(items) if (found := item.scores) is not None]
     opinions = [opinion for item in items for opinion in item.counted]
     sides = Counter(opinion.choice for opinion in opinions)
     decided = sides["left"] + sides["right"]
@@ -147,13 +149,13 @@ def status(workspace: Workspace, queue: str) -> Status:
 def reports(workspace: Workspace, queue: str) -> dict[int, Report]:
     """The review as reports with the metric `human`, by version, old before new, kept in the ledger.
 
-    They hold the rows that somebody said something about, and stand beside the usual reports. The gate compares them
-    as any others.
+    They hold the rows that somebody said something about, with their share of the equal pairs, and stand beside the
+    usual reports. The gate compares them as any others.
 
     Raises:
         InputError: no such queue, or nobody has answered yet.
     """
-    items = sorted(workspace.ledger.reviews.items(queue), key=lambda item: item.place)
+    items = workspace.ledger.reviews.items(queue)
     if not any(item.counted for item in items):
         fix = f"nacre review answer --queue {queue}"
         raise InputError("nobody has answered yet", where=f"review queue {queue}", fix=fix)
@@ -161,7 +163,9 @@ def reports(workspace: Workspace, queue: str) -> dict[int, Report]:
     found = {}
     raters = sorted({opinion.rater for item in items for opinion in item.counted})
     judged = content_hash([queue, *([item.id, item.digest] for item in items)])
-    said = [item for item in items if item.scores is not None]
+    said = sorted(_counted(items), key=lambda item: item.place)
+    silent = sum(item.scores is None for item in items)
+    note = f"{silent} of {len(items)} rows have no opinion yet; equal pairs count in that proportion"
     for side, number in enumerate(first.versions):
         report = Report(
             weights=first.weights[side],
@@ -175,6 +179,7 @@ def reports(workspace: Workspace, queue: str) -> dict[int, Report]:
             totals={},
             answers=tuple(_text(item, side) for item in said),
             at=tuple(item.place for item in said),
+            notes=(note,) if silent else (),
             aside=ASKED,
             judged=judged,
         )
@@ -205,6 +210,21 @@ def export_scores(workspace: Workspace, queue: str, file: Path) -> dict[Path, in
         atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         written[path] = len(rows)
     return written
+
+
+def _counted(items: Sequence[ReviewItem]) -> list[ReviewItem]:
+    """The items that say something about the versions, in the order in which they are asked.
+
+    Equal pairs are known at once, differing ones only when somebody has answered: counting all of the former from the
+    first opinion on would make every review that has just begun a draw. So of the equal pairs the first ones count, in
+    the proportion in which the asked rows have an opinion; all of them when every row has one.
+    """
+    equal = [item for item in items if item.status == "equal"]
+    said = [item for item in items if item.status != "equal" and item.scores is not None]
+    asked = len(items) - len(equal)
+    share = len(equal) * len(said) // asked if asked else 0
+    counted = {item.id for item in (*said, *equal[:share])}
+    return [item for item in items if item.id in counted]
 
 
 def _text(item: ReviewItem, side: int) -> str:

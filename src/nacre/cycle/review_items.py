@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nacre.base.clock import now
 from nacre.base.errors import InputError, unknown
 from nacre.base.hashing import content_hash, sha256_text
-from nacre.cycle.lineage import ancestry, devs, tasks_of
+from nacre.cycle.lineage import ancestry, devs, tasks_of, versions_as_kept
 from nacre.cycle.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
@@ -18,12 +18,16 @@ from nacre.records.review import ReviewItem
 
 @dataclass(frozen=True)
 class Added:
-    """What `add` put into a queue: how many items people are asked about, and how many pairs are equal answers."""
+    """What `add` put into a queue: how many items people are asked about, and how many pairs are equal answers.
+
+    `notes` say what of the request does not hold for the rows that were in it before.
+    """
 
     queue: str
     asked: int
     equal: int
     known: int
+    notes: tuple[str, ...] = ()
 
 
 def add(
@@ -43,7 +47,7 @@ def add(
     Args:
         workspace: where the versions are; what they answered is read from their reports, or scored now.
         versions: one or two numbers; 0 is the base model.
-        task: a task that the newest of them knows.
+        task: a task that the newest of them knows; of the base model alone any task.
         items: how many rows.
         raters: how many people are to answer each.
         queue: a name; default: made from versions and task.
@@ -75,7 +79,9 @@ def add(
     ][:items]
     added = workspace.ledger.reviews.add(made)
     equal = sum(item.status == "equal" for item in added)
-    return Added(queue, len(added) - equal, equal, len(made) - len(added))
+    others = sum(item.raters != raters and item.status != "equal" for item in held)
+    notes = [f"{others} rows were put there for another number of people, which stays"] if others else []
+    return Added(queue, len(added) - equal, equal, len(made) - len(added), tuple(notes))
 
 
 def _drawn(examples: Sequence[Example], dev: RowsFile) -> list[int]:
@@ -113,7 +119,9 @@ def _weights(workspace: Workspace, number: int) -> Weights:
 
 
 def _dev_rows(workspace: Workspace, versions: Sequence[int], task: str) -> RowsFile:
-    known = dict(devs(tasks_of(ancestry(workspace, max(versions) or None))))
+    line = ancestry(workspace, max(versions) or None)
+    # the base model was taught nothing: it is asked what any version was
+    known = dict(devs(tasks_of(line or versions_as_kept(workspace))))
     if task not in known:
         raise unknown("task with dev rows", task, known, where=f"version {max(versions)}")
     return known[task]

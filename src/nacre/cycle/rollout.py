@@ -5,7 +5,7 @@ as often as it likes, and a kill between two looks loses nothing.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from nacre.cycle.sight import sight
 from nacre.cycle.workspace import Workspace
 from nacre.gate.budget import WISHED
 from nacre.gate.release import Decision, Sight, decide
-from nacre.records import Event, Feedback, Interaction, Keep
+from nacre.records import Event, Keep
 from nacre.records.release import Action, Quality, Release, Rollout
 from nacre.registry.observed import Opinion, Pair
 from nacre.registry.releases import Reason
@@ -210,42 +210,13 @@ def _take_back(workspace: Workspace, actor: str, why: str) -> Rollout:
 
 
 def history(workspace: Workspace, identity: int) -> list[Event]:
-    """The events of one rollout, oldest first."""
-    events = workspace.ledger.events()
-    return [event for event in events if event.detail.get("release", {}).get("id") == identity]
+    """The events of one rollout, oldest first: its moves, and later ones by which its version came and went."""
 
+    def of(event: Event) -> bool:
+        named = [event.detail.get("release", {}), *event.detail.get("settled", ())]
+        return any(one.get("id") == identity for one in named)
 
-Judge = Callable[[Interaction, Interaction], tuple[float, float]]
-
-
-def score_pairs(workspace: Workspace, judge: Judge, source: str) -> int:
-    """Have a judge score the pairs that nobody has scored, and keep its opinions; returns how many there were.
-
-    Args:
-        judge: called with the champion's and the shadow's interaction, answers a score from 0 to 1 for each. It
-            should not be told which is which by their order alone: draw the order inside.
-        source: the judge's name, kept with its opinions. They are never harvested as training data.
-    """
-    rollout = workspace.ledger.releases.active()
-    if rollout is None:
-        return 0
-    count = 0
-    for pair in workspace.ledger.releases.observed.pairs(rollout):
-        if pair.scores is not None or "error" in pair.finishes:
-            continue
-        old, new = (workspace.ledger.interaction(identity) for identity in pair.ids)
-        if old is None or new is None:  # deleted since the pair was read
-            continue
-        for identity, score in zip(pair.ids, judge(old, new), strict=True):
-            workspace.ledger.add_feedback(_opinion(identity, score, source))
-        count += 1
-    return count
-
-
-def _opinion(identity: str, score: float, source: str) -> Feedback:
-    """A judge's score as stars, the scale opinions are kept in."""
-    stars = round(1 + 4 * score)
-    return Feedback(time=now(), interaction=identity, kind="stars", value=stars, source=source, status="exported")
+    return [event for event in workspace.ledger.events() if of(event)]
 
 
 def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> list[str]:

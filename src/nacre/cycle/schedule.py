@@ -4,9 +4,12 @@ The last run of each schedule is an event of the history, so nothing is kept bes
 while the machine was off happen once, a run that was killed happens again, and each step takes up what it had begun.
 """
 
+import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,10 +18,11 @@ from typing import Any, Literal
 from cronsim import CronSim
 
 from nacre.base.clock import now
-from nacre.base.errors import ConflictError, NacreError, unknown
+from nacre.base.errors import ConflictError, InputError, NacreError, unknown
 from nacre.base.files import file_lock
 from nacre.base.plugins import Table
 from nacre.cycle import rollout
+from nacre.cycle.mirror import telling
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
 from nacre.records.schedule import Entry
@@ -77,15 +81,20 @@ class Result:
 
 @dataclass(frozen=True)
 class Ran:
-    """What `run` did: the schedules that were due, and the look at the active rollout."""
+    """What `run` did: the schedules that were due, and the look at the active rollout, or why there was none."""
 
     results: Mapping[str, Result]
     tick: rollout.Tick | None = None
+    trouble: str = ""
 
     @property
     def exit_code(self) -> int:
-        """1: something failed; 3: something was refused; 4: something is undecided; else 0."""
+        """1: something failed; 3: something was refused, or the release was stopped; 4: something is undecided."""
         found = {result.status for result in self.results.values()}
+        if self.trouble:
+            found.add("failed")
+        if self.tick is not None and self.tick.look.decision.action == "abort":
+            found.add("refused")
         return next((_CODES[status] for status in WORST if status in found), 0)
 
     def as_dict(self) -> dict[str, Any]:
@@ -94,7 +103,8 @@ class Ran:
             name: {"status": result.status, "told": list(result.told), **result.detail}
             for name, result in self.results.items()
         }
-        return {"ran": results, "release": self.tick.as_dict() if self.tick else None}
+        looked = {"error": self.trouble} if self.trouble else None
+        return {"ran": results, "release": self.tick.as_dict() if self.tick else looked}
 
 
 def plan(workspace: Workspace) -> list[Planned]:
@@ -108,32 +118,57 @@ def plan(workspace: Workspace) -> list[Planned]:
 def run(workspace: Workspace, names: Sequence[str] = (), *, actor: str = "schedule") -> Ran:
     """Look at the active rollout once, then run what is due, or the schedules named, due or not.
 
-    Each schedule's end is one event. One that fails leaves the others alone; it is tried again after an hour.
+    The look waits for nobody: a rollout is watched while another run trains. Each schedule's end is one event. One
+    that fails leaves the others alone, and so does the look; it is tried again after an hour.
 
     Raises:
         InputError: there is no schedule of a name.
-        NacreError: another `nacre schedule run` is at work here.
+        NacreError: another `nacre schedule run` is at work here; the rollout was looked at all the same.
     """
     known = {entry.name: entry for entry in workspace.settings.schedule}
     for name in names:
         if name not in known:
             raise unknown("schedule", name, known, where="nacre.yaml, key schedule")
-    with file_lock(workspace.hidden / "schedule.lock", wait=False):
-        tick = _tick(workspace, actor)
+    tick, trouble = _tick(workspace, actor)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock(workspace.hidden / "schedule.lock", wait=False))
+        except NacreError as error:
+            said = f"; {trouble or (told(tick) if tick else '')}".removesuffix("; ")
+            raise NacreError(error.what + said, where=error.where, fix=error.fix) from error
         chosen = [known[name] for name in names] or [planned.entry for planned in plan(workspace) if planned.due]
         results = {}
         for entry in chosen:
+            began = now()
             results[entry.name] = result = _run(workspace, entry)
-            detail = {"schedule": entry.name, "status": result.status, "told": list(result.told)}
+            detail = {"schedule": entry.name, "began": began, "status": result.status, "told": list(result.told)}
             workspace.ledger.record(RAN, actor, detail | dict(result.detail))
-    return Ran(results, tick)
+    return Ran(results, tick, trouble)
 
 
-def _tick(workspace: Workspace, actor: str) -> rollout.Tick | None:
+def told(tick: rollout.Tick) -> str:
+    """One sentence of a look at a rollout."""
+    look = tick.look
+    return f"release of version {look.rollout.version}: {look.decision.action}: {look.decision.why}"
+
+
+def _tick(workspace: Workspace, actor: str) -> tuple[rollout.Tick | None, str]:
+    """The look at the rollout, or why it failed. Whoever is told of moves is told before the schedules begin."""
     try:
-        return rollout.tick(workspace, actor=actor)
+        if workspace.ledger.releases.active() is None:
+            return None, ""
+        with telling(workspace):
+            return rollout.tick(workspace, actor=actor), ""
     except ConflictError:  # somebody moved the rollout while we looked: the next look sees where it is
-        return None
+        return None, ""
+    except Exception as error:  # noqa: BLE001  # whatever it is must not keep the schedules from running
+        return None, f"the release could not be looked at: {_told(error)}"
+
+
+def _told(error: Exception) -> str:
+    """What went wrong in one line; the type too where it is nobody's sentence."""
+    said = str(error).replace("\n", "; ")
+    return said if isinstance(error, NacreError) else f"{type(error).__name__}: {said}"
 
 
 def crontab(workspace: Workspace, program: Sequence[str], minutes: int) -> str:
@@ -142,8 +177,15 @@ def crontab(workspace: Workspace, program: Sequence[str], minutes: int) -> str:
     Args:
         workspace: whose schedules.
         program: the words that start `nacre`.
-        minutes: from look to look, 1 to 59.
+        minutes: from look to look: a divisor of 60, for cron begins anew with each hour.
+
+    Raises:
+        InputError: the minutes do not divide an hour.
     """
+    if not 0 < minutes < 60 or 60 % minutes:
+        raise InputError(
+            f"cron cannot look every {minutes} minutes", where="--minutes", fix="give a divisor of 60 below it, e.g. 10"
+        )
     log = workspace.hidden / "logs" / "schedule.log"
     words = f"{shlex.join(program)} schedule run >> {shlex.quote(str(log))} 2>&1"
     line = f"mkdir -p {shlex.quote(str(log.parent))} && cd {shlex.quote(str(workspace.root))} && {words}"
@@ -153,6 +195,8 @@ def crontab(workspace: Workspace, program: Sequence[str], minutes: int) -> str:
 def _planned(entry: Entry, last: Event | None, present: datetime) -> Planned:
     following = next(CronSim(entry.cron, present))
     status = str(last.detail["status"]) if last else ""
+    if last is not None and status == "failed":
+        following = min(following, max(present, datetime.fromisoformat(last.time) + RETRY))
     return Planned(
         entry=entry,
         last=last.time if last else "",
@@ -163,14 +207,14 @@ def _planned(entry: Entry, last: Event | None, present: datetime) -> Planned:
 
 
 def _due(entry: Entry, last: Event | None, present: datetime) -> bool:
-    """Whether its moment has come since it ran last; one that never ran is due at once."""
+    """Whether its moment has come since its last run began; one that never ran is due at once."""
     if last is None:
         return True
     ran = datetime.fromisoformat(last.time)
     if last.detail["status"] == "failed" and present - ran >= RETRY:
         return True
     moment = next(CronSim(entry.cron, present.replace(microsecond=0) + timedelta(seconds=1), reverse=True))
-    return moment > ran
+    return moment > datetime.fromisoformat(last.detail.get("began", last.time))
 
 
 def _last_runs(workspace: Workspace) -> dict[str, Event]:
@@ -182,13 +226,15 @@ def _run(workspace: Workspace, entry: Entry) -> Result:
     told: list[str] = []
     detail: dict[str, Any] = {}
     statuses: list[Status] = []
-    actions: list[Callable[[], Result]] = [partial(_command, workspace, command) for command in entry.run]
+    actions: list[Callable[[], Result]] = [
+        partial(_command, workspace, command, entry.max_hours) for command in entry.run
+    ]
     actions += [partial(STEPS.load(step), workspace, entry) for step in entry.do]
     for action in actions:
         try:
             result = action()
-        except (NacreError, OSError) as error:
-            result = Result("failed", (str(error).replace("\n", "; "),))
+        except Exception as error:  # noqa: BLE001  # a mistake in one schedule must not stop the others
+            result = Result("failed", (_told(error),))
         statuses.append(result.status)
         told += result.told
         detail |= result.detail
@@ -199,9 +245,28 @@ def _run(workspace: Workspace, entry: Entry) -> Result:
     return Result(status, tuple(told), detail)
 
 
-def _command(workspace: Workspace, command: str) -> Result:
-    """One command of the user's, with its last words."""
-    done = subprocess.run(shlex.split(command), cwd=workspace.root, capture_output=True, text=True, errors="replace")
-    last = next((line.strip() for line in reversed((done.stdout + done.stderr).splitlines()) if line.strip()), "")
-    told = f"{command}: {'done' if done.returncode == 0 else f'exit code {done.returncode}'}"
-    return Result("failed" if done.returncode else "done", (f"{told}: {last}" if last else told,))
+def _command(workspace: Workspace, command: str, hours: float) -> Result:
+    """One command of the user's, with its last words; it is killed with all it started when its time is over."""
+    process = subprocess.Popen(
+        shlex.split(command),
+        cwd=workspace.root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        said, _ = process.communicate(timeout=hours * 3600)
+    except subprocess.TimeoutExpired:
+        return Result("failed", (f"{command}: killed after {hours:g} hours",))
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "")
+    ended = f"{command}: {'done' if process.returncode == 0 else f'exit code {process.returncode}'}"
+    return Result("failed" if process.returncode else "done", (f"{ended}: {last}" if last else ended,))

@@ -9,17 +9,22 @@ from typing import Any
 
 from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash
+from nacre.cycle.environment import refuse_another
 from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
+from nacre.evaluate.judge.prompts import Language
 from nacre.evaluate.judge.verdicts import Asking, judge_language
 from nacre.evaluate.metrics import METRICS
-from nacre.evaluate.plan import plan
+from nacre.evaluate.plan import Plan, plan
 from nacre.evaluate.rows import Source
 from nacre.evaluate.score import Judge, Opinions, Wanted, score_rows
 from nacre.model.load import load_model, load_tokenizer, positions
-from nacre.records import Report, RowsFile, TaskSettings, Weights
+from nacre.records import Decoding, Report, RowsFile, TaskSettings, Weights
+from nacre.records.judge import Judge as JudgeSettings
 from nacre.records.report import ASKED, part, report_key
+
+Way = tuple[str, Decoding, str]  # how a report is made: metric, decoding, and who judges
 
 
 class Scorer:
@@ -77,27 +82,47 @@ class Scorer:
         Raises:
             InputError: an unknown metric, one that does not fit a task's rows, or no room for its answers.
         """
-        source = self._source(weights)
         for task, dev in tasks:
             wanted = self._wanted(task, dev, None)
-            chosen = plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
-            if METRICS.load(chosen.metric).reads == "verdicts":
+            if _asks(self._plan(weights, wanted).metric):
                 self._judge(wanted)
 
+    def way(self, weights: Weights, task: str, dev: RowsFile) -> Way | None:
+        """How the usual report of these rows would be made now; None where a judge is wanted and none is set.
+
+        Raises:
+            InputError: see `check`.
+        """
+        wanted = self._wanted(task, dev, None)
+        chosen = self._plan(weights, wanted)
+        if not _asks(chosen.metric):
+            return chosen.metric, chosen.decoding, ""
+        if self.workspace.settings.evaluate.judge is None:
+            return None
+        return chosen.metric, chosen.decoding, self._judged(wanted)
+
+    def _plan(self, weights: Weights, wanted: Wanted) -> Plan:
+        source = self._source(weights)
+        return plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
+
     def _report(self, weights: Weights, wanted: Wanted) -> Report:
+        """From the ledger, or made now.
+
+        Rows that the judge said nothing readable about are missing in a report. Such a one is kept as one of some rows
+        only, so the next time those rows are asked about again, and it is never taken for that of all rows.
+        """
         started = time.perf_counter()
-        source, ledger = self._source(weights), self.workspace.ledger
-        chosen = plan(wanted.examples, wanted.settings, source.tokenizer, source.max_length)
-        judge, judged = None, ""
-        if METRICS.load(chosen.metric).reads == "verdicts":
-            judge, judged = self._judge(wanted)
+        ledger, chosen = self.workspace.ledger, self._plan(weights, wanted)
+        judge, judged = self._judge(wanted) if _asks(chosen.metric) else (None, "")
         key = report_key(
             weights.identity, wanted.dev, chosen.metric, chosen.decoding, aside=wanted.aside, judged=judged
         )
         report = ledger.get_report(key)
         if report is None:
             known = ledger.reports(task=wanted.task, aside=True)
-            report = score_rows(wanted, source, reports=known, judge=judge)
+            report = score_rows(wanted, self._source(weights), reports=known, judge=judge)
+            if report.rows < len(wanted.places):
+                report = report.changed(aside=part(report.places))
             ledger.put_report(report)
         self.seconds += time.perf_counter() - started
         return report
@@ -112,8 +137,7 @@ class Scorer:
     def _judge(self, wanted: Wanted) -> tuple[Judge, str]:
         """Who gives opinions on the answers, and the digest of that."""
         asking = self.asking(wanted.task)
-        language = judge_language(asking.settings, [example.answer for example in wanted.examples])
-        judged = content_hash([asking.settings.digest, language])
+        language, judged = _language(asking.settings, wanted), self._judged(wanted)
 
         def judge(places: Sequence[int], answers: Sequence[str]) -> Opinions:
             examples = {place: wanted.examples[place] for place in places}
@@ -121,6 +145,11 @@ class Scorer:
             return Opinions(found.scores, judged, found.notes)
 
         return judge, judged
+
+    def _judged(self, wanted: Wanted) -> str:
+        """The digest of who gives opinions, and how."""
+        settings = self.workspace.settings.evaluate.judge
+        return content_hash([settings.digest, _language(settings, wanted)]) if settings else ""
 
     def asking(self, task: str) -> Asking:
         """The judge of the settings.
@@ -155,11 +184,21 @@ class Scorer:
 
     def _model(self, weights: Weights) -> Any:
         if self._loaded is None or self._loaded[0] != weights.identity:
+            refuse_another(self.workspace, weights)
             if self._loaded is not None:
                 self._loaded = None
                 gc.collect()  # the old model goes before the new one comes
             self._loaded = (weights.identity, load_model(weights))
         return self._loaded[1]
+
+
+def _asks(metric: str) -> bool:
+    """Whether a metric is somebody's opinion."""
+    return bool(METRICS.load(metric).reads == "verdicts")
+
+
+def _language(settings: JudgeSettings, wanted: Wanted) -> Language:
+    return judge_language(settings, [example.answer for example in wanted.examples])
 
 
 def fill(workspace: Workspace, number: int) -> None:

@@ -30,16 +30,19 @@ class Check:
 
 
 def verify(workspace: Workspace) -> list[Check]:
-    """Check the event chain, the slots, every version's artifact, the base model and every rows file that is kept.
+    """Check the event chain, slots, records and what verdicts rest on, every artifact, the base model, and kept rows.
 
     Everything is read again, whatever was remembered of it. What `nacre gc` took away is no fault, unless a slot
-    points to it. Writes nothing.
+    points to it; what it takes away meanwhile is none either. Writes nothing.
     """
     ledger = workspace.ledger
-    versions = ledger.versions()
+    versions = ledger.evidence.readable()
     everyone = tuple(version.number for version in versions)
-    artifacts, rows = ledger.keeping.collected()
     checks = [_check("event chain and slots", ledger.verify_chain, everyone)]
+    artifacts, rows = _collected(workspace)
+    wrong, records = ledger.evidence.faults()
+    checks += [Check(one.what, one.fault, one.versions) for one in wrong]
+    checks += [Check("record") for _ in range(records - len(wrong))]
     checks += _slots(workspace, versions, artifacts)
     checks += _artifacts(workspace, versions, artifacts)
     for base in {version.base_sha256 for version in versions}:
@@ -50,10 +53,23 @@ def verify(workspace: Workspace) -> list[Check]:
         if file.sha256 in rows and not rows_path(workspace.memory, file.sha256).exists():
             checks.append(Check(f"rows of {name} {file.sha256[:12]}", collected=True))
             continue
-        action = partial(read_rows, workspace.memory, file)
-        checks.append(_check(f"rows of {name} {file.sha256[:12]}", action, touched))
-    checks += [Check(f"rows removed by event {number}", fault) for number, fault in unfinished(workspace)]
+        what, action = f"rows of {name} {file.sha256[:12]}", partial(read_rows, workspace.memory, file)
+        checks.append(_check(what, action, touched))
+        if checks[-1].fault and file.sha256 in _collected(workspace)[1]:
+            checks[-1] = Check(what, collected=True)  # meanwhile
+    try:
+        checks += [Check(f"rows removed by event {number}", fault) for number, fault in unfinished(workspace)]
+    except (NacreError, ValueError) as error:
+        checks.append(Check("rows that were removed", str(error).replace("\n", "; ")))
     return checks
+
+
+def _collected(workspace: Workspace) -> tuple[frozenset[str], frozenset[str]]:
+    """What gc took; nothing where the history cannot be read, which is told with the chain."""
+    try:
+        return workspace.ledger.keeping.collected()
+    except NacreError:
+        return frozenset(), frozenset()
 
 
 def _slots(workspace: Workspace, versions: Iterable[Version], collected: frozenset[str]) -> Iterable[Check]:
@@ -81,8 +97,11 @@ def _artifacts(workspace: Workspace, versions: Iterable[Version], collected: fro
         what = f"version {numbers[0]}: artifact {sha[:12]}"
         if sha in collected and not workspace.store.has(sha):
             yield Check(what, collected=True)
-        else:
-            yield _check(what, partial(workspace.store.verify, sha), tuple(numbers))
+            continue
+        found = _check(what, partial(workspace.store.verify, sha, listed=True), tuple(numbers))
+        if found.fault and not workspace.store.has(sha) and sha in _collected(workspace)[0]:
+            found = Check(what, collected=True)  # meanwhile
+        yield found
 
 
 def _kept_rows(workspace: Workspace, versions: Iterable[Version]) -> Iterable[tuple[str, RowsFile, tuple[int, ...]]]:
@@ -90,7 +109,11 @@ def _kept_rows(workspace: Workspace, versions: Iterable[Version]) -> Iterable[tu
     kept: dict[str, tuple[str, RowsFile]] = {}
     users: dict[str, list[int]] = {}
     for version in versions:
-        for task in tasks_of(ancestry(workspace, version.number)).values():
+        try:
+            line = ancestry(workspace, version.number)
+        except NacreError:  # a damaged record along its line: told with the records
+            continue
+        for task in tasks_of(line).values():
             for file in (*task.train, *([task.dev] if task.dev else [])):
                 kept.setdefault(file.sha256, (task.name, file))
                 users.setdefault(file.sha256, []).append(version.number)
@@ -110,6 +133,6 @@ def _verify_base(workspace: Workspace, expected: str) -> None:
 def _check(what: str, action: Callable[[], object], touched: tuple[int, ...]) -> Check:
     try:
         action()
-    except NacreError as error:
+    except (NacreError, ValueError) as error:  # a ValueError: a record of the ledger that cannot be read
         return Check(what, str(error).replace("\n", "; "), touched)
     return Check(what)

@@ -116,9 +116,12 @@ class Workspace:
         """Where a version's weights lie.
 
         Raises:
-            NacreError: the artifact, or the one it sits on, is not in the store.
+            NacreError: the artifact, or the one it sits on, is not in the store; says so where gc took it.
             InputError: it is an adapter that sits on another base model than ``nacre.yaml`` names.
         """
+        needed = filter(None, (version.artifact, version.needs))
+        if version.number and not all(self.store.has(sha) for sha in needed):
+            self.ledger.keeping.refuse(version.number)
         folder = self.store.path(version.artifact)
         if version.kind != "adapter":
             return Weights(identity=version.artifact, model=str(folder))

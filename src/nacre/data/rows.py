@@ -6,7 +6,9 @@ data gives the same hash on every machine.
 Rows that were removed for good leave with their whole file; `forgotten.jsonl` says which file took its place.
 """
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path, PurePath
 
 from pydantic import ValidationError
@@ -31,6 +33,9 @@ def write_rows(memory: Path, examples: Iterable[Example]) -> RowsFile:
     text = "".join(lines)
     found = RowsFile(sha256=sha256_text(text), rows=len(lines))
     path = rows_path(memory, found.sha256)
+    if path.is_file():
+        with suppress(OSError):  # on a disk that cannot be written nothing is collected either
+            os.utime(path)  # whoever collects what nothing needs sees that somebody is about to need it
     if not path.is_file() or sha256_file(path) != found.sha256:
         atomic_write(path, text)
     return found

@@ -214,7 +214,8 @@ def _by_version(history: History, said: _Words) -> str:
         for version, row in zip(history.numbers, found, strict=True)
     )
     table = f'<table class="plain"><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
-    defined = next((row for row in found if row), {})
+    # a version that learned little may lack a figure that others have
+    defined = {name: figure for row in found for name, figure in row.items()}
     cards = "".join(_definition(defined[name], said) for name in names)
     return (
         f'<h2>{said("by version")}</h2>\n<div class="wide">{table}</div>\n<h2>{said("figures")}</h2>\n<dl>{cards}</dl>'

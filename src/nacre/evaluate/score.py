@@ -114,7 +114,7 @@ def score_rows(wanted: Wanted, source: Source, *, reports: Iterable[Report] = ()
         rows = [row for place, row in zip(places, rows, strict=True) if place in opinions.scores]
         places = tuple(place for place in places if place in opinions.scores)
     scored = _scored(wanted, places, rows, opinions)
-    scores, totals, notes = _measure(scored, with_answers=generates(wanted.examples))
+    scores, totals, notes = _measure(scored, chosen.metric, with_answers=generates(wanted.examples))
     latency = _latency(wanted, chosen, source, reports)
     said = f"{len(wanted.places) - new} of {len(wanted.places)} rows had been answered before: not answered again"
     return Report(
@@ -179,8 +179,13 @@ def _scored(wanted: Wanted, places: Sequence[int], rows: Sequence[Row], opinions
     )
 
 
-def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[float, ...]], dict[str, float], list[str]]:
-    """Scores, totals and notes of every metric in the table that can be measured."""
+def _measure(
+    scored: Scored, chosen: str, *, with_answers: bool
+) -> tuple[dict[str, tuple[float, ...]], dict[str, float], list[str]]:
+    """Scores, totals and notes of every metric in the table that can be measured.
+
+    The opinions are those of whoever the `chosen` metric asks: no other metric of opinions is read from them.
+    """
     scores: dict[str, tuple[float, ...]] = {}
     totals: dict[str, float] = {}
     notes: list[str] = []
@@ -193,7 +198,8 @@ def _measure(scored: Scored, *, with_answers: bool) -> tuple[dict[str, tuple[flo
     }
     for name in METRICS.names():
         metric: Metric = METRICS.load(name)()
-        if not available[metric.reads] or not metric.applies(scored):
+        anothers = metric.reads == "verdicts" and name != chosen
+        if anothers or not available[metric.reads] or not metric.applies(scored):
             continue
         found = tuple(metric.measure(scored))
         _check(name, metric, found, rows=len(scored.references))

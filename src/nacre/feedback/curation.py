@@ -39,8 +39,8 @@ def collect(ledger: Ledger, *, task: str) -> Harvest:
     """Make rows of all feedback that was not exported before.
 
     Marking is the caller's second step, after the rows are safely written:
-    ``ledger.mark_feedback(harvest.feedback_ids, "exported")``. A crash between the two repeats rows, which the
-    next harvest would have in common with the written ones; it loses none.
+    ``ledger.export_feedback(harvest.feedback_ids, …)``. Whoever may be killed between the two notes beforehand what
+    it writes, as `nacre.cycle.harvest` does, or repeats the rows.
 
     Args:
         ledger: where opinions and the answers they are about are kept.

@@ -11,6 +11,7 @@ from nacre.stats.sequential_planning import rows_to_show_sequential, smallest_dr
 
 WISHED = 0.02
 LARGEST = 0.10
+SET_BY_DEFAULT, SET_SOMEWHERE = "set by keep.max_drop", "set in keep"
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def margin_for(task: str, scores: Paired, keep: Keep, gate: Gate, *, rows: int |
     shown = able.smallest
     chosen = keep.tasks.get(task, keep.max_drop)
     if chosen != "auto":
-        source = f"keep.tasks.{task}" if task in keep.tasks else "keep.max_drop"
-        return Margin(chosen, f"set by {source}; {_told(able, shown, chosen)}")
+        source = f"set by keep.tasks.{task}" if task in keep.tasks else SET_BY_DEFAULT
+        return Margin(chosen, f"{source}; {_told(able, shown, chosen)}")
     margin = min(max(shown, WISHED), LARGEST)
     reason = _told(able, shown, WISHED)
     if margin == WISHED:

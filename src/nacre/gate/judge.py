@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nacre.base.errors import nearest
-from nacre.gate.budget import LARGEST, WISHED, Ability, Margin, margin_for
+from nacre.gate.budget import LARGEST, SET_SOMEWHERE, WISHED, Ability, Margin, margin_for
 from nacre.gate.methods import Asked, Finding, find
 from nacre.gate.pair import MOST_GAINED, MOST_LOST, TaskPair
 from nacre.records import Keep, RuleVerdict, TaskVerdict, Verdict
@@ -34,8 +34,10 @@ def judge(
     passes wrongly is at most that of its worst task.
 
     Where the sequential test decided after a part of the rows, and the scored rows behind it point the other way as a
-    whole (a pass although more than the margin is lost, a refusal although nothing is), the task is undecided. That
-    makes both errors rarer still.
+    whole (a pass although more than the margin is lost, a refusal although nothing is), the task is undecided, or
+    refused if all rows show the drop. A refusal also gives way to a pass where the capital against the margin reaches
+    its limit over all scored rows: its highest value holds by Ville's inequality too. A pass with a `TaskPair.doubt` is
+    undecided.
 
     Raises:
         ValueError: a pair's lengths differ, or a score lies outside [0, 1].
@@ -104,13 +106,16 @@ def _find(pair: TaskPair, keep: Keep, gate: Gate, tasks: int) -> _Found | None:
 def _outcome(found: _Found, refused: bool) -> tuple[Outcome, int, str]:
     """The outcome of one task, the rows it rests on, and a sentence where one is due."""
     scores, finding, margin = found.scores, found.finding, found.margin.value
-    used = finding.rows_used
+    used, shown = finding.rows_used, finding.shown_later and found.scores.drop <= found.margin.value
     outcome: Outcome = "pass" if finding.below else "fail" if refused else "undecided"
     behind = used < scores.rows
     if behind and outcome == "pass" and scores.drop > margin:
         outcome = "fail" if refused else "undecided"
         told = f"{found.pair.task}: {used} rows were enough to pass, but over all {scores.rows} the drop is"
         return outcome, scores.rows, f"{told} {scores.drop:.3f}: {outcome}"
+    if behind and outcome == "fail" and shown:
+        told = f"{found.pair.task}: {used} rows were enough to refuse it, but over all {scores.rows} the drop"
+        return "pass", scores.rows, f"{told} of {scores.drop:.3f} is shown to be below the margin: pass"
     if behind and outcome == "fail" and scores.drop <= 0:
         told = f"{found.pair.task}: {used} rows were enough to refuse it, but over all {scores.rows} nothing is lost"
         return "undecided", scores.rows, f"{told}: undecided"
@@ -123,6 +128,11 @@ def _verdict(found: _Found, refused: bool) -> tuple[TaskVerdict, str]:
     """The verdict on one task, and a sentence about it where one is due."""
     pair, scores, finding = found.pair, found.scores, found.finding
     outcome, used, note = _outcome(found, refused)
+    more = (finding.more_rows or 0) if outcome == "undecided" else 0
+    if outcome == "pass" and pair.doubt:
+        outcome, note = "undecided", f"{pair.task}: the rows at hand would pass, but {pair.doubt}: undecided"
+    elif pair.doubt:
+        note = "; ".join(part for part in (note, f"{pair.task}: {pair.doubt}") if part)
     lost, gained = pair.flips()
     verdict = TaskVerdict(
         task=pair.task,
@@ -136,7 +146,7 @@ def _verdict(found: _Found, refused: bool) -> tuple[TaskVerdict, str]:
         margin_why=found.margin.why,
         test=finding.test,
         outcome=outcome,
-        more_rows=(finding.more_rows or 0) if outcome == "undecided" else 0,
+        more_rows=more,
         rows_used=used,
         rows_of=pair.rows_of or scores.rows,
         e_value=finding.e_value,
@@ -169,13 +179,15 @@ def _too_few(pair: TaskPair, keep: Keep, gate: Gate) -> tuple[TaskVerdict, str]:
         drop=before - after,
         interval=(-1.0, 1.0),
         margin=margin,
-        margin_why=why if chosen == "auto" else "set in keep",
+        margin_why=why if chosen == "auto" else SET_SOMEWHERE,
         test="none: fewer than two rows",
         outcome="undecided",
         more_rows=max(needed - rows, 0),
         rows_used=rows,
         rows_of=rows,
     )
+    if pair.doubt:
+        return verdict, f"{pair.task}: {pair.doubt}"
     count = "one dev row is" if rows else "no dev row is"
     return verdict, f"{pair.task}: {count} not enough to show anything; bring at least {max(needed, 2)}"
 

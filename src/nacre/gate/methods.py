@@ -35,11 +35,6 @@ class Asked:
     tasks: int
     planned: int
 
-    @property
-    def alarm(self) -> float:
-        """What the capital against "no drop" must reach alone."""
-        return self.tasks / (1 - self.confidence)
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -52,6 +47,7 @@ class Finding:
         rows_used: rows that were read until it was decided.
         more_rows: about how many more would decide; None: no number of them.
         e_value, e_margin: highest capitals of the sequential test over all scored rows.
+        shown_later: the latter has reached its limit, if only in rows behind the decision.
         note: a sentence where another method had to stand in.
     """
 
@@ -63,6 +59,7 @@ class Finding:
     test: str
     e_value: float | None = None
     e_margin: float | None = None
+    shown_later: bool = False
     note: str = ""
 
 
@@ -73,8 +70,12 @@ def find(asked: Asked, gate: Gate) -> Finding:
 
 def stopping_test(margin: float, gate: Gate, *, confidence: float, tasks: int) -> Sequential:
     """The test of one task, to be fed with differences as they come."""
-    shared = 1 if gate.correction == "none" else max(tasks, 1)
-    return Sequential(margin, alarm=shared / (1 - confidence), accept=accept(gate))
+    return Sequential(margin, alarm=alarm(gate, confidence=confidence, tasks=tasks), accept=accept(gate))
+
+
+def alarm(gate: Gate, *, confidence: float, tasks: int) -> float:
+    """What the capital of one of so many tasks against "no drop" must reach alone."""
+    return (1 if gate.correction == "none" else max(tasks, 1)) / (1 - confidence)
 
 
 def _sequential(asked: Asked, gate: Gate) -> Finding:
@@ -83,7 +84,8 @@ def _sequential(asked: Asked, gate: Gate) -> Finding:
     two_sided = (1 + asked.confidence) / 2
     whole = Sequential(asked.margin, alarm=math.inf, accept=math.inf)  # never stops
     whole.feed(asked.differences)
-    more = rows_to_stop(whole, asked.scores.drop, asked.scores.psi, alarm=asked.alarm, accept=accept(gate))
+    limit = alarm(gate, confidence=asked.confidence, tasks=asked.tasks)
+    more = rows_to_stop(whole, asked.scores.drop, asked.scores.psi, alarm=limit, accept=accept(gate))
     return Finding(
         below=test.stopped == "pass",
         p_value=1 / whole.e_value,
@@ -96,6 +98,7 @@ def _sequential(asked: Asked, gate: Gate) -> Finding:
         test=SEQUENTIAL_TEST,
         e_value=whole.e_value,
         e_margin=whole.e_margin,
+        shown_later=whole.e_margin >= accept(gate),
     )
 
 

@@ -21,6 +21,7 @@ class TaskPair:
         rows_of: rows the task has, where fewer of them were scored.
         read_in_order: the rows stand in the order they were read in already, and `ids` are their places.
         first: so many rows, the first that were read, decide how wide an automatic margin is; default: all.
+        doubt: why these rows do not speak for the whole task, so that it cannot pass; empty where they do.
     """
 
     task: str
@@ -34,6 +35,7 @@ class TaskPair:
     rows_of: int | None = None
     read_in_order: bool = False
     first: int | None = None
+    doubt: str = ""
 
     def differences(self) -> list[float]:
         """Before - after in the order of reading."""

@@ -8,6 +8,7 @@ from nacre.records import Flip, RuleVerdict, TaskVerdict, Verdict
 
 EXIT_CODES = {"pass": 0, "fail": 3, "undecided": 4}
 SHOWN = 20  # flips of a task in a report for people
+NO_ANSWER = "(empty)"
 
 
 def as_dict(verdict: Verdict, notes: Sequence[str] = ()) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def _task(task: TaskVerdict) -> dict[str, Any]:
         **evidence,
         "rows": task.rows,
         "rows_used": used,
-        "rows_saved": (task.rows_of or task.rows) - used,
+        "rows_saved": (task.rows_of or task.rows) - task.rows,
         "rows_missing": task.more_rows,
         "lost": task.lost,
         "gained": task.gained,
@@ -48,7 +49,7 @@ def _task(task: TaskVerdict) -> dict[str, Any]:
     }
 
 
-def junit(verdict: Verdict, title: str) -> str:
+def junit(verdict: Verdict, title: str, notes: Sequence[str] = ()) -> str:
     """JUnit XML: a test case for each task and each rule. What is undecided is a failure too: it holds a release."""
     cases = [(task.task, "task", task.outcome, task_line(task)) for task in verdict.tasks]
     cases += [(f"{rule.rule} {rule.task}".strip(), "rule", rule.outcome, rule.why) for rule in verdict.rules]
@@ -63,7 +64,7 @@ def junit(verdict: Verdict, title: str) -> str:
             failure.text = "\n".join(_flip_lines(verdict, name)) or why
         else:
             ElementTree.SubElement(case, "system-out").text = why
-    ElementTree.SubElement(suite, "system-out").text = "\n".join(verdict.notes)
+    ElementTree.SubElement(suite, "system-out").text = "\n".join([*notes, *verdict.notes])
     ElementTree.indent(root)
     # XML cannot hold most control characters, and answers of models may
     text = ElementTree.tostring(root, encoding="unicode")
@@ -111,7 +112,7 @@ def rule_line(rule: RuleVerdict) -> str:
 def flip_line(flip: Flip) -> str:
     """One flip in a line."""
     change = "right → wrong" if flip.lost else "wrong → right"
-    said = f": {_plain(flip.answer_before)!r} → {_plain(flip.answer_after)!r}" if flip.answer_after else ""
+    said = f": {_plain(flip.answer_before)!r} → {_plain(flip.answer_after)!r}" if _answered(flip) else ""
     prompt = f" {_plain(flip.prompt)!r}" if flip.prompt else ""
     return f"row {flip.identity or flip.row} {change}{prompt}{said}"
 
@@ -139,8 +140,15 @@ def _cells(task: TaskVerdict) -> tuple[str, ...]:
 
 def _flip_cells(flip: Flip) -> tuple[str, ...]:
     change = "lost" if flip.lost else "gained"
-    before = flip.answer_before or f"{flip.before:g}"
-    return flip.identity or str(flip.row), change, flip.prompt, before, flip.answer_after or f"{flip.after:g}"
+    sides = f"{flip.before:g}", f"{flip.after:g}"
+    if _answered(flip):
+        sides = flip.answer_before or NO_ANSWER, flip.answer_after or NO_ANSWER
+    return flip.identity or str(flip.row), change, flip.prompt, *sides
+
+
+def _answered(flip: Flip) -> bool:
+    """Whether answers are known: one of them may be empty."""
+    return bool(flip.answer_before or flip.answer_after)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from pydantic import field_validator, model_validator
 
 from nacre.records.base import Record
 
-FeedbackKind = Literal["stars", "thumb", "comment", "correction"]
+FeedbackKind = Literal["stars", "thumb", "score", "comment", "correction"]
 FeedbackStatus = Literal["new", "accepted", "rejected", "exported"]
 
 _VALUES: dict[str, tuple[float, ...]] = {"stars": (1, 2, 3, 4, 5), "thumb": (0, 1)}
@@ -64,7 +64,7 @@ class Feedback(Record):
     Attributes:
         id: number given by the ledger; 0 before it is stored.
         interaction: id of the interaction it is about.
-        value: stars 1 to 5, thumb 0 (down) or 1 (up); None for comments and corrections.
+        value: stars 1 to 5, thumb 0 (down) or 1 (up), a judge's score from 0 to 1; None for comments and corrections.
         text: the comment, or the answer that should have been given.
         source: who said it (user, key id, importer).
     """
@@ -80,6 +80,10 @@ class Feedback(Record):
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
+        if self.kind == "score":
+            if self.value is None or not 0 <= self.value <= 1:
+                raise ValueError("a score is a number from 0 to 1")
+            return self
         values = _VALUES.get(self.kind)
         if values is not None and self.value not in values:
             raise ValueError(f"{self.kind} must be one of {', '.join(f'{value:g}' for value in values)}")

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, Field
 from nacre.base.config import Settings
 from nacre.base.hashing import content_hash
 
+READING = 2  # how verdicts are read from replies; another reading is another verdict
+
 
 def _holding(*needed: str) -> AfterValidator:
     def check(text: str) -> str:
@@ -46,4 +48,5 @@ class Judge(Settings):
     @property
     def digest(self) -> str:
         """Hash of what a verdict depends on: not of how patiently the server is asked."""
-        return content_hash(self.model_dump(exclude={"key_env", "timeout_s", "retries", "parallel"}))
+        asked = self.model_dump(exclude={"key_env", "timeout_s", "retries", "parallel"})
+        return content_hash([READING, asked])

@@ -3,27 +3,54 @@
 import os
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
+from nacre.base.addresses import shown_address
 from nacre.base.config import Settings
 from nacre.base.hashing import sha256_text
 
-_STORES = ("http://", "https://", "sqlite:///", "postgresql://", "postgresql+", "mysql+", "mssql+")
+_SQLITE = "sqlite:///"
+_STORES = ("http://", "https://", _SQLITE, "postgresql://", "postgresql+", "mysql+", "mssql+")
 _ENVIRONMENT = "env:"
 
 
+def _split(value: str) -> SplitResult:
+    """The address in parts. No error quotes it: what stands in the wrong place may be a secret."""
+    if re.search(r"[\s\x00-\x1f\x7f-\x9f]", value):
+        raise ValueError("an address holds no blanks and no control characters: write %20 for a blank")
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("this is no address: look at its host") from None
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("the port must be a number from 1 to 65535; in a password write %2F for / and %3A for :")
+    return parts
+
+
 def _store(value: str) -> str:
-    if value.startswith(_STORES):
-        return value
-    raise ValueError("give a server (http://host:5000) or a database (sqlite:///mlflow.db): MLflow takes no folder")
+    if not value.startswith(_STORES):
+        raise ValueError("give a server (http://host:5000) or a database (sqlite:///mlflow.db): MLflow takes no folder")
+    if not value.startswith(_SQLITE):
+        parts = _split(value)
+        if parts.scheme in ("http", "https") and (parts.query or parts.fragment):
+            raise ValueError("MLflow's server takes no ? and no # in its address; a token goes into the environment")
+    return value
 
 
 def _web(value: str) -> str:
-    parts = urlsplit(value)
+    parts = _split(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("give an address that begins with https:// or http://")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user and no password before the host: they are not sent; sign the body with secret")
+    if not (parts.path + parts.query).isascii():
+        raise ValueError("write letters beyond ASCII behind the host as %XX")
     return value
 
 
@@ -66,10 +93,8 @@ class Webhook(Settings):
 
     @property
     def shown(self) -> str:
-        """The address without what may be secret in it: user, path beyond the first word, query."""
-        parts = urlsplit(self.url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname}{port}"
+        """The address without what may be secret in it."""
+        return shown_address(self.url)
 
     @property
     def key(self) -> str | None:

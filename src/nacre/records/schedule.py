@@ -1,5 +1,6 @@
 """What happens by itself, and when: the settings of `nacre schedule`."""
 
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from nacre.records.recipe import Share
 
 Step = Literal["coverage", "harvest", "evolve", "release", "review"]
 
+_AT = "03:00"
 _WORDS = {"hour": "{minute} * * * *", "day": "{minute} {hour} * * *", "week": "{minute} {hour} * * 1"}
 _WORDS |= {"month": "{minute} {hour} 1 * *", "quarter": "{minute} {hour} 1 1,4,7,10 *"}
 
@@ -35,6 +37,16 @@ def _at(value: Any) -> Any:
     return f"{value // 60:02}:{value % 60:02}" if isinstance(value, int) else value
 
 
+def _command(value: str) -> str:
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r} cannot be read as a command: {str(error).lower()}") from None
+    if not words or not words[0]:
+        raise ValueError("a command of run is empty")
+    return value
+
+
 class Entry(Settings):
     """One schedule: commands of the user's own, then steps of nacre's."""
 
@@ -43,9 +55,14 @@ class Entry(Settings):
         description="hour, day, week (Monday), month or quarter (the first), or five fields as in a crontab; in UTC"
     )
     at: Annotated[str, BeforeValidator(_at)] = Field(
-        "03:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="time of day where every is a word, UTC"
+        _AT, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="time of day where every is a word, UTC; of hour 00:MM"
     )
-    run: tuple[str, ...] = Field((), description="commands run first, in the workspace's folder and without a shell")
+    run: tuple[Annotated[str, AfterValidator(_command)], ...] = Field(
+        (), description="commands run first, in the workspace's folder and without a shell"
+    )
+    max_hours: float = Field(
+        24, gt=0, description="of run: a command that takes longer is killed, with all it started, and has failed"
+    )
     do: tuple[Step, ...] = Field((), description="then these, in this order; one that fails ends the schedule")
     models: tuple[str, ...] = Field((), description="of review: folders of base models to compare with the present one")
     questions: Path | None = Field(
@@ -60,6 +77,18 @@ class Entry(Settings):
     def _does_something(self) -> "Entry":
         if not self.run and not self.do:
             raise ValueError("a schedule needs something to run or to do")
+        return self
+
+    @model_validator(mode="after")
+    def _ignores_nothing(self) -> "Entry":
+        if self.at != _AT and self.every not in _WORDS:
+            raise ValueError("at stands beside a word; five cron fields say the time themselves")
+        if self.at != _AT and self.every == "hour" and not self.at.startswith("00:"):
+            raise ValueError("of every hour only the minute can be chosen: give at as 00:MM")
+        if self.questions is not None and "coverage" not in self.do:
+            raise ValueError("questions are of the step coverage, which do does not name")
+        if self.models and "review" not in self.do:
+            raise ValueError("models are of the step review, which do does not name")
         return self
 
     @property

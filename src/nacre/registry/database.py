@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
+from nacre.base.addresses import shown_address
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import disk_errors, file_lock
 from nacre.registry import migrations, tables
@@ -46,7 +47,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
-        self.shown = self.engine.url.render_as_string(hide_password=True)
+        self.shown = _shown(self.engine.url)
         self._create_once()
 
     @contextmanager
@@ -95,6 +96,8 @@ class Database:
         """Make the tables, or bring those of an older schema up to date, unless another process just has."""
         present = set(sa.inspect(connection).get_table_names())
         if tables.meta.name in present:
+            # the lock that every writer takes first, so that none that has the ledger open is caught between two tables
+            connection.execute(sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema").with_for_update())
             found = _schema(connection)
             if found != str(tables.SCHEMA) and migrations.can_migrate(found):
                 _log.warning(migrations.migrate(connection, int(found or 0)))
@@ -158,6 +161,13 @@ class Database:
             raise NacreError(what, where=self.shown, fix=fix) from error
 
 
+def _shown(url: sa.URL) -> str:
+    """The address without user and password, wherever they stand in it."""
+    if url.get_backend_name() == "sqlite":
+        return f"{url.drivername}:///{url.database}"
+    return shown_address(url.render_as_string(hide_password=True))
+
+
 def _path(engine: sa.Engine) -> Path:
     """The file of a SQLite database."""
     return Path((engine.url.database or "").removeprefix("file:"))
@@ -174,16 +184,16 @@ def _engine(url: str) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
         engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
-    except (ArgumentError, NoSuchModuleError):
+    except (ArgumentError, NoSuchModuleError, ValueError):  # of a port that is no number
         raise InputError(
             "the ledger's URL cannot be read",
-            where=f"ledger: {url.split('@')[-1]}",
+            where=f"ledger: {shown_address(url)}",
             fix="write sqlite:///path/to/ledger.db or postgresql://user@host/name",
         ) from None
     except ModuleNotFoundError as error:
         raise InputError(
             f"the database driver {error.name} is not installed",
-            where=f"ledger: {parsed.render_as_string(hide_password=True)}",
+            where=f"ledger: {_shown(parsed)}",
             fix="pip install 'nacre[postgres]' for PostgreSQL",
         ) from None
     if engine.dialect.name == "sqlite":

@@ -3,18 +3,35 @@
 import fcntl
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from nacre.base.clock import now
+from nacre.base.errors import NacreError
 from nacre.base.files import disk_errors
 from nacre.base.hashing import sha256_text
 from nacre.records import Event
 from nacre.registry.database import Database
 from nacre.registry.tables import event, follower
+
+
+class UnreadableEvent(NacreError):
+    """An event of the history is no event any more.
+
+    Attributes:
+        number: which one.
+    """
+
+    def __init__(self, number: int) -> None:
+        fix = "the history was altered: see nacre verify, and restore the ledger from a backup"
+        super().__init__(f"event {number} cannot be read", where=f"event {number}", fix=fix)
+        self.number = number
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return UnreadableEvent, (self.number,)
 
 
 @dataclass(frozen=True)
@@ -69,16 +86,46 @@ class Followers:
             return _newest(connection)
 
     def after(self, number: int, limit: int) -> list[Event]:
-        """At most `limit` events behind event `number`, oldest first."""
-        query = sa.select(event.c.record).where(event.c.id > number).order_by(event.c.id).limit(limit)
+        """At most `limit` events behind event `number`, oldest first; fewer where one of them cannot be read.
+
+        Raises:
+            UnreadableEvent: the first of them cannot be read.
+        """
+        query = sa.select(event.c.id, event.c.record).where(event.c.id > number).order_by(event.c.id).limit(limit)
+        found: list[Event] = []
         with self._database.read() as connection:
-            return [Event.from_json(text) for text in connection.execute(query).scalars()]
+            for row in connection.execute(query):
+                try:
+                    found.append(_read(row.id, row.record))
+                except UnreadableEvent:
+                    if not found:
+                        raise
+                    break
+        return found
 
     def one(self, number: int) -> Event | None:
-        """The event of that number."""
+        """The event of that number.
+
+        Raises:
+            UnreadableEvent: it cannot be read.
+        """
         with self._database.read() as connection:
             text = connection.execute(sa.select(event.c.record).where(event.c.id == number)).scalar_one_or_none()
-        return None if text is None else Event.from_json(text)
+        return None if text is None else _read(number, text)
+
+    def moves(self, *, after: int = 0, before: int | None = None) -> Iterator[Event]:
+        """The events between those two that say where every slot stands, newest first, without unreadable ones."""
+        within = [event.c.id > after, event.c.record.contains('"slots"')]
+        if before is not None:
+            within.append(event.c.id < before)
+        with self._database.read() as connection:
+            numbers = connection.execute(sa.select(event.c.id).where(*within).order_by(event.c.id.desc())).scalars()
+            likely = numbers.all()
+        for number in likely:  # one at a time: nobody waits for a transaction while somebody is told
+            with suppress(UnreadableEvent):
+                found = self.one(number)
+                if found is not None and "slots" in found.detail:
+                    yield found
 
     def delivered(self, name: str, number: int) -> None:
         """The follower has event `number`, and all before it."""
@@ -126,6 +173,13 @@ class Followers:
             parked = json.dumps(change(_numbers(text)))
             query = follower.update().where(follower.c.name == name)
             connection.execute(query.values(**values, parked=parked, updated=now()))
+
+
+def _read(number: int, text: str) -> Event:
+    try:
+        return Event.from_json(text)
+    except ValueError:
+        raise UnreadableEvent(number) from None
 
 
 def _cursor(row: sa.Row[tuple[object, ...]]) -> Cursor:

@@ -7,12 +7,12 @@ import orjson
 import sqlalchemy as sa
 
 from nacre.base.errors import ConflictError, InputError, NacreError
-from nacre.records import Event
+from nacre.records import Event, Version
 from nacre.registry import events
 from nacre.registry.database import Database
 from nacre.registry.tables import event, release, version
 
-PINNED, UNPINNED, COLLECTED = "pinned", "unpinned", "collected"
+PINNED, UNPINNED, COLLECTED, REGISTERED = "pinned", "unpinned", "collected", "registered"
 _UNDER_WAY = ("candidate", "shadow", "canary")  # of a rollout: everything else is an end of it
 
 
@@ -68,6 +68,11 @@ class Keeping:
         with self._database.read() as connection:
             return collected(connection)
 
+    def refuse(self, number: int) -> None:
+        """Make sure that a version's weights were not collected. Raises as `refuse_collected`."""
+        with self._database.read() as connection:
+            refuse_collected(connection, number)
+
     def last_event(self) -> int:
         """The number of the newest event; 0 in a fresh ledger."""
         with self._database.read() as connection:
@@ -104,11 +109,23 @@ def refuse_collected(connection: sa.Connection, number: int) -> None:
         raise InputError(f"there is no version {number}", where="ledger", fix="see nacre versions list")
     gone, _ = collected(connection)
     if gone and any(sha in record for sha in gone):  # the artifact, or the one it needs
-        raise NacreError(
-            f"the weights of version {number} were removed by nacre gc",
-            where=f"version {number}",
-            fix="its record stays; nacre evolve with --from its parent trains it again, as a version of its own",
-        )
+        raise _removed(connection, number, gone)
+
+
+def _removed(connection: sa.Connection, number: int, gone: Collection[str]) -> NacreError:
+    """The error that says so, with what can be done: what is left of its line decides that."""
+    records = dict(connection.execute(sa.select(version.c.number, version.c.record)).all())
+    start, steps = number, 0
+    while start and any(sha in records[start] for sha in gone):
+        parents = orjson.loads(records[start])["parents"]
+        start, steps = (parents[0] if parents else 0), steps + 1
+    what = "it" if steps == 1 else "its line"
+    again = f"nacre evolve with --from {start} trains {what} again{'' if start else ', from the base model'}"
+    return NacreError(
+        f"the weights of version {number} were removed by nacre gc",
+        where=f"version {number}",
+        fix=f"its record stays; {again}; or import it from an archive",
+    )
 
 
 def collected(connection: sa.Connection) -> tuple[frozenset[str], frozenset[str]]:
@@ -118,13 +135,22 @@ def collected(connection: sa.Connection) -> tuple[frozenset[str], frozenset[str]
         return frozenset(), frozenset()  # as in most ledgers, most of the time
     artifacts: set[str] = set()
     rows: set[str] = set()
-    for one in _of_kinds(connection, (COLLECTED, "registered", "restored")):
+    for one in _of_kinds(connection, (COLLECTED, REGISTERED)):
         if one.kind == COLLECTED:
-            artifacts.update(one.detail["artifacts"])
-            rows.update(one.detail["rows"])
+            artifacts.update(one.detail.get("artifacts", ()))
+            rows.update(one.detail.get("rows", ()))
         else:
-            artifacts.discard(one.detail["artifact"])
+            artifacts.difference_update((one.detail.get("artifact"), one.detail.get("needs")))
+            rows.difference_update(one.detail.get("rows", ()))
     return frozenset(artifacts), frozenset(rows)
+
+
+def brought(added: Version) -> dict[str, Any]:
+    """For the event `registered`: all that is here again with a version, should it ever have been collected."""
+    files = [added.snapshot.replayable, added.snapshot.dev]
+    files += [file for one in added.inherited for file in (one.train, one.dev)]
+    rows = sorted({file.sha256 for file in files if file is not None})
+    return {"artifact": added.artifact, "needs": added.needs, "rows": rows}
 
 
 def _pins(connection: sa.Connection) -> dict[int, str]:
@@ -146,4 +172,4 @@ def _of_kinds(connection: sa.Connection, kinds: Collection[str]) -> list[Event]:
     unnamed = sa.or_(*(event.c.record.contains(f'"kind":"{kind}"', autoescape=True) for kind in kinds))
     wanted = sa.or_(event.c.kind.in_(kinds), sa.and_(event.c.kind.is_(None), unnamed))
     records = connection.execute(sa.select(event.c.record).where(wanted).order_by(event.c.id)).scalars()
-    return [one for one in map(Event.from_json, records) if one.kind in kinds]
+    return [one for one in map(events.read, records) if one.kind in kinds]

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import orjson
 
@@ -22,6 +23,7 @@ from nacre.base.files import disk_errors
 
 BEAT_S = 20.0
 EXPIRY_S = 120.0
+JUST_MADE_S = 60.0  # a file may have been made and not yet been locked
 
 
 class Lease:
@@ -32,11 +34,8 @@ class Lease:
     """
 
     def __init__(self, folder: Path) -> None:
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file, name = tempfile.mkstemp(dir=folder, prefix=f"{socket.gethostname()}-", suffix=".json")
-        self._path, self._since, self._beaten = Path(name), now(), 0.0
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._file, self._path = _made(folder)
+        self._since, self._beaten = now(), 0.0
         try:
             self.hold(())
         except NacreError:
@@ -84,23 +83,43 @@ def held(folder: Path) -> tuple[list[Held], list[Path]]:
     dead: list[Path] = []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            if _lives(path):
-                living.append(_read(path))
-            else:
-                dead.append(path)
+            with path.open("rb") as file:
+                if _lives(file, path.name, fcntl.LOCK_SH):
+                    living.append(_read(path))
+                elif time.time() - os.fstat(file.fileno()).st_mtime > JUST_MADE_S:
+                    dead.append(path)
         except FileNotFoundError:
             continue  # its server has just ended
     return living, dead
 
 
-def _lives(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    elsewhere = not path.name.startswith(f"{socket.gethostname()}-")
-    return elsewhere and time.time() - path.stat().st_mtime < EXPIRY_S
+def discard(path: Path) -> None:
+    """Delete the file of a server that has ended, unless a server has it by now."""
+    with suppress(FileNotFoundError), path.open("r+b") as file:
+        if not _lives(file, path.name, fcntl.LOCK_EX):  # the lock is held until the file is gone: see `_made`
+            path.unlink()
+
+
+def _made(folder: Path) -> tuple[int, Path]:
+    """A new file with its lock. One that was deleted before it could be locked is made again."""
+    while True:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file, name = tempfile.mkstemp(dir=folder, prefix=f"{socket.gethostname()}-", suffix=".json")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file).st_nlink:
+            return file, Path(name)
+        os.close(file)
+
+
+def _lives(file: IO[bytes], name: str, lock: int) -> bool:
+    """Whether its server lives; if not, the lock is the caller's as long as the file is open."""
+    try:
+        fcntl.flock(file, lock | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    elsewhere = not name.startswith(f"{socket.gethostname()}-")
+    return elsewhere and time.time() - os.fstat(file.fileno()).st_mtime < EXPIRY_S
 
 
 def _read(path: Path) -> Held:

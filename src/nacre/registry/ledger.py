@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from nacre.base.clock import now
 from nacre.base.errors import InputError, NacreError, unknown
 from nacre.records import Event, Feedback, FeedbackStatus, Interaction, Recipe, Report, Verdict, Version
-from nacre.registry import conversations, events, releases, slots
+from nacre.registry import conversations, events, evidence, releases, slots
 from nacre.registry.database import Database
+from nacre.registry.drafts import Drafts
 from nacre.registry.followers import Followers
 from nacre.registry.forgetting import Forgetting
-from nacre.registry.keeping import Keeping, refuse_collected
+from nacre.registry.keeping import REGISTERED, Keeping, brought, refuse_collected
 from nacre.registry.reviews import Reviews
 from nacre.registry.slots import Note, Slot
 from nacre.registry.store import ArtifactStore
@@ -38,7 +39,9 @@ class Ledger:
     def __init__(self, url: str, store: ArtifactStore) -> None:
         self.store = store
         self._database = Database(url)
+        self.drafts = Drafts(self._database)
         self.followers = Followers(self._database)
+        self.evidence = evidence.Evidence(self._database)
         self.forgetting = Forgetting(self._database)
         self.keeping = Keeping(self._database)
         self.reviews = Reviews(self._database)
@@ -56,11 +59,12 @@ class Ledger:
 
     # versions
 
-    def add_version(self, *, actor: str = "nacre", **fields: Any) -> Version:
+    def add_version(self, *, actor: str = "nacre", imported: dict[str, Any] | None = None, **fields: Any) -> Version:
         """Register a trained version under the next number.
 
         Args:
             actor: who registers it.
+            imported: for one from an archive: what the event `imported` tells of it, in the same transaction.
             fields: of `Version`, without `number` and `created`.
 
         Raises:
@@ -88,8 +92,11 @@ class Ledger:
                     record=added.to_json(),
                 )
             )
-            detail = {"version": number, "artifact": added.artifact, "parents": list(added.parents)}
-            events.append(connection, "registered", actor, detail | {"snapshot": added.snapshot.digest})
+            detail = brought(added) | {"version": number, "parents": list(added.parents)}
+            sealed = {"snapshot": added.snapshot.digest, "record": evidence.seal_version(added.to_json())}
+            events.append(connection, REGISTERED, actor, detail | sealed)
+            if imported is not None:
+                events.append(connection, "imported", actor, {"version": number, **imported})
         return added
 
     def version(self, number: int) -> Version:
@@ -105,7 +112,7 @@ class Ledger:
         """Every version, oldest first."""
         with self._database.read() as connection:
             records = connection.execute(sa.select(version.c.record).order_by(version.c.number)).scalars()
-            return [Version.from_json(text) for text in records]
+            return [_read(text) for text in records]
 
     def same_training(
         self, data_hash: str, parent: int | None, recipe: Recipe, *, base_sha256: str = ""
@@ -121,7 +128,7 @@ class Ledger:
         query = sa.select(version.c.record).where(version.c.data_hash == data_hash).order_by(version.c.number.desc())
         parents = () if parent is None else (parent,)
         with self._database.read() as connection:
-            found = [Version.from_json(text) for text in connection.execute(query).scalars()]
+            found = [_read(text) for text in connection.execute(query).scalars()]
         gone, _ = self.keeping.collected()
         here = (one for one in found if one.artifact not in gone and not one.origin)  # elsewhere it had other parents
         same = (one for one in here if one.parents == parents and one.recipe == recipe)
@@ -282,20 +289,21 @@ class Ledger:
             found = [Report.from_json(text) for text in connection.execute(query).scalars()]
         return [one for one in found if aside or not one.aside]
 
-    def put_verdict(self, number: int, against: int | None, added: Verdict) -> None:
+    def put_verdict(self, number: int, against: int | None, added: Verdict, *, actor: str = "gate") -> None:
         """Keep what the gate found of a version, judged against another (None: against the base model).
 
         Raises:
             InputError: one of the versions is not in the ledger.
         """
         with self._database.write() as connection:
-            for one in (number, against):
-                if one is not None:
-                    _version(connection, one)
+            judged = _version(connection, number)
+            other = judged.base_sha256 if against is None else _version(connection, against).artifact
             row = {"version": number, "against": against, "created": now(), "record": added.to_json()}
             connection.execute(verdict.insert().values(row))
             told = {"version": number, "against": against, "outcome": added.outcome, "verdict": added.digest}
-            events.append(connection, "judged", "gate", told)
+            reports = evidence.seal_reports(connection, (judged.artifact, other))
+            sealed = {"record": evidence.seal_verdict(added.to_json()), "reports": reports}
+            events.append(connection, "judged", actor, told | sealed)
 
     def verdict(self, number: int) -> Verdict | None:
         """The latest verdict on a version, if it was judged."""
@@ -341,6 +349,16 @@ class Ledger:
         with self._database.read() as connection:
             return conversations.list_feedback(connection, status)
 
+    def export_feedback(self, ids: Sequence[int], kind: str, actor: str, detail: dict[str, Any]) -> Event:
+        """Mark opinions as exported and append the event that tells of it, in one transaction.
+
+        Raises:
+            InputError: a number is not known; nothing was changed.
+        """
+        with self._database.write() as connection:
+            conversations.mark_feedback(connection, ids, "exported")
+            return events.append(connection, kind, actor, detail)
+
     def mark_feedback(self, ids: Sequence[int], status: FeedbackStatus) -> None:
         """Give opinions another status, all or none.
 
@@ -351,10 +369,19 @@ class Ledger:
             conversations.mark_feedback(connection, ids, status)
 
 
+def _read(text: str, number: int | None = None) -> Version:
+    try:
+        return Version.from_json(text)
+    except ValueError:
+        which = "a version" if number is None else f"version {number}"
+        fix = "see nacre verify, and restore the ledger from a backup"
+        raise NacreError(f"the record of {which} cannot be read", where="ledger", fix=fix) from None
+
+
 def _version(connection: sa.Connection, number: int) -> Version:
     text = connection.execute(sa.select(version.c.record).where(version.c.number == number)).scalar_one_or_none()
     if text is not None:
-        return Version.from_json(text)
+        return _read(text, number)
     known = connection.execute(sa.select(version.c.number).order_by(version.c.number)).scalars().all()
     raise InputError(
         f"there is no version {number}",

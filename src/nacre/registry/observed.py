@@ -89,7 +89,8 @@ class Observed:
             query = sa.select(
                 feedback.c.interaction, interaction.c.arm, feedback.c.kind, _value(connection)
             ).select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
-            rows = connection.execute(query.where(_in_the_canary(rollout)).order_by(feedback.c.id)).yield_per(_ROWS)
+            of_users = sa.and_(_in_the_canary(rollout), feedback.c.kind != "score")  # a judge's are of pairs
+            rows = connection.execute(query.where(of_users).order_by(feedback.c.id)).yield_per(_ROWS)
             for row in rows:
                 score = _score(row.kind, row.value)
                 if score is not None and row.interaction not in seen:

@@ -5,7 +5,7 @@ answers are only kept (shadow) or given (canary), `weight` and `salt` to whom, a
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -126,7 +126,7 @@ def move(connection: sa.Connection, action: Action, reason: Reason, expected: Ro
     note = _note(after, action, reason)
     if after.state == "champion":
         refuse_collected(connection, after.version)
-        slots.promote(connection, after.version, None, note)
+        slots.promote(connection, after.version, None, _settling(connection, note, "retired", after))
     elif (after.slot, after.weight) != (present.slot, present.weight):
         slots.stand(connection, after.version, after.slot, f"release {_PAST[action]}", note)
     else:
@@ -137,7 +137,6 @@ def move(connection: sa.Connection, action: Action, reason: Reason, expected: Ro
             {"version": after.version, "why": reason.why, **note.more},
         )
     _write(connection, after)
-    settle(connection, "retired")
     return after
 
 
@@ -155,28 +154,25 @@ def promote(connection: sa.Connection, number: int, expected: int | None, note: 
         InputError: a rollout is active and `over` is not given.
     """
     present = find_active(connection)
+    made = None
     if present is not None:
         if not over:
             _refuse_while_active(connection, f"promoting version {number}")
         reason = Reason(note.actor, note.why)
         if present.version == number:
-            after = moved(present, "promote", time=now(), why=note.why)
-            _write(connection, after)
-            note = Note(note.actor, note.why, note.evidence, _note(after, "promote", reason).more)
+            made = moved(present, "promote", time=now(), why=note.why)
+            _write(connection, made)
+            note = Note(note.actor, note.why, note.evidence, _note(made, "promote", reason).more)
         else:
             move(connection, "abort", Reason(note.actor, f"version {number} was promoted past it: {note.why}"))
-    event = slots.promote(connection, number, expected, note)
-    settle(connection, "retired")
-    return event
+    return slots.promote(connection, number, expected, _settling(connection, note, "retired", made))
 
 
 def rollback(connection: sa.Connection, to: int, expected: int, note: Note) -> Event:
     """`slots.rollback` that knows of rollouts: one that is active compares with what is taken back, so it ends."""
     if find_active(connection) is not None:
         move(connection, "abort", Reason(note.actor, f"the champion it is compared with was taken back: {note.why}"))
-    event = slots.rollback(connection, to, expected, note)
-    settle(connection, "rolled back")
-    return event
+    return slots.rollback(connection, to, expected, _settling(connection, note, "rolled back"))
 
 
 def before_trial(connection: sa.Connection) -> None:
@@ -188,22 +184,41 @@ def before_trial(connection: sa.Connection) -> None:
     _refuse_while_active(connection, "moving a trial slot by hand")
 
 
-def settle(connection: sa.Connection, gone: State) -> None:
-    """Say of every finished rollout where its version stands now; versions in no slot are `gone`."""
-    query = sa.select(release.c.id, release.c.record).where(release.c.state.in_(FINISHED))
-    rows = connection.execute(query).all()
-    if not rows:
-        return
-    taken = slots.read(connection)
-    standing: dict[int, State] = {taken[name].version: "previous" for name in slots.PREVIOUS if name in taken}
-    if slots.CHAMPION in taken:
-        standing[taken[slots.CHAMPION].version] = "champion"
-    for row in rows:
-        found = _read(row.id, row.record)
-        left = gone if found.state in ("champion", "previous") else found.state
-        state = standing.get(found.version, left)
-        if state != found.state:
-            _write(connection, found.changed(state=state, generation=found.generation + 1))
+def _settling(connection: sa.Connection, note: Note, gone: State, made: Rollout | None = None) -> Note:
+    """The note of a move after which every finished rollout says where its version stands; the event names them.
+
+    Args:
+        connection: of the move's transaction.
+        note: of the move.
+        gone: what becomes of a version that leaves the slots.
+        made: the rollout that makes the champion, if one does.
+    """
+
+    def settle(after: Mapping[str, int]) -> Mapping[str, Any]:
+        changed = _settled(connection, after, gone, made)
+        for one in changed:
+            _write(connection, one)
+        told = [{"id": one.id, "version": one.version, "state": one.state} for one in changed]
+        return {"settled": told} if told else {}
+
+    return replace(note, follows=settle)
+
+
+def _settled(connection: sa.Connection, after: Mapping[str, int], gone: State, made: Rollout | None) -> list[Rollout]:
+    """The finished rollouts whose state changes; of several of one version only the last follows it."""
+    query = sa.select(release.c.id, release.c.record).where(release.c.state.in_(FINISHED)).order_by(release.c.id)
+    finished = [_read(row.id, row.record) for row in connection.execute(query)]
+    finished = [one for one in finished if made is None or one.id != made.id]
+    standing: dict[int, State] = {after[name]: "previous" for name in slots.PREVIOUS if name in after}
+    standing |= {after[slots.CHAMPION]: "champion"} if slots.CHAMPION in after else {}
+    last = {one.version: one.id for one in finished} | ({made.version: made.id} if made else {})
+    found = []
+    for one in finished:
+        left = gone if one.state in ("champion", "previous") else one.state
+        state = standing.get(one.version, left) if last[one.version] == one.id else left
+        if state != one.state:
+            found.append(one.changed(state=state, generation=one.generation + 1))
+    return found
 
 
 def check(connection: sa.Connection, taken: Mapping[str, Slot]) -> None:

@@ -7,7 +7,10 @@ import sqlalchemy as sa
 from nacre.base.errors import InputError, unknown
 from nacre.records.review import Opinion, ReviewItem
 from nacre.registry.database import Database
+from nacre.registry.drafts import PREFIX as DRAFTS
 from nacre.registry.tables import review
+
+_LARGEST = 2**63 - 1
 
 
 class Reviews:
@@ -34,7 +37,8 @@ class Reviews:
 
     def queues(self) -> list[str]:
         """The names of all queues, the oldest first."""
-        query = sa.select(review.c.queue).group_by(review.c.queue).order_by(sa.func.min(review.c.id))
+        query = sa.select(review.c.queue).where(~review.c.queue.startswith(DRAFTS, autoescape=True))
+        query = query.group_by(review.c.queue).order_by(sa.func.min(review.c.id))
         with self._database.read() as connection:
             return list(connection.execute(query).scalars())
 
@@ -115,7 +119,9 @@ def _items(connection: sa.Connection, queue: str) -> list[ReviewItem]:
 
 
 def _item(connection: sa.Connection, number: int) -> ReviewItem:
-    text = connection.execute(sa.select(review.c.record).where(review.c.id == number)).scalar_one_or_none()
+    query = sa.select(review.c.record).where(review.c.id == number)
+    # beyond that no database has a number
+    text = connection.execute(query).scalar_one_or_none() if 0 < number <= _LARGEST else None
     if text is None:
         fix = "take the numbers from nacre review next, or from nacre review export"
         raise InputError(f"there is no review item {number}", where="review", fix=fix)

@@ -1,6 +1,6 @@
 """Which version stands where. Every move is one transaction: check, write the slots, append the event."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +35,17 @@ class Slot:
 
 @dataclass(frozen=True)
 class Note:
-    """Who moves a version, why, on what evidence (a verdict's digest), and what else the event tells."""
+    """Who moves a version, why, on what evidence (a verdict's digest), and what else the event tells.
+
+    Attributes:
+        follows: is told the slots after the move, writes what follows from them, and returns what the event says of it.
+    """
 
     actor: str
     why: str
     evidence: str = ""
     more: Mapping[str, Any] = field(default_factory=dict)
+    follows: Callable[[Mapping[str, int]], Mapping[str, Any]] = lambda _: {}
 
 
 def read(connection: sa.Connection) -> dict[str, Slot]:
@@ -185,6 +190,7 @@ def _move(
         "slots": dict(after),
         "left": sorted(set(before.values()) - set(after.values())),
         **note.more,
+        **note.follows(after),
     }
     return events.append(connection, kind, note.actor, detail)
 

@@ -98,8 +98,11 @@ class ArtifactStore:
             return []
         return sorted({entry.name.removesuffix(".json") for entry in self.root.iterdir() if entry.name[0] != "."})
 
-    def verify(self, sha: str) -> None:
+    def verify(self, sha: str, *, listed: bool = False) -> None:
         """Hash the artifact again.
+
+        Args:
+            listed: its list of files must be here too; nothing but the naming of a damaged file needs it.
 
         Raises:
             NacreError: it is missing, or a file of it is missing, changed or new; names the first such file.
@@ -107,9 +110,15 @@ class ArtifactStore:
         folder = self.path(sha)
         with disk_errors(folder):
             found = folder_files(folder)
-        if _name(found) == sha:
-            return
         expected = _read_list(self._list(sha))
+        if _name(found) == sha:
+            if listed and expected is None:
+                fix = "publish the same content again, which writes the list anew; or restore it from a backup"
+                where = str(self._list(sha))
+                raise NacreError(
+                    f"artifact {sha[:12]} is whole, and its list of files is missing", where=where, fix=fix
+                )
+            return
         fix = "restore it from a backup, or train the version again; the same content then replaces the damaged copy"
         if expected is None or _name(expected) != sha:
             raise NacreError(f"artifact {sha[:12]} is damaged, and so is its list of files", where=str(folder), fix=fix)
@@ -178,8 +187,11 @@ class ArtifactStore:
         return self._folder(sha).is_dir()
 
     def hashes(self, sha: str) -> dict[str, str]:
-        """The hash of each file as it was published; empty where the list is missing or damaged."""
-        return _read_list(self._list(sha)) or {}
+        """The hash of each file as it was published; of the files themselves where the list is missing or damaged."""
+        listed = _read_list(self._list(sha))
+        if listed is None and self.has(sha):
+            return folder_files(self._folder(sha))
+        return listed or {}
 
     def _folder(self, sha: str) -> Path:
         if len(sha) != 64 or set(sha) - set("0123456789abcdef"):

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
@@ -40,7 +40,7 @@ def agreement(answers: Sequence[Mapping[str, Hashable]], *, ordered: bool = Fals
 
     Args:
         answers: for each item the category that each rater chose, by the rater's name.
-        ordered: the categories are numbers; of two raters, a near miss then counts less than a far one.
+        ordered: the categories are whole numbers; of two raters, a near miss then counts less than a far one.
     """
     raters = sorted({rater for item in answers for rater in item})
     shared = [item for item in answers if len(item) > 1]
@@ -63,9 +63,12 @@ def agreement(answers: Sequence[Mapping[str, Hashable]], *, ordered: bool = Fals
 
 
 def _cohen(first: Sequence[Hashable], second: Sequence[Hashable], *, ordered: bool) -> float | None:
-    labels = sorted({*first, *second}, key=lambda label: (str(type(label)), label))
+    labels: list[Any] = sorted({*first, *second}, key=lambda label: (str(type(label)), label))
     if len(labels) < 2:
         return None
+    if ordered:
+        # weights go by a label's place: numbers that nobody chose lie between the others all the same
+        labels = list(range(labels[0], labels[-1] + 1))
     return float(cohen_kappa_score(first, second, labels=labels, weights="quadratic" if ordered else None))
 
 

@@ -85,9 +85,15 @@ def rows_to_decide(drop: float, variance: float, margin: float, *, level: float,
     answers = []
     if drop < margin < 1:
         quantiles = normal.inv_cdf(level) + normal.inv_cdf(POWER)
-        unseen = math.log1p(-level) / math.log1p(-margin) if margin > 0 else 0.0
-        answers.append(max(variance * (quantiles / (margin - drop)) ** 2, unseen))
+        unseen = min(math.log1p(-level) / math.log1p(-margin), MOST_ROWS) if margin > 0 else 0.0
+        answers.append(max(_rows(variance, quantiles, margin - drop), unseen))
     if drop > 0:
         quantiles = normal.inv_cdf(fail_level) + normal.inv_cdf(POWER)
-        answers.append(variance * (quantiles / drop) ** 2)
-    return min(math.ceil(min(answers)), MOST_ROWS) if answers else None
+        answers.append(_rows(variance, quantiles, drop))
+    return math.ceil(min(answers)) if answers else None
+
+
+def _rows(variance: float, quantiles: float, distance: float) -> float:
+    """Rows at which `quantiles` standard errors fit into a distance; never more than `MOST_ROWS`."""
+    wanted = quantiles * math.sqrt(variance)
+    return (wanted / distance) ** 2 if wanted < distance * math.sqrt(MOST_ROWS) else MOST_ROWS

@@ -13,16 +13,20 @@ import numpy as np
 from scipy.special import ndtr
 
 from nacre.stats.planning import MOST_ROWS, POWER
-from nacre.stats.sequential import NO_MARGIN, PRIOR_ROWS, Floats, Sequential, simulate
+from nacre.stats.sequential import NO_MARGIN, PRIOR_ROWS, Floats, Sequential, passing
 
 ROWS = 400
-DRAWS = 150_000  # differences drawn for one question, over all experiments
+EXPERIMENTS = 2000
 PASSAGE = 4.7  # rows * drop^2 / psi at which a Brownian motion has passed log 5 with probability 0.8: a first guess
 SELDOM = 0.1  # up to this share of changed rows the Poisson scaling is used
+FINE = 1.01  # drops are found to a hundredth of themselves
+LEAST_PSI, PSI_STEP = 0.002, 1.25  # shares of changed rows that are played out; between them lies a straight line
 
 
 def smallest_drop_sequential(rows: int, psi: float, *, accept: float) -> float:
     """The smallest margin that an unchanged model passes within `rows` with probability `planning.POWER`.
+
+    All questions are put to the same draws, so that more rows never show less.
 
     Args:
         rows: number of pairs.
@@ -34,30 +38,47 @@ def smallest_drop_sequential(rows: int, psi: float, *, accept: float) -> float:
     scale = max(1.0, rows / ROWS)
     seldom = min(scale, max(1.0, SELDOM / psi)) if psi > 0 else scale
     often = scale / seldom
-    found = _smallest(round(rows / scale), float(f"{min(psi * seldom, 1.0):.2g}"), accept)
+    found = _between(min(rows, ROWS), min(psi * seldom, 1.0), accept)
     return min(1.0, found / math.sqrt(often) / seldom)
 
 
-@lru_cache(maxsize=512)
+def _between(rows: int, psi: float, accept: float) -> float:
+    """What is played out at the two nearest values of psi, joined by a straight line."""
+    step = math.floor(math.log(psi / LEAST_PSI) / math.log(PSI_STEP)) if psi >= LEAST_PSI else -1
+    below = LEAST_PSI * PSI_STEP**step if step >= 0 else 0.0
+    above = min(1.0, LEAST_PSI * PSI_STEP ** (step + 1))
+    low = _smallest(rows, below, accept)
+    if psi <= below or above <= below:
+        return low
+    return low + (psi - below) / (above - below) * (_smallest(rows, above, accept) - low)
+
+
+@lru_cache(maxsize=4096)
 def _smallest(rows: int, psi: float, accept: float) -> float:
-    """The same for few rows, played out."""
+    """The smallest drop for few rows, played out: a power of `FINE`."""
     differences = _unchanged(rows, psi)
     near = max(math.sqrt(PASSAGE * psi / rows), 1.5 * math.log(accept) / rows)
-    low, high = near / 2, min(1.0, near * 2)
-    for _ in range(6):  # to about two hundredths of itself
-        middle = math.sqrt(low * high)
-        outcome, _ = simulate(differences, middle, alarm=math.inf, accept=accept)
-        if (outcome == "pass").mean() >= POWER:
+    low, high = (math.floor(math.log(near * factor) / math.log(FINE)) for factor in (0.4, 2.5))
+    while high - low > 1:
+        middle = (low + high) // 2
+        if passing(differences, FINE**middle, accept=accept) >= POWER:
             high = middle
         else:
             low = middle
-    return high
+    return float(min(1.0, FINE**high))
 
 
 def _unchanged(rows: int, psi: float) -> Floats:
     """Experiments on a model that got better as often as worse: differences of -1, 0 and 1."""
-    draws = np.random.default_rng(rows).random((min(2000, DRAWS // rows), rows))
+    if psi == 0:
+        return np.zeros((1, rows))
+    draws = _draws()[:, :rows]
     return np.where(draws < psi / 2, 1.0, np.where(draws < psi, -1.0, 0.0))
+
+
+@lru_cache(maxsize=1)
+def _draws() -> Floats:
+    return np.random.default_rng(0).random((EXPERIMENTS, ROWS))
 
 
 def rows_to_show_sequential(drop: float, psi: float, *, accept: float, more_than: int = 1) -> int:
@@ -68,6 +89,8 @@ def rows_to_show_sequential(drop: float, psi: float, *, accept: float, more_than
     """
     if drop <= 0:
         raise ValueError("no number of rows shows that nothing at all was lost")
+    if drop * MOST_ROWS <= math.log(accept):
+        return MOST_ROWS
     rows = float(max(2, math.log(accept) / drop, PASSAGE * psi / drop**2))
     for _ in range(8):
         ratio = smallest_drop_sequential(round(rows), psi, accept=accept) / drop
@@ -111,6 +134,8 @@ def _passage(distance: float, drift: float, bet: float, psi: float) -> int | Non
         return None
     if distance <= 0:
         return 1
+    if distance >= drift * MOST_ROWS:
+        return MOST_ROWS
     deviation = bet * math.sqrt(psi)
 
     def reached(rows: float) -> float:

@@ -55,8 +55,8 @@ def demonstrate(
         places = [place for place in places if rows[place].example.kind != "text"]
         ranked = _ranked([rows[place].example for place in places], usable, settings, seed)
         for place, order in zip(places, ranked, strict=True):
-            asked = plain(question_of(rows[place].example))
-            shown = [usable[k] for k in order if plain(question_of(usable[k].example)) != asked][: settings.count]
+            others = [usable[k] for k in order if not _itself(rows[place].example, usable[k].example)]
+            shown = others[: settings.count]
             few += 0 < len(shown) < settings.count
             none += not shown
             if shown:
@@ -79,9 +79,17 @@ def _shows(example: Example, hidden: set[str]) -> bool:
     return plain_answer and len(example.prompt) == 1 and plain(question_of(example)) not in hidden
 
 
+def _itself(row: Example, other: Example) -> bool:
+    """Whether the other asks the same, or stood at the place that the row was made from."""
+    extra, there = row.origin.extra, other.origin.extra
+    places = [(one.get(ORIGIN_FILE), one.get(ORIGIN_LINE)) for one in (extra, there)]
+    same_place = places[0] == places[1] != (None, None) and dataset_of(row) == dataset_of(other)
+    return same_place or plain(question_of(row)) == plain(question_of(other))
+
+
 def _ranked(asked: Sequence[Example], pool: Sequence[Piece], settings: Demonstrations, seed: int) -> list[list[int]]:
-    """For each question the places in the pool, the best first: one more than are shown, for the row itself."""
-    wanted = settings.count + 1
+    """For each question the places in the pool, the best first: more than are shown, because of the row itself."""
+    wanted = settings.count + 2
     if not pool or not asked:
         return [[] for _ in asked]
     if settings.how == "fixed":

@@ -19,8 +19,8 @@ from nacre.base.hashing import sha256_text
 from nacre.data.compose.augment import Augment, augment
 from nacre.data.compose.balance import Balance, balance, classes_of
 from nacre.data.compose.demonstrations import Demonstrations, demonstrate
-from nacre.data.compose.likeness import Likeness
-from nacre.data.compose.pieces import Piece, dropped_note, read_dev, read_pieces, text_of, write_pieces
+from nacre.data.compose.likeness import Likeness, plain
+from nacre.data.compose.pieces import Piece, dropped_note, question_of, read_dev, read_pieces, text_of, write_pieces
 from nacre.data.compose.split import NEAR
 from nacre.data.curriculum import COLUMN, column, easy_first, lengths
 from nacre.data.schedule import apportion, in_proportion
@@ -141,7 +141,9 @@ def _without(rows: list[Piece], dev: Sequence[Example], near: float, name: str, 
         return rows
     count = len(rows)
     likeness = Likeness([text_of(row.example) for row in rows] + [text_of(one) for one in dev], near)
-    like = likeness.like_any(range(count), range(count, count + len(dev)))
+    like = set(likeness.like_any(range(count), range(count, count + len(dev))))
+    asked = {plain(question_of(one)) for one in dev if one.kind != "text"}
+    like |= {place for place, row in enumerate(rows) if plain(question_of(row.example)) in asked}
     if like:
         notes.append(f"{name}: {len(like)} of {count} rows are like a dev row and were left out")
     kept = [row for place, row in enumerate(rows) if place not in like]

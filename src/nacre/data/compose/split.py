@@ -5,7 +5,7 @@ same value in a column such as a user. Rows that are like dev rows of earlier in
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,8 @@ def split(
             sides[strata[place]][side] += 1
     notes = _said(parts, len(here), wanted, len(dev_places), left_out)
     classes = {name: (one, two) for name, (one, two) in sorted(sides.items())}
+    if missing := [name for name, target in targets.items() if target and not classes[name][1]]:
+        notes = (*notes, f"dev has no row of {', '.join(missing)}: all of them belong together")
     return Split(train, dev_places, left_out, together, classes, notes)
 
 
@@ -178,12 +180,30 @@ def _choose(parts: Sequence[list[int]], strata: Sequence[str], targets: dict[str
                 left[name] -= count
         else:
             others.append((part, need))
+    over = []
     for part, need in others:
         if sum(abs(left[name] - count) - abs(left[name]) for name, count in need.items()) < 0:
             chosen.append(part)
             for name, count in need.items():
                 left[name] -= count
+        else:
+            over.append(part)
+    _show_all(chosen, over, strata, targets)
     return chosen
+
+
+def _show_all(
+    chosen: list[list[int]], others: list[list[int]], strata: Sequence[str], targets: Mapping[str, int]
+) -> None:
+    """Bring one part, the smallest, to dev of each class that would be missing there, where train keeps some of it."""
+    for name, target in targets.items():
+        if not target or any(strata[place] == name for part in chosen for place in part):
+            continue
+        having = [part for part in others if any(strata[place] == name for place in part)]
+        if len(having) > 1:
+            part = min(having, key=len)
+            chosen.append(part)
+            others.remove(part)
 
 
 def _said(parts: Sequence[list[int]], count: int, wanted: int, found: int, left_out: dict[int, str]) -> tuple[str, ...]:
@@ -200,7 +220,7 @@ def _said(parts: Sequence[list[int]], count: int, wanted: int, found: int, left_
 def _one_piece(parts: Sequence[list[int]], count: int) -> InputError:
     largest = max(map(len, parts))
     return InputError(
-        f"the rows cannot be divided: {largest} of {count} belong together (near duplicates, same question, same group)",
+        f"the rows cannot be divided: {largest} of {count} belong together (near duplicates, one question, one group)",
         where="nacre data split",
         fix="raise --near (2: only equal rows count), take another --group, or add rows that are different",
     )

@@ -1,6 +1,7 @@
 """Balance: how many rows each class has. More than three to one teaches a model to guess the larger class."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from nacre.base.errors import InputError, nearest
 from nacre.data.report.records import Balance, ClassSize, Flag, Said
@@ -19,10 +20,11 @@ class Balances:
 
     Args:
         column: the column that names the class; None: one of the usual names, or else short answers.
+        mask: what makes a class's name fit to be shown.
     """
 
-    def __init__(self, column: str | None = None) -> None:
-        self._column = column
+    def __init__(self, column: str | None = None, mask: Callable[[str], str] = str) -> None:
+        self._column, self._mask = column, mask
         self._counts: dict[str, Counter[str] | None] = {}
         self._columns: set[str] = set()
         self._rows = 0
@@ -75,7 +77,9 @@ class Balances:
         listed = sizes if len(sizes) <= MOST_CLASSES else [*sizes[: MOST_CLASSES - 1], sizes[-1]]
         return Balance(
             by=by,
-            classes=tuple(ClassSize(name=name, rows=rows, ratio=round(largest / rows, 2)) for name, rows in listed),
+            classes=tuple(
+                ClassSize(name=self._mask(name), rows=rows, ratio=round(largest / rows, 2)) for name, rows in listed
+            ),
             more=len(sizes) - len(listed),
             ratio=round(largest / smallest, 2),
             outside=self._rows - inside,

@@ -99,7 +99,7 @@ class _Measuring:
         self._privacy = private.Privacy()
         self._repeats = duplicates.Repeats(seen)
         self._languages = language.Languages()
-        self._balances = balance.Balances(options.label)
+        self._balances = balance.Balances(options.label, lambda name: self._privacy.mask(name, count=False)[0])
         self._times = timeliness.Times(self._today, options.date)
         self._lengths = length.LengthCounts(options.tokenizer, options.max_length)
         self._domains = coverage.Domains(options.domains) if options.domains else None
@@ -195,5 +195,7 @@ def _notes(found: DataReport) -> list[str]:
         part = "diversity, drift and clusters are" if found.earlier else "diversity is"
         said.append(f"{part} measured on a sample of {found.diversity.sampled:,} distinct rows")
     if found.duplicates.compared >= duplicates.COMPARED or found.duplicates.compared_earlier >= duplicates.COMPARED:
-        said.append(f"near duplicates are looked for among the first {duplicates.COMPARED:,} distinct rows only")
+        said.append(
+            f"near duplicates are looked for among the first {duplicates.COMPARED:,} distinct rows of each side only"
+        )
     return said

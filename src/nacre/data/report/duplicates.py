@@ -1,7 +1,8 @@
 """Rows that stand more than once, equal or nearly, in the data or in earlier increments.
 
-Equal rows are counted exactly however many there are, their hashes on disk. For likeness (Jaccard of 5-character pieces
-from 0.8) rows are compared with the first 50,000 distinct rows of either side: about 2 kB of memory each.
+Equal rows are counted exactly however many there are, their hashes on disk. Likeness (Jaccard of 5-character pieces
+from 0.8) is looked for among the first 20,000 distinct rows of either side: about 2 kB of memory a row, and up to a few
+milliseconds where thousands are made from one template.
 """
 
 from nacre.base.hashing import sha256_text
@@ -11,7 +12,7 @@ from nacre.data.report.sample import Look
 from nacre.data.seen import Seen
 
 MOST_REPEATED = 0.01
-COMPARED = 50_000
+COMPARED = 20_000  # distinct rows of either side
 _THRESHOLD = 0.8
 _NEW, _PROMPTS = "new", "prompts"
 
@@ -32,17 +33,18 @@ class Repeats:
     def earlier(self, look: Look) -> None:
         """One more earlier row."""
         self._seen.add(str(len(self._sources) - 1), look.content_id, (0, 0))
-        self._earlier.add(look)
+        self._earlier.like_or_add(look)
 
     def look(self, look: Look) -> None:
         """One more row, after all the earlier ones."""
         self._rows += 1
         self._seen.add(_NEW, look.content_id, (0, self._rows))
         self._seen.add(_PROMPTS, sha256_text(look.prompt.strip()), (0, self._rows))
-        if not self._earlier.holds(look):
-            self._near_across += bool(self._earlier.like(look))
-        if not self._own.holds(look):
-            self._near += self._own.like_or_add(look)
+        if self._own.full or self._own.holds(look):
+            return
+        if self._earlier.rows and not self._earlier.holds(look):
+            self._near_across += self._earlier.like(look)
+        self._near += self._own.like_or_add(look)
 
     def distinct_prompts(self) -> float | None:
         """The share of rows whose prompt is not an earlier row's."""
@@ -72,29 +74,30 @@ class _Alike:
         self._equal: set[int] = set()
         self.rows = 0
 
+    @property
+    def full(self) -> bool:
+        return self.rows >= COMPARED
+
     def holds(self, look: Look) -> bool:
         return int(look.content_id[:16], 16) in self._equal
 
-    def like(self, look: Look) -> float:
-        return self._index.match(look.text)
-
-    def add(self, look: Look) -> None:
-        if self.rows < COMPARED and not self.holds(look):
-            self._index.add(look.text)
-            self._equal.add(int(look.content_id[:16], 16))
-            self.rows += 1
+    def like(self, look: Look) -> bool:
+        return bool(self._index.match(look.text))
 
     def like_or_add(self, look: Look) -> bool:
-        like = bool(self.like(look))
-        self.add(look)
-        return like
+        """Whether an earlier row is like this one; one that is like none is compared with from now on."""
+        if self.full or self.holds(look):
+            return False
+        self._equal.add(int(look.content_id[:16], 16))
+        self.rows += 1
+        return bool(self._index.match_or_add(look.text))
 
 
 def flags(found: Duplicates, rows: int) -> list[Flag]:
     """Whether rows repeat, were trained on before, or are dev rows of earlier increments."""
     raised = []
-    repeated = found.within + found.near
-    if repeated > MOST_REPEATED * rows:
+    compared = max(found.compared, 1)
+    if found.within / rows + found.near / compared > MOST_REPEATED:
         raised.append(
             _flag(
                 f"{found.within:,} of {rows:,} rows equal another one and {found.near:,} more are like one.",
@@ -121,7 +124,7 @@ def flags(found: Duplicates, rows: int) -> list[Flag]:
 
 def _across(found: Duplicates, rows: int) -> list[Flag]:
     train = sum(one.rows for one in found.across if one.split == "train")
-    if train + found.near_across <= MOST_REPEATED * rows:
+    if train / rows + found.near_across / max(found.compared, 1) <= MOST_REPEATED:
         return []
     flag = _flag(
         f"{train:,} rows equal rows of earlier increments, and {found.near_across:,} more are like one.",

@@ -1,5 +1,6 @@
 """Length of rows in characters and words, and in tokens where a tokenizer is given. A Chinese character is one word."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -82,11 +83,11 @@ def _rounded(length: int) -> int:
 
 
 def _quantile(counts: Counter[int], share: float) -> int:
-    wanted, below = share * (counts.total() - 1), 0
+    wanted, below = max(1, math.ceil(share * counts.total())), 0  # nearest rank
     lengths = sorted(counts)
     for length in lengths:
         below += counts[length]
-        if below > wanted:
+        if below >= wanted:
             return length
     return lengths[-1]
 

@@ -3,16 +3,16 @@
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2327; --paper: #fff; --soft: #565c62; --faint: #73797f; --line: #dfe2e5;
   --card: #f7f8f9; --fill: #3b74b9; --pale: #c3cad1; --track: #e8ebee; --ok: #1f7a4d; --bad: #b3401f;
-  --bad-card: #fdf3ee; --bad-line: #efc9b8; --zh: #b4542f; --mixed: #8a6fb3; --other: #6f8f54; --none: #a9afb5 }
+  --bad-card: #fdf3ee; --bad-line: #efc9b8; --zh: #1f8a86; --mixed: #8a6fb3; --other: #6f8f54; --none: #a9afb5 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e8ea; --paper: #14171a; --soft: #a9afb5; --faint: #8c9298; --line: #343a40; --card: #1c2024;
     --fill: #6ea3de; --pale: #4c545c; --track: #2a3036; --ok: #6fc49a; --bad: #f0906c; --bad-card: #2a1d18;
-    --bad-line: #5c3526; --zh: #dd8a66; --mixed: #b39bd8; --other: #9dbd80; --none: #6b7279 }
+    --bad-line: #5c3526; --zh: #58bdb8; --mixed: #b39bd8; --other: #9dbd80; --none: #6b7279 }
 }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif; color: var(--ink);
   background: var(--paper); margin: 0 auto; padding: 1.6rem clamp(1rem, 4vw, 3rem) 3rem; max-width: 76rem }
-h1 { font-size: 1.55rem; margin: 0; line-height: 1.25 }
+h1 { font-size: 1.55rem; margin: 0; line-height: 1.25; overflow-wrap: anywhere }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .7rem }
 h3 { font-size: 1.05rem; margin: 0 }
 a { color: inherit }
@@ -26,8 +26,9 @@ header { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: flex-st
 html:has(#lang-en:checked) [lang=zh], html:has(#lang-zh:checked) [lang=en] { display: none }
 .overview { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(21rem, 100%), 1fr)); gap: .6rem;
   margin: 1.4rem 0 0; padding: 0; list-style: none }
-.overview a { display: grid; grid-template-columns: 1fr auto; gap: 0 .8rem; align-content: start; height: 100%; padding: .65rem .9rem;
-  background: var(--card); border: 1px solid var(--line); border-radius: 8px; text-decoration: none }
+.overview a { display: grid; grid-template-columns: 1fr auto; gap: 0 .8rem; align-content: start;
+  height: 100%; padding: .65rem .9rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+  text-decoration: none }
 .overview a:hover { border-color: var(--fill) }
 .overview a.flag { background: var(--bad-card); border-color: var(--bad-line) }
 .overview b { font-weight: 600 }

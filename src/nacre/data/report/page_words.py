@@ -45,14 +45,17 @@ WORDS = {
     "prompts": Said(en="Prompts", zh="问题"),
     "answers": Said(en="Answers", zh="答案"),
     "similarity": Said(en="likeness to the nearest other row", zh="与最相近一行的相似度"),
-    "since": Said(en="Coloured: the last three years, since", zh="着色部分：最近三年，自"),
+    "since": Said(
+        en="Coloured (the first year lighter): the last three years, since", zh="着色部分（首年为浅色）：最近三年，自"
+    ),
     "undated": Said(en="rows without a date", zh="行没有日期"),
     "years": Said(en="Dated rows by year", zh="按年份统计"),
     "no dates": Said(en="No row has a date, in a column or in its text.", zh="没有任何一行在列中或文本中带有日期。"),
     "these": Said(en="These rows", zh="本次数据"),
     "earlier": Said(en="Earlier rows", zh="早期数据"),
     "length": Said(
-        en="Rows by length; each column reaches to twice the length.", zh="按长度统计；每一列的上限是前一列的两倍。"
+        en="Rows by length; each column reaches twice as far as the one before.",
+        zh="按长度统计；每一列的上限是前一列的两倍。",
     ),
     "mean": Said(en="mean", zh="平均"),
     "median": Said(en="median", zh="中位数"),
@@ -79,17 +82,4 @@ WORDS = {
         en="It needs earlier rows, and at least 30 distinct ones on either side.",
         zh="需要早期数据，且双方至少各有 30 个不同的行。",
     ),
-}
-
-KINDS = {
-    "EMAIL": Said(en="e-mail", zh="电子邮箱"),
-    "ID": Said(en="identity number", zh="身份证号"),
-    "CARD": Said(en="bank card", zh="银行卡"),
-    "PASSPORT": Said(en="passport", zh="护照"),
-    "IP": Said(en="IP address", zh="IP 地址"),
-    "PLATE": Said(en="licence plate", zh="车牌"),
-    "PHONE": Said(en="phone", zh="电话"),
-    "ADDRESS": Said(en="address", zh="地址"),
-    "NAME": Said(en="name", zh="姓名"),
-    "SECRET": Said(en="key or token", zh="密钥或令牌"),
 }

@@ -6,7 +6,6 @@ from typing import Protocol
 
 from nacre.data.report import balance, drift, plots, private
 from nacre.data.report.language import name_of
-from nacre.data.report.page_words import KINDS
 from nacre.data.report.records import DataReport, Said
 from nacre.data.report.summary import UNITS
 
@@ -74,7 +73,7 @@ def _diversity(found: DataReport, said: Words) -> str:
     if one.self_similarity is not None:
         figures.append((said("similarity"), f"{one.self_similarity:.2f}"))
     rows = [
-        (f"{said(name)} {n}", pair[n - 1], f"{pair[n - 1]:.2f}", "")
+        (f"{said(name)}, Distinct-{n}", pair[n - 1], f"{pair[n - 1]:.2f}", "")
         for name, pair in (("prompts", one.prompt_distinct), ("answers", one.answer_distinct))
         if pair
         for n in (1, 2)
@@ -95,7 +94,11 @@ def _timeliness(found: DataReport, said: Words) -> str:
         values.insert(0, (f"< {first}", older))
     since = one.since[:4]
     drawn = plots.columns(
-        [(year, rows, "fill" if year >= since and year[0] != "<" else "pale") for year, rows in values], title="years"
+        [
+            (year, rows, "pale" if year < since or year[0] == "<" else "z1" if year == since else "fill")
+            for year, rows in values
+        ],
+        title="years",
     )
     return _p(f"{said('years')}. {said('since')} {one.since}.") + drawn + undated
 
@@ -127,7 +130,10 @@ def _length(found: DataReport, said: Words) -> str:
         (said("p95"), f"{quantiles['p95']:,}"),
         (said("max"), f"{quantiles['max']:,}"),
     ]
-    values = [(f"{bound:,}", rows, "") for bound, rows in zip(one.bins, one.rows, strict=True)]
+    values = [
+        (f"≤ {bound}" if bound < 1024 else f"≤ {bound >> 10}k", rows, "")
+        for bound, rows in zip(one.bins, one.rows, strict=True)
+    ]
     unit = f'<span class="label">{said.either(UNITS[one.unit])}</span>'
     return _figures(figures) + unit + plots.columns(values, title=one.unit) + _p(said("length"))
 
@@ -147,7 +153,7 @@ def _private(found: DataReport, said: Words) -> str:
         return _p(said("no private"))
     top = max(one.rows.values())
     drawn = plots.bars(
-        (said.either(KINDS[kind]), rows / top, f"{rows:,}", "hatched" if kind in private.BY_CONTEXT else "")
+        (said.either(private.KINDS[kind]), rows / top, f"{rows:,}", "hatched" if kind in private.BY_CONTEXT else "")
         for kind, rows in one.rows.items()
     )
     return drawn + _p(said("private"))

@@ -30,7 +30,7 @@ def columns(values: Sequence[tuple[str, int, str]], *, title: str) -> str:
     if not values:
         return ""
     top, step = max(number for _, number, _ in values) or 1, 100 / len(values)
-    every = -(-len(values) // 12)
+    every = -(-len(values) * max(len(label) for label, _, _ in values) // 54)  # letters that a phone has room for
     drawn = []
     for place, (label, number, kind) in enumerate(values):
         height = number / top * (_HEIGHT - 22)

@@ -8,6 +8,18 @@ from nacre.data.report.records import Flag, Private, Said
 
 BY_CONTEXT = ("NAME", "ADDRESS")  # told by the words beside them: some are none, some are missed
 _SECRET = "SECRET"
+KINDS = {
+    "EMAIL": Said(en="e-mail", zh="电子邮箱"),
+    "ID": Said(en="identity number", zh="身份证号"),
+    "CARD": Said(en="bank card", zh="银行卡"),
+    "PASSPORT": Said(en="passport", zh="护照"),
+    "IP": Said(en="IP address", zh="IP 地址"),
+    "PLATE": Said(en="licence plate", zh="车牌"),
+    "PHONE": Said(en="phone", zh="电话"),
+    "ADDRESS": Said(en="address", zh="地址"),
+    "NAME": Said(en="name", zh="姓名"),
+    "SECRET": Said(en="key or token", zh="密钥或令牌"),
+}
 
 
 class Privacy:
@@ -44,10 +56,11 @@ def flags(found: Private, rows: int) -> list[Flag]:
     """Whether there is anything private in the rows."""
     if not found.found:
         return []
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in found.found.items())
+    en = ", ".join(f"{KINDS[kind].en} {count:,}" for kind, count in found.found.items())
+    zh = "、".join(f"{KINDS[kind].zh} {count:,}" for kind, count in found.found.items())
     said = Said(
-        en=f"{found.any_row:,} of {rows:,} rows hold personal data or secrets: {kinds}.",
-        zh=f"{rows:,} 行中有 {found.any_row:,} 行含个人信息或密钥：{kinds}。",
+        en=f"{found.any_row:,} of {rows:,} rows hold personal data or secrets: {en}.",
+        zh=f"{rows:,} 行中有 {found.any_row:,} 行含个人信息或密钥：{zh}。",
     )
     advice = Said(
         en="Mask them before training (nacre data clean --steps default,pii). Names and addresses are told by context: "

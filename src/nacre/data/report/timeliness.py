@@ -1,7 +1,8 @@
 """Timeliness: which share of the dated rows is from the last three years.
 
 A row's date is that of a column, or else the newest date in its text. Dates are read as the cleaner `dates` reads them;
-months (2024-05, May 2024, 2024年5月) and Chinese years (2024年) count by their last day.
+months (2024-05, May 2024, 2024年5月) and Chinese years (2024年) count by their last day, 03/04/2024 as the fourth of
+March: the year is what matters here.
 """
 
 import calendar
@@ -31,12 +32,14 @@ _COLUMNS: tuple[str, ...] = (
 )
 _COLUMNS += ("published_at", "year", "日期", "时间", "发布时间", "创建时间", "更新时间", "年份")
 _HINT = re.compile(r"(?:19|20)[0-9]{2}|[〇零○一二三四五六七八九]{4}年")
-_ISO = re.compile(r"(?<![\w./-])((?:19|20)[0-9]{2})-([0-9]{2})-([0-9]{2})(?![0-9])")
-_MONTH = re.compile(r"(?<![\w./-])((?:19|20)[0-9]{2})(?:[-/]|\s?年\s?)([0-9]{1,2})(?![0-9])(?:\s?月)?(?![-/.][0-9])")
+_ISO = re.compile(r"(?<![0-9A-Za-z_./-])((?:19|20)[0-9]{2})-([0-9]{2})-([0-9]{2})(?![0-9])")
+_MONTH = re.compile(
+    r"(?<![0-9A-Za-z_./-])((?:19|20)[0-9]{2})(?:[-/]|\s?年\s?)([0-9]{1,2})(?![0-9])(?:\s?月)?(?![-/.][0-9])"
+)
 _NAMED = re.compile(rf"\b({'|'.join(name[:3] for name in MONTHS)})[a-z]*\.?,?\s+((?:19|20)[0-9]{{2}})\b")
 _YEAR = re.compile(r"(?<![0-9])((?:19|20)[0-9]{2})\s?年")
 _PLAIN_YEAR = re.compile(r"\s*((?:19|20)[0-9]{2})\s*")
-_FIRST_YEAR = 1900
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
 _EPOCH_S, _EPOCH_MS = 10**8, 10**11
 _MOST_COLUMNS = 1000
 
@@ -53,7 +56,7 @@ class Times:
         self._today = today
         self.since = _years_before(today, YEARS)
         self._column = column
-        self._iso = Dates(DatesConfig.model_validate({"format": "iso"}))
+        self._iso = Dates(DatesConfig.model_validate({"format": "iso", "numeric_order": "month_first"}))
         self._years: Counter[str] = Counter()
         self._recent = self._undated = self._from_column = self._future = 0
         self._columns: set[str] = set()
@@ -80,11 +83,11 @@ class Times:
         self._years[f"{newest.year}"] += 1
 
     def _of_value(self, value: str | int | float) -> Iterator[datetime.date]:
-        if not isinstance(value, str) or value.strip().isdigit():
-            yield from _number(float(value))
+        if not isinstance(value, str) or value.strip().isdecimal():
+            yield from self._number(float(value))
             return
         if plain := _PLAIN_YEAR.fullmatch(value):
-            yield datetime.date(int(plain[1]), 12, 31)
+            yield self._year(int(plain[1]))
             return
         try:
             yield datetime.datetime.fromisoformat(value.strip()).date()
@@ -105,7 +108,16 @@ class Times:
             number = next(place for place, month in enumerate(MONTHS, 1) if month.startswith(name))
             yield from self._month(int(year), number)
         for year in _YEAR.findall(_MONTH.sub(" ", rest)):
-            yield self._within(datetime.date(int(year), 12, 31), int(year) == self._today.year)
+            yield self._year(int(year))
+
+    def _number(self, value: float) -> Iterator[datetime.date]:
+        if value == int(value) and _FIRST_YEAR <= value < _LAST_YEAR:
+            yield self._year(int(value))
+        else:
+            yield from _moment(value)
+
+    def _year(self, year: int) -> datetime.date:
+        return self._within(datetime.date(year, 12, 31), year == self._today.year)
 
     def _month(self, year: int, month: int) -> Iterator[datetime.date]:
         if 1 <= month <= 12:
@@ -139,11 +151,9 @@ class Times:
         )
 
 
-def _number(value: float) -> Iterator[datetime.date]:
-    """A year, or seconds or milliseconds since 1970."""
-    if value == int(value) and _FIRST_YEAR <= value < 2100:
-        yield datetime.date(int(value), 12, 31)
-    elif _EPOCH_S <= value < 100 * _EPOCH_MS:
+def _moment(value: float) -> Iterator[datetime.date]:
+    """Seconds or milliseconds since 1970."""
+    if _EPOCH_S <= value < 100 * _EPOCH_MS:
         seconds = value / 1000 if value >= _EPOCH_MS else value
         yield datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
 
@@ -169,10 +179,12 @@ def flags(found: Timeliness) -> list[Flag]:
             zh=f"{found.dated:,} 行有日期的数据中，{found.share:.0%} 来自 {found.since} 之后；"
             f"应不低于 {LEAST_RECENT:.0%}。",
         )
+        in_text = found.from_column < found.dated  # a text of today may speak of long ago
         advice = Said(
             en="Check whether the old rows still hold, replace those that do not, and add rows from the last three "
-            "years.",
-            zh="请核对旧数据是否仍然成立，替换过时的部分，并补充最近三年的数据。",
+            "years." + (" Dates in texts may be what they tell of, not when they were written." if in_text else ""),
+            zh="请核对旧数据是否仍然成立，替换过时的部分，并补充最近三年的数据。"
+            + ("文本中的日期可能是所述之事的日期，而非写作日期。" if in_text else ""),
         )
         raised.append(Flag(measure="timeliness", level="flag", found=said, advice=advice))
     if rows and found.dated < FEW_DATED * rows:

@@ -5,6 +5,7 @@ import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any
 
@@ -23,31 +24,34 @@ class _LaterError(Exception):
         self.wait_s = wait_s
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error: following it would hand the key to whatever host it names."""
+
+    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+        """None: urllib then raises the status as it came."""
+
+
 class Client:
-    """Asks the judge; safe to share between threads.
+    """Asks the judge; safe to share between threads. The key goes to the judge's own address alone.
 
     Args:
         settings: which server and model.
 
     Raises:
-        InputError: the environment variable for the key is not set, or the URL is none.
+        InputError: the environment variable for the key is not set or holds no key, or the URL is none.
     """
 
     def __init__(self, settings: Judge) -> None:
         self.settings = settings
+        self._key = ""
         self._headers = {"Content-Type": "application/json"}
         if not settings.url.startswith(("http://", "https://")):
             fix = "write the address with http:// or https://, e.g. http://localhost:8000/v1"
             raise InputError("the judge's url is no web address", where="evaluate.judge.url", fix=fix)
         if settings.key_env is not None:
-            key = os.environ.get(settings.key_env, "")
-            if not key:
-                raise InputError(
-                    f"the environment variable {settings.key_env} is not set",
-                    where="evaluate.judge.key_env",
-                    fix=f"export {settings.key_env}=… with the judge's API key",
-                )
-            self._headers["Authorization"] = f"Bearer {key}"
+            self._key = _key(settings.key_env)
+            self._headers["Authorization"] = f"Bearer {self._key}"
+        self._opener = urllib.request.build_opener(_NoRedirect)
         self._url = settings.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
 
     def ask(self, prompt: str) -> str:
@@ -81,7 +85,7 @@ class Client:
         }
         request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.settings.timeout_s) as response:
+            with self._opener.open(request, timeout=self.settings.timeout_s) as response:
                 return _content(response.read())
         except urllib.error.HTTPError as error:
             with error:
@@ -93,6 +97,8 @@ class Client:
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
         said = _message(error.read())
+        if self._key:
+            said = said.replace(self._key, "…")  # servers quote the key that they refuse
         if error.code in _AGAIN:
             after = error.headers.get("Retry-After", "")
             return _LaterError(f"status {error.code}: {said}", float(after) if after.isdigit() else None)
@@ -101,10 +107,30 @@ class Client:
             403: "use a key that may use this model",
             404: "correct evaluate.judge.url (it usually ends in /v1) or evaluate.judge.model",
         }
+        if 300 <= error.code < 400:
+            # only the address: what else stands there may be private
+            said = f"it points to {urllib.parse.urlsplit(error.headers.get('Location', '')).netloc or 'elsewhere'}"
+            fixes[error.code] = "set evaluate.judge.url to the address that answers itself: redirects are not followed"
         fix = fixes.get(error.code, "correct evaluate.judge, or shorten the rows")
         return InputError(
             f"the judge refuses, status {error.code}: {said}", where=f"evaluate.judge, {self._url}", fix=fix
         )
+
+
+def _key(name: str) -> str:
+    """The API key in the environment variable of that name, without white space around it.
+
+    Raises:
+        InputError: there is none, or it holds what no header may hold; the key itself is not shown.
+    """
+    key, where = os.environ.get(name, "").strip(), "evaluate.judge.key_env"
+    if not key:
+        fix = f"export {name}=… with the judge's API key"
+        raise InputError(f"the environment variable {name} is not set", where=where, fix=fix)
+    if not (key.isascii() and key.isprintable()):
+        fix = f"export {name}=… with the key alone, in one line"
+        raise InputError(f"the environment variable {name} holds characters that no API key has", where=where, fix=fix)
+    return key
 
 
 def _content(raw: bytes) -> str:

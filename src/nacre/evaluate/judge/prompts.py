@@ -68,10 +68,14 @@ Verdict: tie""",
 结论：B
 结论：平""",
 }
-_SAID_SCORE = re.compile(r"(?:score|评分|分数|得分)\s*[:：]\s*(\d+(?:\.\d+)?)(?!\d)(?:\s*/\s*(\d+))?", re.IGNORECASE)
-_SAID_CHOICE = re.compile(
-    r"(?:verdict|结论)\s*[:：]\s*(?:answer\s+|回答\s*)?(A|B|tie|平局|平手|平)(?![a-z])", re.IGNORECASE
+_SAID_SCORE = re.compile(
+    r"(?:(?:final|overall) |最终|总)?(?:score|评分|分数|得分)\s*[:：]\s*(\d+(?:\.\d+)?)(?:\s*/\s*(\d+))?\s*分?",
+    re.IGNORECASE,
 )
+_SAID_CHOICE = re.compile(
+    r"(?:final |最终)?(?:verdict|结论)\s*[:：]\s*(?:answer\s+|回答\s*)?(A|B|tie|平局|平手|平)", re.IGNORECASE
+)
+_DECORATION = "*`_#.。!！ \t"  # what may stand around the last line
 
 
 def question_of(example: Example) -> str:
@@ -93,20 +97,26 @@ def pair_prompt(judge: Judge, language: Language, example: Example, first: str, 
 
 
 def read_score(reply: str) -> float | None:
-    """The last score of a reply, as 0 to 1; None where there is none, or none from 0 to 10."""
-    found = _SAID_SCORE.findall(reply.replace("*", ""))
-    if not found:
+    """The score in the last line of a reply, as 0 to 1; None where that line is no score, or none from 0 to 10."""
+    found = _SAID_SCORE.fullmatch(_last_line(reply))
+    if found is None:
         return None
-    number, of = found[-1]
-    return float(number) / 10 if float(number) <= 10 and of in ("", "10") else None
+    number, of = float(found[1]), found[2]
+    return number / 10 if number <= 10 and of in (None, "10") else None
 
 
 def read_choice(reply: str) -> Choice | None:
-    """The last verdict of a reply; None where there is none."""
-    found = _SAID_CHOICE.findall(reply.replace("*", ""))
-    if not found:
+    """The verdict in the last line of a reply; None where that line is none."""
+    found = _SAID_CHOICE.fullmatch(_last_line(reply))
+    if found is None:
         return None
-    return {"a": "first", "b": "second"}.get(found[-1].lower(), "tie")  # type: ignore[return-value] # words above
+    return {"a": "first", "b": "second"}.get(found[1].lower(), "tie")  # type: ignore[return-value] # words above
+
+
+def _last_line(reply: str) -> str:
+    """The last line that says something, as it was asked for: alone, whatever stands before it."""
+    lines = [line for line in reply.replace("*", "").splitlines() if line.strip(_DECORATION)]
+    return lines[-1].strip(_DECORATION) if lines else ""
 
 
 def _filled(template: str, language: Language, example: Example, given: dict[str, str]) -> str:

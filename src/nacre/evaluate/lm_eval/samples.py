@@ -47,12 +47,16 @@ def read_samples(path: Path) -> tuple[str, list[dict[str, Any]]]:
     """The task's name, from the file's name, and the samples in it.
 
     Raises:
-        InputError: no such file, a line that is no JSON object, or no samples.
+        InputError: no such file, one that cannot be read, a line that is no sample, or no samples.
     """
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), fix="lm_eval --log_samples writes samples_*.jsonl")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"it cannot be read: {error}", where=str(path), fix="restore the file; it is UTF-8") from None
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -63,10 +67,25 @@ def read_samples(path: Path) -> tuple[str, list[dict[str, Any]]]:
         if lacking:
             fix = "give a samples file of lm-eval 0.4 (--log_samples)"
             raise InputError(f"the row has no {', '.join(lacking)}", where=f"{path}, line {number}", fix=fix)
+        wrong = _wrong(row)
+        if wrong:
+            fix = "give a samples file of lm-eval 0.4 (--log_samples)"
+            raise InputError(wrong, where=f"{path}, line {number}", fix=fix)
         found.append(row)
     if not found:
         raise InputError("the file has no samples", where=str(path), fix="run lm_eval with --log_samples")
     return _DATE.sub("", path.stem.removeprefix("samples_")), found
+
+
+def _wrong(row: Mapping[str, Any]) -> str:
+    """What is not as the harness writes it; empty where all is."""
+    if not isinstance(row["doc_id"], int) or isinstance(row["doc_id"], bool):
+        return f"doc_id is {row['doc_id']!r}, and no whole number"
+    if not isinstance(row["metrics"], list) or not all(isinstance(name, str) for name in row["metrics"]):
+        return "metrics is no list of names"
+    if not isinstance(row["arguments"], dict | list):
+        return "arguments holds no requests"
+    return ""
 
 
 def sampled(
@@ -83,15 +102,22 @@ def sampled(
     Args:
         task: the harness's name for it.
         samples: rows of a samples file.
-        metric: the metric to read; default: the first of acc_norm, acc, exact_match, f1, or else the first that fits.
+        metric: the metric to read, a filter behind a comma if wanted; default: the first of acc_norm, acc, exact_match,
+            f1, or else the first that fits.
         filtered: the filter to read, where the samples have several; default: the first.
         max_length: tokens of question and answer together, for the record.
         where: the file, for messages.
 
     Raises:
-        InputError: a metric or filter that is not there, no metric whose scores lie in [0, 1], or a row twice.
+        InputError: a metric or filter that is not there, two filters, no metric whose scores lie in [0, 1], or the same
+            row twice.
     """
     place = where or f"task {task}"
+    named, _, behind = (metric or "").partition(",")
+    if behind and filtered not in (None, behind):
+        fix = f"name the filter once: --metric {named} --filter {filtered}"
+        raise InputError(f"the metric names the filter {behind}, and --filter {filtered}", where=place, fix=fix)
+    filtered = filtered or behind or None
     filters = list(dict.fromkeys(str(row.get("filter", "none")) for row in samples))
     if filtered is not None and filtered not in filters:
         raise unknown("filter", filtered, filters, where=place)
@@ -102,8 +128,7 @@ def sampled(
     if len({row["doc_id"] for row in rows}) < len(rows):
         raise InputError("a row is there twice", where=place, fix="give one samples file of one run")
     scores, left_out = _scores(rows)
-    named = metric.partition(",")[0] if metric else None
-    if named is not None and named not in scores:
+    if named and named not in scores:
         raise unknown("metric", named, scores, where=place)
     if not scores:
         fix = f"run a task with a metric that gives each row a score from 0 to 1; these have {', '.join(left_out)}"

@@ -3,7 +3,7 @@
 from sacrebleu.metrics import BLEU
 
 from nacre.evaluate.metrics.metric import Metric, Scored
-from nacre.evaluate.metrics.words import mostly_chinese
+from nacre.evaluate.metrics.words import han, mostly, unspaced
 
 
 class Bleu(Metric):
@@ -33,9 +33,20 @@ class Bleu(Metric):
     def note(self, scored: Scored) -> str:
         """Which of sacrebleu's tokenizers was taken."""
         name = _tokenizer(scored)
-        script = "mostly Chinese" if name == "zh" else "not mostly Chinese"
-        return f"bleu: sacrebleu's tokenizer '{name}', because the references are {script}"
+        why = {
+            "zh": "references hold Chinese characters",
+            "char": "references are in a script without spaces that no other one splits",
+            "13a": "no reference is in a script without spaces",
+        }
+        return f"bleu: sacrebleu's tokenizer '{name}', because {why[name]}"
 
 
 def _tokenizer(scored: Scored) -> str:
-    return "zh" if mostly_chinese(list(scored.task_references)) else "13a"
+    """One for the whole task, so that its rows compare; 13a would leave a Chinese row one single word.
+
+    `zh` splits Chinese characters and treats other words as 13a does. It splits neither Thai nor kana.
+    """
+    references = scored.task_references
+    if any(mostly(lambda letter: unspaced(letter) and not han(letter), reference) for reference in references):
+        return "char"
+    return "zh" if any(han(letter) for reference in references for letter in reference) else "13a"

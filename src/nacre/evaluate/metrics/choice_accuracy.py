@@ -1,6 +1,7 @@
 """Choice accuracy: which of the possible answers an answer names."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from nacre.evaluate.metrics.exact_match import plain
@@ -8,15 +9,19 @@ from nacre.evaluate.metrics.metric import Metric, Scored
 from nacre.evaluate.metrics.words import unspaced
 
 MOST_OPTIONS = 20
+# "A simple sum shows …" names no A; "A is right" does, as no article stands before such a word
+_NO_NOUN = "is|was|and|or|but|because|since|as|for|would|should|could|must|can|will|has|does|seems|looks|fits|matches"
+_ARTICLE = re.compile(rf"(^\s*|[.!?。！？\n]\s*)A(?=\s+(?!(?:{_NO_NOUN})\b)[a-z])")
 _LETTER = re.compile(r"[A-Za-z]\Z")
 
 
 class ChoiceAccuracy(Metric):
     """1 where the one option that the answer names is the reference, else 0.
 
-    The options are the different references of the task. An option is named where it stands in the answer as words of
-    its own (case aside; a single letter must be a capital, as "a" is a word); of options that overlap the longest
-    counts. An answer that is an option names it, whatever else it holds; one that names none or several names nothing.
+    The options are the different references of the task; width (NFKC) and, of more than one letter, case tell none
+    apart. An option is named where it stands in the answer as words of its own (a single letter must be a capital, as
+    "a" is a word, and no article at the start of a sentence); of options that overlap the longest counts. An answer
+    that is an option names it, whatever else it holds; one that names none or several names nothing.
     """
 
     definition = (
@@ -32,7 +37,7 @@ class ChoiceAccuracy(Metric):
         """1.0 or 0.0 per row."""
         options = _options(scored.task_references)
         return [
-            float(named(answer, options) == plain(reference))
+            float(named(answer, options) == option_of(reference))
             for answer, reference in zip(scored.answers, scored.references, strict=True)
         ]
 
@@ -50,7 +55,7 @@ class ChoiceAccuracy(Metric):
 
 def has_options(references: Iterable[str]) -> bool:
     """Whether these references are a choice: each of at most 20 comes twice on average, none is empty."""
-    given = [plain(reference) for reference in references]
+    given = [option_of(reference) for reference in references]
     different = set(given)
     return 1 < len(different) <= MOST_OPTIONS and 2 * len(different) <= len(given) and "" not in different
 
@@ -62,12 +67,14 @@ def one_letter(references: Sequence[str]) -> bool:
 
 def named(answer: str, options: Sequence[str]) -> str | None:
     """The one option that an answer names, or None. The options must be sorted, the longest first."""
-    said = plain(answer)
-    if said in options:
-        return said
+    if option_of(answer) in options:
+        return option_of(answer)
+    said = unicodedata.normalize("NFKC", answer)
     found: set[str] = set()
     rest = said
     for option in filter(None, options):
+        if option == "A":  # after the longer ones, which may begin with the article
+            rest = _ARTICLE.sub(r"\1 ", rest)
         pattern = _pattern(option)
         if pattern.search(rest):
             found.add(option)
@@ -75,8 +82,14 @@ def named(answer: str, options: Sequence[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def option_of(text: str) -> str:
+    """The text as an option: Unicode form NFKC, in small letters unless it is a single one."""
+    option = unicodedata.normalize("NFKC", text).strip()
+    return option if len(option) == 1 else option.lower()
+
+
 def _options(references: Iterable[str]) -> list[str]:
-    return sorted({plain(reference) for reference in references}, key=lambda option: (-len(option), option))
+    return sorted({option_of(reference) for reference in references}, key=lambda option: (-len(option), option))
 
 
 def _pattern(option: str) -> re.Pattern[str]:

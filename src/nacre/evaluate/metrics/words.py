@@ -1,19 +1,23 @@
 """One splitting of text into tokens for every metric that compares words."""
 
 import unicodedata
+from collections.abc import Callable
 
+_HAN = (
+    (0x3400, 0x4DBF),  # extension A
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),  # compatibility
+    (0x20000, 0x3FFFF),  # extensions B and later
+)
 # Scripts written without spaces: each character is a token of its own.
 _UNSPACED = (
+    *_HAN,
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x1000, 0x109F),  # Myanmar
     (0x1780, 0x17FF),  # Khmer
     (0x3040, 0x312F),  # Hiragana, Katakana, Bopomofo
     (0x31A0, 0x31BF),  # Bopomofo extended
     (0x31F0, 0x31FF),  # Katakana extensions
-    (0x3400, 0x4DBF),  # Han extension A
-    (0x4E00, 0x9FFF),  # Han
-    (0xF900, 0xFAFF),  # Han compatibility
-    (0x20000, 0x3FFFF),  # Han extensions B and later
 )
 
 
@@ -47,7 +51,18 @@ def words(text: str) -> list[str]:
     return tokens or [character for character in plain if not character.isspace()]
 
 
+def han(character: str) -> bool:
+    """Whether the character is a Chinese one."""
+    code = ord(character)
+    return any(first <= code <= last for first, last in _HAN)
+
+
+def mostly(kind: Callable[[str], bool], text: str) -> bool:
+    """Whether more than half of a text's letters are of a kind."""
+    letters = [character for character in text if character.isalpha()]
+    return 2 * sum(map(kind, letters)) > len(letters)
+
+
 def mostly_chinese(texts: list[str]) -> bool:
     """Whether more than half of the letters of these texts belong to scripts written without spaces."""
-    letters = [character for text in texts for character in text if character.isalpha()]
-    return 2 * sum(map(unspaced, letters)) > len(letters)
+    return mostly(unspaced, "".join(texts))

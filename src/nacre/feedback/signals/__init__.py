@@ -14,6 +14,7 @@ SIGNALS = Table(
     {
         "stars": "nacre.feedback.signals.stars:Stars",
         "thumb": "nacre.feedback.signals.thumb:Thumb",
+        "score": "nacre.feedback.signals.score:Score",
         "comment": "nacre.feedback.signals.comment:Comment",
         "correction": "nacre.feedback.signals.correction:Correction",
     },

@@ -233,7 +233,8 @@ def kind(annotation: Any) -> str:
     if annotation in PLAIN:
         return PLAIN[annotation]
     if origin is Annotated:
-        return f"{kind(inner[0])}{_bounds(inner[1])}"
+        bounds = [_bounds(each) for each in inner[1:] if isinstance(each, FieldInfo)]  # a validator has none
+        return f"{kind(inner[0])}{''.join(bounds)}"
     if origin is Literal:
         return _either([f"`{each}`" for each in inner])
     if origin in (Union, UnionType):

@@ -20,7 +20,13 @@ def _answered(ledger: Ledger, name: str, question: str, answer: str = "shown", f
     ledger.add_interactions(
         [
             Interaction(
-                id=name, time="2025-01-01T00:00:00.000+00:00", version=0, arm="champion", messages=turns, answer=answer, finish=finish
+                id=name,
+                time="2025-01-01T00:00:00.000+00:00",
+                version=0,
+                arm="champion",
+                messages=turns,
+                answer=answer,
+                finish=finish,
             )
         ]
     )

@@ -123,9 +123,12 @@ def test_rows_behind_an_early_refusal_that_show_no_loss_take_it_back() -> None:
         after[place] = 0.0
     for place in order[400:440]:
         before[place] = 0.0
-    found = judge([TaskPair("skill", "exact_match", before, after)], Keep(max_drop=0.01))
+    found = judge([TaskPair("skill", "exact_match", before, after)], Keep(max_drop=0.001))
     assert found.outcome == "undecided"
     assert "over all 1000 nothing is lost" in found.notes[0]
+    wider = judge([TaskPair("skill", "exact_match", before, after)], Keep(max_drop=0.01))
+    assert wider.outcome == "pass", "all rows even show that the margin is not lost"
+    assert (wider.tasks[0].e_margin or 0) >= 5
 
 
 def test_a_refusal_gives_way_where_all_rows_show_that_the_drop_can_be_borne() -> None:
@@ -142,9 +145,10 @@ def test_a_refusal_gives_way_where_all_rows_show_that_the_drop_can_be_borne() ->
 
 def test_no_task_is_refused_whose_rows_show_that_the_drop_can_be_borne() -> None:
     random = np.random.default_rng(0)
-    for _ in range(60):
-        found = decide(task(random, 4000, 0.1, 0.01), Keep(max_drop=0.02))
-        assert found.outcome != "fail" or (found.e_margin or 0) < 5 or found.drop > 0.02
+    for _ in range(100):
+        found = decide(task(random, 6000, 0.1, 0.01), Keep(max_drop=0.02))
+        shown = (found.e_margin or 0) >= 5 and found.drop <= 0.02
+        assert found.outcome != "fail" or not (shown or found.interval[1] < found.margin)
 
 
 @pytest.mark.parametrize(("rows", "psi", "margin"), [(1500, 0.05, 0.02), (800, 0.3, 0.05), (400, 0.1, 0.05)])

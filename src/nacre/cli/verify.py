@@ -9,7 +9,7 @@ app = verb_app()
 
 @app.command()
 def verify(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
-    """Check the history's hash chain, the slots, every artifact, the base model and every kept rows file.
+    """Check the history's hash chain, slots, records, verdicts and their reports, artifacts, base model and kept rows.
 
     Exit code 0: all whole; 1: something is damaged, and the versions that are touched are named.
     """

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Literal
 
 from cronsim import CronSim
+from sqlalchemy.exc import SQLAlchemyError
 
 from nacre.base.clock import now
 from nacre.base.errors import ConflictError, InputError, NacreError, unknown
@@ -38,6 +39,10 @@ STEPS = Table(  # names, so that a look where nothing is due imports no model co
     },
 )
 RAN = "schedule ran"
+MISTAKES = (  # of users, of plugins and of nacre's own; what ends the process (a kill, ctrl-C) is none of them
+    *(NacreError, OSError, SQLAlchemyError, subprocess.SubprocessError, ArithmeticError, AssertionError),
+    *(AttributeError, EOFError, ImportError, LookupError, MemoryError, NameError, RuntimeError, TypeError, ValueError),
+)
 RETRY = timedelta(hours=1)  # after a run that failed
 
 Status = Literal["done", "nothing", "refused", "undecided", "failed"]
@@ -161,7 +166,7 @@ def _tick(workspace: Workspace, actor: str) -> tuple[rollout.Tick | None, str]:
             return rollout.tick(workspace, actor=actor), ""
     except ConflictError:  # somebody moved the rollout while we looked: the next look sees where it is
         return None, ""
-    except Exception as error:  # noqa: BLE001  # whatever it is must not keep the schedules from running
+    except MISTAKES as error:  # none of them may keep the schedules from running
         return None, f"the release could not be looked at: {_told(error)}"
 
 
@@ -233,7 +238,7 @@ def _run(workspace: Workspace, entry: Entry) -> Result:
     for action in actions:
         try:
             result = action()
-        except Exception as error:  # noqa: BLE001  # a mistake in one schedule must not stop the others
+        except MISTAKES as error:  # one schedule must not stop the others
             result = Result("failed", (_told(error),))
         statuses.append(result.status)
         told += result.told

@@ -36,7 +36,8 @@ def judge(
     Where the sequential test decided after a part of the rows, and the scored rows behind it point the other way as a
     whole (a pass although more than the margin is lost, a refusal although nothing is), the task is undecided, or
     refused if all rows show the drop. A refusal also gives way to a pass where the capital against the margin reaches
-    its limit over all scored rows: its highest value holds by Ville's inequality too. A pass with a `TaskPair.doubt` is
+    its limit over all scored rows: its highest value holds by Ville's inequality too. Where only the interval of all
+    rows lies below the margin, it is undecided. A pass with a `TaskPair.doubt` is
     undecided.
 
     Raises:
@@ -119,6 +120,9 @@ def _outcome(found: _Found, refused: bool) -> tuple[Outcome, int, str]:
     if behind and outcome == "fail" and scores.drop <= 0:
         told = f"{found.pair.task}: {used} rows were enough to refuse it, but over all {scores.rows} nothing is lost"
         return "undecided", scores.rows, f"{told}: undecided"
+    if behind and outcome == "fail" and finding.interval[1] < margin:
+        told = f"{found.pair.task}: {used} rows were enough to refuse it, but the interval of all {scores.rows} lies"
+        return "undecided", scores.rows, f"{told} below the margin: undecided"
     if outcome == "undecided" and finding.more_rows is None:
         return outcome, used, f"{found.pair.task}: a margin of {margin:.2f} cannot be shown by more rows; allow more"
     return outcome, used, f"{found.pair.task}: {finding.note}" if finding.note else ""

@@ -46,6 +46,8 @@ _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
 )
+_ZSTD = importlib.import_module("compression.zstd") if "zst" in tarfile.TarFile.OPEN_METH else None  # of newer Pythons
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, *([_ZSTD.ZstdError] if _ZSTD else []))
 _SUFFIXES = {".tar": "", ".gz": "gz", ".tgz": "gz", ".xz": "xz", ".bz2": "bz2", ".zst": "zst"}
 
 
@@ -142,7 +144,7 @@ def _unpack(source: Path, folder: Path) -> tuple[dict[str, Any], dict[str, Path]
     try:
         with _open(source) as packed:
             return _members(packed, source, folder)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, RecursionError) as error:
+    except (*_DAMAGE, RecursionError) as error:
         raise _unfit(source, f"it cannot be read to its end ({error})") from None
     except OSError as error:
         if error.errno is not None:  # of the disk; gzip and bz2 have none for damaged data
@@ -259,9 +261,8 @@ def _open(source: Path) -> IO[bytes]:
         return lzma.open(source, "rb")
     if start.startswith(b"BZh"):
         return bz2.open(source, "rb")
-    if start.startswith(b"\x28\xb5\x2f\xfd") and "zst" in tarfile.TarFile.OPEN_METH:
-        opened: IO[bytes] = importlib.import_module("compression.zstd").open(source, "rb")
-        return opened
+    if _ZSTD is not None and start.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast("IO[bytes]", _ZSTD.open(source, "rb"))
     return source.open("rb")
 
 

@@ -31,7 +31,7 @@ NO_MARGIN = 0.02  # the effect that bets are made for where the margin is nought
 PRIOR_SQUARES, PRIOR_ROWS = 1.0, 15.0  # before any row, psi is taken to be 1/15, with the weight of fifteen rows
 CAP = 0.75  # share of the capital at stake on a row, at most, for intervals
 FIRST_LOOK = 250  # rows to have scored at the first look, where rows are scored only as they are needed
-LOOK_FACTOR, LOOK_ROWS = 1.1, 50  # the next look comes after a tenth more, and at least so many
+LOOK_FACTOR, LOOK_ROWS = 1.05, 50  # the next look comes after a twentieth more, and at least so many
 
 
 @dataclass(frozen=True)

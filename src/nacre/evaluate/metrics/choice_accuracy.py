@@ -69,9 +69,8 @@ def named(answer: str, options: Sequence[str]) -> str | None:
     """The one option that an answer names, or None. The options must be sorted, the longest first."""
     if option_of(answer) in options:
         return option_of(answer)
-    said = unicodedata.normalize("NFKC", answer)
     found: set[str] = set()
-    rest = said
+    rest = unicodedata.normalize("NFKC", answer)
     for option in filter(None, options):
         if option == "A":  # after the longer ones, which may begin with the article
             rest = _ARTICLE.sub(r"\1 ", rest)

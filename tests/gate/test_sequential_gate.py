@@ -33,6 +33,17 @@ def test_an_unchanged_model_passes_about_four_times_in_five_under_an_automatic_m
     assert all(0.02 <= one.margin <= 0.10 for one in found)
 
 
+@pytest.mark.parametrize("tasks", [4, 10])
+def test_an_unchanged_model_passes_all_its_tasks_four_times_in_five(tasks: int) -> None:
+    random = np.random.default_rng(tasks)
+    pairs = [[task(random, 150, 0.03, name=f"skill {one}") for one in range(tasks)] for _ in range(150)]
+    found = [judge(every, Keep()) for every in pairs]
+    passed = sum(one.outcome == "pass" for one in found) / len(found)
+    assert passed >= 0.8 - 0.065, "two standard errors"
+    alone = decide(pairs[0][0], Keep())
+    assert found[0].tasks[0].margin > alone.margin
+
+
 @pytest.mark.parametrize(("psi", "drop"), [(0.05, 0.05), (0.1, 0.06)])
 def test_an_automatic_margin_does_not_let_a_drop_of_its_own_size_pass(psi: float, drop: float) -> None:
     """The margin is read off the same rows; blind to the direction, it must not raise the error."""

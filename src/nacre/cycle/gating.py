@@ -64,7 +64,7 @@ def power_notes(workspace: Workspace, against: int | None) -> list[str]:
         # before a task was learned its answers changed for another reason
         identities = [version.artifact for version in line if version.number >= tasks[name].learned_in]
         psi, binary, source = _last_change(known, identities, name, dev)
-        able = Ability(dev.rows, psi, binary, settings.gate)
+        able = Ability(dev.rows, psi, binary, settings.gate, len(tasks))
         if dev.rows < 2:
             notes.append(f"{name}: {dev.rows} dev rows cannot show anything")
             continue

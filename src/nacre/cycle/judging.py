@@ -169,7 +169,7 @@ def _until_decided(sides: _Sides, tasks: Mapping[str, RowsFile], count: int) -> 
         for name, dev in list(left.items()):
             pair = sides.pair(name, dev, old[name], new[name], order[name])
             first = paired(pair.before[:FIRST_CHUNK], pair.after[:FIRST_CHUNK])
-            margin = margin_for(name, first, keep, gate, rows=dev.rows).value
+            margin = margin_for(name, first, keep, gate, rows=dev.rows, tasks=count).value
             test = stopping_test(margin, gate, confidence=keep.confidence, tasks=count)
             if test.feed(pair.differences()) or upto >= dev.rows:
                 found[name] = (old[name], new[name])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nacre.records import Keep
 from nacre.records.gating import Gate
 from nacre.stats.paired import Paired
-from nacre.stats.planning import rows_to_show, smallest_drop
+from nacre.stats.planning import POWER, rows_to_show, smallest_drop
 from nacre.stats.sequential_planning import rows_to_show_sequential, smallest_drop_sequential
 
 WISHED = 0.02
@@ -26,30 +26,43 @@ class Margin:
 class Ability:
     """What a number of dev rows can show with the gate's test: what an unchanged model passes four times in five.
 
+    Where several tasks are judged together it has to pass them all, so each gets a margin that it passes more often.
+
     Args:
         rows: dev rows of the task.
         psi: mean squared difference of the scores, see `Paired.psi`.
         binary: whether scores are right/wrong.
         gate: the test, and how sure a pass must be.
+        tasks: how many are judged together.
     """
 
     rows: int
     psi: float
     binary: bool
     gate: Gate
+    tasks: int = 1
+
+    @property
+    def power(self) -> float:
+        """How often an unchanged model has to pass one task, to pass them all four times in five."""
+        return float(POWER ** (1 / max(self.tasks, 1)))
 
     @property
     def smallest(self) -> float:
         """The smallest margin that these rows can show."""
         if self.gate.test == "sequential":
-            return smallest_drop_sequential(self.rows, self.psi, accept=accept(self.gate))
-        return smallest_drop(self.rows, self.psi, level=self.gate.power, binary=self.binary)
+            return smallest_drop_sequential(self.rows, self.psi, accept=accept(self.gate), power=self.power)
+        return smallest_drop(self.rows, self.psi, level=self.gate.power, binary=self.binary, power=self.power)
 
     def rows_for(self, margin: float) -> int:
         """About how many rows a margin would take."""
         if self.gate.test == "sequential":
-            return rows_to_show_sequential(margin, self.psi, accept=accept(self.gate), more_than=self.rows)
-        return rows_to_show(margin, self.psi, level=self.gate.power, binary=self.binary, more_than=self.rows)
+            return rows_to_show_sequential(
+                margin, self.psi, accept=accept(self.gate), more_than=self.rows, power=self.power
+            )
+        return rows_to_show(
+            margin, self.psi, level=self.gate.power, binary=self.binary, more_than=self.rows, power=self.power
+        )
 
 
 def accept(gate: Gate) -> float:
@@ -63,12 +76,12 @@ def limits(tasks: Iterable[str], keep: Keep) -> dict[str, float]:
     return {task: limit for task, limit in chosen.items() if limit != "auto"}
 
 
-def margin_for(task: str, scores: Paired, keep: Keep, gate: Gate, *, rows: int | None = None) -> Margin:
+def margin_for(task: str, scores: Paired, keep: Keep, gate: Gate, *, rows: int | None = None, tasks: int = 1) -> Margin:
     """The margin of `task`: `keep.tasks`, else `keep.max_drop`, else what the rows can show.
 
     `auto` is 0.02 where the dev rows can show that much, otherwise the smallest drop they can show, at
-    most 0.10. They can show a drop when an unchanged model would pass four times in five. The choice
-    reads how much changed and never in which direction.
+    most 0.10. They can show a drop when an unchanged model would pass, all tasks together, four times in five. The
+    choice reads how much changed and never in which direction.
 
     Args:
         task: its name.
@@ -76,8 +89,9 @@ def margin_for(task: str, scores: Paired, keep: Keep, gate: Gate, *, rows: int |
         keep: what the user can bear to lose.
         gate: the test.
         rows: dev rows the task has, where not all of them were scored.
+        tasks: how many are judged together.
     """
-    able = Ability(rows or scores.rows, scores.psi, scores.binary, gate)
+    able = Ability(rows or scores.rows, scores.psi, scores.binary, gate, tasks)
     shown = able.smallest
     chosen = keep.tasks.get(task, keep.max_drop)
     if chosen != "auto":

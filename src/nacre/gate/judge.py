@@ -92,7 +92,7 @@ def _find(pair: TaskPair, keep: Keep, gate: Gate, tasks: int) -> _Found | None:
         raise ValueError(f"task {pair.task}, metric {pair.metric}: {error}") from error
     rows_of = pair.rows_of or scores.rows
     first = scores if pair.first is None else paired(pair.before[: pair.first], pair.after[: pair.first])
-    margin = margin_for(pair.task, first, keep, gate, rows=rows_of)
+    margin = margin_for(pair.task, first, keep, gate, rows=rows_of, tasks=tasks)
     asked = Asked(
         scores=scores,
         differences=pair.differences(),

@@ -11,10 +11,10 @@ POWER = 0.8
 MOST_ROWS = 10**9
 
 
-def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float:
-    """The smallest margin that an unchanged model passes with probability `POWER`.
+def smallest_drop(rows: int, psi: float, *, level: float, binary: bool, power: float = POWER) -> float:
+    """The smallest margin that an unchanged model passes with probability `power`.
 
-    It is the upper bound at the largest drop that chance alone exceeds with probability 1 - `POWER`
+    It is the upper bound at the largest drop that chance alone exceeds with probability 1 - `power`
     at most. If nothing got worse, each changed right/wrong row is lost or gained with even odds
     (McNemar), so that drop is a quantile of the binomial; for other scores it is z sqrt(psi / rows).
     `psi` says how much changed and not in which direction: a nuisance parameter, so that reading it
@@ -26,29 +26,32 @@ def smallest_drop(rows: int, psi: float, *, level: float, binary: bool) -> float
         psi: mean squared difference, see `Paired.psi`.
         level: one-sided level of the bound.
         binary: whether scores are right/wrong.
+        power: how often the margin is to be passed.
     """
     if rows < 2:
         return 1.0
     unseen = unseen_bound(rows, level)
     if binary:
         changed = round(psi * rows)
-        lost = _even_odds_quantile(changed)
+        lost = _even_odds_quantile(changed, power)
         return max(unseen, tango_upper(lost, changed - lost, rows, level))
     error = math.sqrt(psi / rows)
     spread = math.hypot(float(stdtrit(rows - 1, level)) * error, unseen)
-    return min(1.0, NormalDist().inv_cdf(POWER) * error + spread)
+    return min(1.0, NormalDist().inv_cdf(power) * error + spread)
 
 
-def _even_odds_quantile(count: int) -> int:
-    """The least number that `count` fair coins exceed with probability 1 - `POWER` at most."""
-    guess = count / 2 + NormalDist().inv_cdf(POWER) * math.sqrt(count) / 2
+def _even_odds_quantile(count: int, power: float) -> int:
+    """The least number that `count` fair coins exceed with probability 1 - `power` at most."""
+    guess = count / 2 + NormalDist().inv_cdf(power) * math.sqrt(count) / 2
     number = max(0, math.floor(guess) - 2)
-    while bdtr(number, count, 0.5) < POWER:
+    while bdtr(number, count, 0.5) < power:
         number += 1
     return number
 
 
-def rows_to_show(drop: float, psi: float, *, level: float, binary: bool, more_than: int = 1) -> int:
+def rows_to_show(
+    drop: float, psi: float, *, level: float, binary: bool, more_than: int = 1, power: float = POWER
+) -> int:
     """About how many rows have a `smallest_drop` of at most `drop`, if as large a share of them changes.
 
     Args:
@@ -57,6 +60,7 @@ def rows_to_show(drop: float, psi: float, *, level: float, binary: bool, more_th
         level: one-sided level of the bound.
         binary: whether scores are right/wrong.
         more_than: a number of rows known to be too few.
+        power: how often the margin is to be passed.
 
     Raises:
         ValueError: `drop` is not positive: no number of rows shows it.
@@ -64,11 +68,11 @@ def rows_to_show(drop: float, psi: float, *, level: float, binary: bool, more_th
     if drop <= 0:
         raise ValueError("no number of rows shows that nothing at all was lost")
     short, enough = more_than, more_than + 1
-    while smallest_drop(enough, psi, level=level, binary=binary) > drop and enough < MOST_ROWS:
+    while smallest_drop(enough, psi, level=level, binary=binary, power=power) > drop and enough < MOST_ROWS:
         short, enough = enough, enough * 2
     while enough - short > 1:
         middle = (short + enough) // 2
-        if smallest_drop(middle, psi, level=level, binary=binary) > drop:
+        if smallest_drop(middle, psi, level=level, binary=binary, power=power) > drop:
             short = middle
         else:
             enough = middle

@@ -23,8 +23,8 @@ FINE = 1.01  # drops are found to a hundredth of themselves
 LEAST_PSI, PSI_STEP = 0.002, 1.25  # shares of changed rows that are played out; between them lies a straight line
 
 
-def smallest_drop_sequential(rows: int, psi: float, *, accept: float) -> float:
-    """The smallest margin that an unchanged model passes within `rows` with probability `planning.POWER`.
+def smallest_drop_sequential(rows: int, psi: float, *, accept: float, power: float = POWER) -> float:
+    """The smallest margin that an unchanged model passes within `rows` with probability `power`.
 
     All questions are put to the same draws, so that more rows never show less.
 
@@ -32,36 +32,37 @@ def smallest_drop_sequential(rows: int, psi: float, *, accept: float) -> float:
         rows: number of pairs.
         psi: mean squared difference, see `Paired.psi`.
         accept: what the capital has to reach, see `Sequential`.
+        power: how often the margin is to be passed.
     """
     if rows < 2:
         return 1.0
     scale = max(1.0, rows / ROWS)
     seldom = min(scale, max(1.0, SELDOM / psi)) if psi > 0 else scale
     often = scale / seldom
-    found = _between(min(rows, ROWS), min(psi * seldom, 1.0), accept)
+    found = _between(min(rows, ROWS), min(psi * seldom, 1.0), accept, power)
     return min(1.0, found / math.sqrt(often) / seldom)
 
 
-def _between(rows: int, psi: float, accept: float) -> float:
+def _between(rows: int, psi: float, accept: float, power: float) -> float:
     """What is played out at the two nearest values of psi, joined by a straight line."""
     step = math.floor(math.log(psi / LEAST_PSI) / math.log(PSI_STEP)) if psi >= LEAST_PSI else -1
     below = LEAST_PSI * PSI_STEP**step if step >= 0 else 0.0
     above = min(1.0, LEAST_PSI * PSI_STEP ** (step + 1))
-    low = _smallest(rows, below, accept)
+    low = _smallest(rows, below, accept, power)
     if psi <= below or above <= below:
         return low
-    return low + (psi - below) / (above - below) * (_smallest(rows, above, accept) - low)
+    return low + (psi - below) / (above - below) * (_smallest(rows, above, accept, power) - low)
 
 
 @lru_cache(maxsize=4096)
-def _smallest(rows: int, psi: float, accept: float) -> float:
+def _smallest(rows: int, psi: float, accept: float, power: float) -> float:
     """The smallest drop for few rows, played out: a power of `FINE`."""
     differences = _unchanged(rows, psi)
     near = max(math.sqrt(PASSAGE * psi / rows), 1.5 * math.log(accept) / rows)
-    low, high = (math.floor(math.log(near * factor) / math.log(FINE)) for factor in (0.4, 2.5))
+    low, high = (math.floor(math.log(near * factor) / math.log(FINE)) for factor in (0.4, 6))
     while high - low > 1:
         middle = (low + high) // 2
-        if passing(differences, FINE**middle, accept=accept) >= POWER:
+        if passing(differences, FINE**middle, accept=accept) >= power:
             high = middle
         else:
             low = middle
@@ -81,7 +82,7 @@ def _draws() -> Floats:
     return np.random.default_rng(0).random((EXPERIMENTS, ROWS))
 
 
-def rows_to_show_sequential(drop: float, psi: float, *, accept: float, more_than: int = 1) -> int:
+def rows_to_show_sequential(drop: float, psi: float, *, accept: float, more_than: int = 1, power: float = POWER) -> int:
     """About how many rows have a `smallest_drop_sequential` of at most `drop`.
 
     Raises:
@@ -93,7 +94,7 @@ def rows_to_show_sequential(drop: float, psi: float, *, accept: float, more_than
         return MOST_ROWS
     rows = float(max(2, math.log(accept) / drop, PASSAGE * psi / drop**2))
     for _ in range(8):
-        ratio = smallest_drop_sequential(round(rows), psi, accept=accept) / drop
+        ratio = smallest_drop_sequential(round(rows), psi, accept=accept, power=power) / drop
         if abs(ratio - 1) < 0.03 or rows > MOST_ROWS:
             break
         rows *= ratio**2 if rows * psi > 10 else ratio  # changes make a random walk, their absence a straight line

@@ -38,6 +38,7 @@ def publish(space: Workspace, text: str) -> Version:
         rows = [Example(prompt=(Message(role="user", content=f"{text} {one}"),)) for one in range(3)]
 
         def fill(folder: Path) -> None:
+            time.sleep(0.02)  # a real model takes longer to write: kills have to find somebody at it
             for name in ("config.json", "a.safetensors", "b.safetensors"):
                 (folder / name).write_text(f"{name} {text}")
 

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -79,6 +80,18 @@ def test_memory_is_bounded_and_what_is_dropped_is_counted(ledger: Refusing, monk
     for number in range(25):
         writer.add(_interaction(number))
     assert writer.dropped == 15
+    writer.close()
+    assert ledger.batches == []
+    ledger.close()
+
+
+def test_what_a_ledger_refused_before_the_end_is_tried_once_more_at_the_end(ledger: Refusing) -> None:
+    ledger.refusals = 1_000_000
+    writer = Writer(ledger)
+    for number in range(10):
+        writer.add(_interaction(number))
+    while ledger.refusals == 1_000_000:
+        time.sleep(0.01)
     ledger.refusals = 0
     writer.close()
     assert sum(ledger.batches) == 10

@@ -78,11 +78,11 @@ class Writer:
         """Write one batch; False when there is nothing more to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
-            batch = self._waiting[:_BATCH]
+            batch, last_try = self._waiting[:_BATCH], self._closing
         if not batch:
             return False
         if not self._write(batch):
-            return not self._closing
+            return not last_try  # what failed before `close` was called is tried once more after it
         with self._changed:
             del self._waiting[: len(batch)]
             self._written += len(batch)

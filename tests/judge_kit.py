@@ -22,7 +22,9 @@ class Fake:
                     fake.prompts.append(prompt)
                     fake.headers.append((self.path, self.headers.get("Authorization"), body))
                 said = reply(prompt, len(fake.prompts))
-                status, text = (said, "told so") if isinstance(said, int) else (200, said)
+                status, text = (
+                    (said, f"told so, {self.headers.get('Authorization')}") if isinstance(said, int) else (200, said)
+                )
                 told = {"choices": [{"message": {"content": text}}]} if status == 200 else {"error": text}
                 raw = said.decode() if isinstance(said, bytes) else json.dumps(told)
                 self.send_response(status)

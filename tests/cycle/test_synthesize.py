@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from judge_kit import Fake
+from nacre.base import chat_client
 from nacre.base.errors import InputError
 from nacre.data.compose import synthesize as module
 from nacre.data.compose.synthesize import Endpoint, synthesize
@@ -32,7 +33,7 @@ def setup(place: Place, fake: Fake, **more: object) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BACKOFF_S", 0.0)
+    monkeypatch.setattr(chat_client, "BACKOFF_S", 0.0)
 
 
 def ask(place: Place, rows: int = 3, code: int = 0):
@@ -119,6 +120,12 @@ def test_a_server_that_refuses_or_fails_is_said(fresh: Place) -> None:
     with Fake(lambda *_: 401) as fake:
         setup(fresh, fake)
         assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "status 401", "key_env")
+    with Fake(lambda *_: 401) as fake, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("A_KEY", "sk-secret")
+        setup(fresh, fake, key_env="A_KEY")
+        refused = fresh.nacre("data", "synthesize", "base", "--config", "made.yaml")
+        assert fake.headers[-1][1] == "Bearer sk-secret"
+        assert "sk-secret" not in refused.out + refused.err, "the server quotes the key that it refuses"
     with Fake(lambda *_: 500) as fake:
         setup(fresh, fake)
         assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "failed 3 times", code=1)

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from judge_kit import Fake
+from nacre.base import chat_client
 from nacre.base.errors import InputError, NacreError
-from nacre.evaluate.judge import client
-from nacre.evaluate.judge.client import Client
 from nacre.evaluate.judge.prompts import pair_prompt, question_of, read_choice, read_score, score_prompt
-from nacre.evaluate.judge.verdicts import Asking, judge_language
+from nacre.evaluate.judge.verdicts import Asking, judge_client, judge_language
 from nacre.records import Example, Message
 from nacre.records.judge import Judge
 from nacre.serve.run import background
@@ -29,7 +28,7 @@ def ask(question, answer):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(client, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(chat_client, "BACKOFF_S", 0.01)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +189,7 @@ def test_passing_faults_are_tried_again():
         return {1: 500, 2: 429, 3: b"no json"}.get(number, "Score: 4")
 
     with Fake(reply) as fake:
-        assert Client(fake.settings(retries=3)).ask("x") == "Score: 4"
+        assert judge_client(fake.settings(retries=3)).ask("x") == "Score: 4"
         assert len(fake.prompts) == 4
 
 
@@ -208,7 +207,7 @@ def test_passing_faults_are_tried_again():
 def test_a_judge_that_fails_is_an_error_that_says_what_to_do(reply, more, message, fix):
     with Fake(reply) as fake:
         with pytest.raises(NacreError, match=message) as caught:
-            Client(fake.settings(**more)).ask("x")
+            judge_client(fake.settings(**more)).ask("x")
         assert fix in caught.value.fix
         assert len(fake.prompts) == (1 if "refuses" in message else 3)
 
@@ -217,7 +216,7 @@ def test_nobody_there_is_an_error_too():
     with Fake(lambda *_: "") as fake:
         gone = fake.settings(retries=1)
     with pytest.raises(NacreError, match=r"failed 2 times: .*refused"):
-        Client(gone).ask("x")
+        judge_client(gone).ask("x")
 
 
 def test_verdicts_that_were_given_before_a_failure_are_kept(tmp_path):
@@ -242,20 +241,20 @@ def test_verdicts_that_were_given_before_a_failure_are_kept(tmp_path):
 def test_a_missing_key_and_an_address_that_is_none_are_the_users_mistake(monkeypatch):
     monkeypatch.delenv("NOT_SET", raising=False)
     with pytest.raises(InputError, match="NOT_SET is not set"):
-        Client(Judge(url="http://x/v1", model="m", key_env="NOT_SET"))
+        judge_client(Judge(url="http://x/v1", model="m", key_env="NOT_SET"))
     with pytest.raises(InputError, match="no web address"):
-        Client(Judge(url="localhost:8000", model="m"))
+        judge_client(Judge(url="localhost:8000", model="m"))
 
 
 def test_a_key_is_never_shown_and_white_space_around_it_is_no_part_of_it(monkeypatch):
     with Fake(lambda *_: "Score: 1") as fake:
         monkeypatch.setenv("JUDGE_KEY", " sk-secret\n")
-        Client(fake.settings(key_env="JUDGE_KEY")).ask("x")
+        judge_client(fake.settings(key_env="JUDGE_KEY")).ask("x")
         assert fake.headers[0][1] == "Bearer sk-secret"
         for odd in ("sk-secret\nmore", "sk-secret\x7f", "sk-secret\u2013", "sk-s\u00e9cret"):
             monkeypatch.setenv("JUDGE_KEY", odd)
             with pytest.raises(InputError, match="JUDGE_KEY holds characters") as caught:
-                Client(fake.settings(key_env="JUDGE_KEY"))
+                judge_client(fake.settings(key_env="JUDGE_KEY"))
             assert "sk-s" not in str(caught.value)
         assert len(fake.prompts) == 1
 
@@ -285,7 +284,7 @@ def test_a_redirect_is_an_error_and_nobody_else_gets_the_key(monkeypatch, code):
     try:
         settings = Judge(url=f"http://127.0.0.1:{here.server_port}/v1", model="m", key_env="JUDGE_KEY", retries=1)
         with pytest.raises(InputError, match=f"status {code}: it points to localhost:{other.server_port}") as caught:
-            Client(settings).ask("x")
+            judge_client(settings).ask("x")
     finally:
         for server in (other, here):
             server.shutdown()
@@ -311,6 +310,6 @@ def test_nacres_own_server_is_a_judge(tmp_path, monkeypatch):
         found = Asking(settings, tmp_path / "kept").scores({0: ask("nac", "")}, {0: "re?"}, "en")
         assert found.scores == {0: 0.7}
         with pytest.raises(InputError, match="refuses, status 401"):
-            Client(settings.model_copy(update={"key_env": None})).ask("x")
+            judge_client(settings.model_copy(update={"key_env": None})).ask("x")
         with pytest.raises(InputError, match="refuses, status 404"):
-            Client(settings.model_copy(update={"model": "nobody"})).ask("x")
+            judge_client(settings.model_copy(update={"model": "nobody"})).ask("x")

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from nacre.records import Environment, Recipe, RowsFile, Snapshot, Version
 from nacre.registry import ArtifactStore, Ledger
+from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
 
 
 class Workshop:
@@ -55,3 +57,17 @@ def workshop(tmp_path: Path) -> Workshop:
 @pytest.fixture
 def workshop_at() -> Callable[[Path, str], Workshop]:
     return Workshop
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, workshop_at):
+    """A workshop on a fresh database of either kind."""
+    if request.param == "sqlite":
+        return workshop_at(tmp_path, "")
+    first = request.getfixturevalue("postgres")
+    name = f"ledger_{abs(hash(tmp_path))}"
+    engine = sa.create_engine(first, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name}"))
+    engine.dispose()
+    return workshop_at(tmp_path, first.replace("/postgres?", f"/{name}?"))

@@ -5,42 +5,13 @@ import random
 import signal
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from nacre.base.errors import ConflictError, NacreError
 from nacre.registry import CHAMPION, events
-from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, workshop_at):
-    """A workshop on a fresh database of either kind."""
-    if request.param == "sqlite":
-        return workshop_at(tmp_path, "")
-    first = request.getfixturevalue("postgres")
-    name = f"ledger_{abs(hash(tmp_path))}"
-    engine = sa.create_engine(first, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name}"))
-    engine.dispose()
-    return workshop_at(tmp_path, first.replace("/postgres?", f"/{name}?"))
-
-
-def in_child(work: Callable[[], None]) -> int:
-    """Run `work` in a forked process; its exit status is 0 only when it returns."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
+from process_kit import in_child
 
 
 def test_four_processes_open_a_fresh_ledger_at_once(shop) -> None:

@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from nacre.base.errors import ConflictError, InputError, NacreError
 from nacre.records import Recipe
 from nacre.registry.weigh import folder_bytes, parameters, weights_hash
-from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

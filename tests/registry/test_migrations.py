@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import sqlalchemy as sa
 from nacre.base.errors import NacreError
 from nacre.records import Report, Version
 from nacre.registry import ArtifactStore, Ledger, migrations, tables
-from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
+from process_kit import in_child
 
 SCRIPTS = Path(__file__).parent / "schema_1"
 NEW = {"follower", "release", "review"}
@@ -53,18 +52,6 @@ def state(url: str) -> tuple[str, set[str]]:
         present = set(sa.inspect(connection).get_table_names())
     engine.dispose()
     return found, present
-
-
-def in_child(work: Callable[[], object]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
 
 
 def test_everything_an_older_ledger_held_is_there_afterwards(

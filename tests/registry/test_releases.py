@@ -4,11 +4,8 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +14,7 @@ from nacre.base.errors import ConflictError, InputError, NacreError
 from nacre.records.release import Release, Rollout, moved, possible
 from nacre.registry import Ledger, releases
 from nacre.registry.releases import Reason
-from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
+from process_kit import in_child
 
 BECAUSE = Reason("test", "so", {"requests": 7})
 ACTIONS = ("advance", "hold", "resume", "approve", "abort", "promote")
@@ -284,32 +281,6 @@ def act(ledger: Ledger, name: str, number: int, stale: Rollout | None) -> None:
 
 def _crash(*_: object) -> None:
     raise Crash
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, workshop_at):
-    """A workshop on a fresh database of either kind."""
-    if request.param == "sqlite":
-        return workshop_at(tmp_path, "")
-    first = request.getfixturevalue("postgres")
-    name = f"releases_{abs(hash(tmp_path))}"
-    engine = sa.create_engine(first, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name}"))
-    engine.dispose()
-    return workshop_at(tmp_path, first.replace("/postgres?", f"/{name}?"))
-
-
-def in_child(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    return child
 
 
 def wander(shop, seed: int, ready: int) -> None:

@@ -1,4 +1,7 @@
-"""One question to an OpenAI-compatible server, asked again where it failed."""
+"""One question to an OpenAI-compatible server, asked again where it failed.
+
+The key goes to that server alone, and is never shown.
+"""
 
 import http.client
 import json
@@ -7,10 +10,10 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from typing import Any
 
 from nacre.base.errors import InputError, NacreError
-from nacre.records.judge import Judge
 
 BACKOFF_S, LONGEST_WAIT_S = 0.5, 30.0
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # the server says: later
@@ -31,67 +34,99 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         """None: urllib then raises the status as it came."""
 
 
-class Client:
-    """Asks the judge; safe to share between threads. The key goes to the judge's own address alone.
+@dataclass(frozen=True)
+class ChatServer:
+    """A model behind an OpenAI-compatible server, and how errors speak of it.
+
+    Attributes:
+        url: of the API; `/chat/completions` may be left out.
+        model: the name that the server knows it by.
+        key_env: name of the environment variable that holds the API key.
+        max_tokens, temperature: of a reply.
+        timeout_s: until a request counts as failed; `retries` more are sent.
+        who: what it is to the user, e.g. ``the judge``.
+        settings: where the user configures it, e.g. ``evaluate.judge``; empty where its keys stand alone.
+        kept: what the user need not fear for after a failure, in a few words.
+    """
+
+    url: str
+    model: str
+    key_env: str | None
+    max_tokens: int
+    temperature: float
+    timeout_s: float
+    retries: int
+    who: str
+    settings: str
+    kept: str
+
+    def key(self, name: str) -> str:
+        """A key of the settings, as the user writes it."""
+        return f"{self.settings}.{name}" if self.settings else name
+
+
+class ChatClient:
+    """Asks the server; safe to share between threads.
 
     Args:
-        settings: which server and model.
+        server: which server and model.
 
     Raises:
         InputError: the environment variable for the key is not set or holds no key, or the URL is none.
     """
 
-    def __init__(self, settings: Judge) -> None:
-        self.settings = settings
+    def __init__(self, server: ChatServer) -> None:
+        self.server = server
         self._key = ""
         self._headers = {"Content-Type": "application/json"}
-        if not settings.url.startswith(("http://", "https://")):
+        if not server.url.startswith(("http://", "https://")):
             fix = "write the address with http:// or https://, e.g. http://localhost:8000/v1"
-            raise InputError("the judge's url is no web address", where="evaluate.judge.url", fix=fix)
-        if settings.key_env is not None:
-            self._key = _key(settings.key_env)
+            raise InputError(f"the url of {server.who} is no web address", where=server.key("url"), fix=fix)
+        if server.key_env is not None:
+            self._key = _key(server.key_env, server.key("key_env"))
             self._headers["Authorization"] = f"Bearer {self._key}"
         self._opener = urllib.request.build_opener(_NoRedirect)
-        self._url = settings.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        self._url = server.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
+        self._where = ", ".join(filter(None, (server.settings, self._url)))
 
     def ask(self, prompt: str) -> str:
-        """The judge's reply.
+        """The reply.
 
         Raises:
             NacreError: it refuses, or still fails after `retries` more tries; says what to do.
         """
         reason = ""
-        for tried in range(self.settings.retries + 1):
+        for tried in range(self.server.retries + 1):
             try:
                 return self._once(prompt)
             except _LaterError as error:
                 reason = str(error)
                 wait_s = BACKOFF_S * 2**tried if error.wait_s is None else error.wait_s
-                if tried < self.settings.retries:
+                if tried < self.server.retries:
                     time.sleep(min(wait_s, LONGEST_WAIT_S))
         raise NacreError(
-            f"the judge failed {self.settings.retries + 1} times: {reason}",
-            where=f"evaluate.judge, {self._url}",
-            fix="start that server or correct evaluate.judge (url, timeout_s, retries, parallel), then run the command "
-            "again: the verdicts it gave are kept",
+            f"{self.server.who} failed {self.server.retries + 1} times: {reason}",
+            where=self._where,
+            fix=f"start that server or correct {self.server.key('url')} (or timeout_s, retries), then run the command "
+            f"again: {self.server.kept}",
         )
 
     def _once(self, prompt: str) -> str:
         body = {
-            "model": self.settings.model,
+            "model": self.server.model,
             "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-            "max_tokens": self.settings.max_tokens,
+            "temperature": self.server.temperature,
+            "max_tokens": self.server.max_tokens,
         }
         request = urllib.request.Request(self._url, json.dumps(body).encode(), self._headers)
         try:
-            with self._opener.open(request, timeout=self.settings.timeout_s) as response:
+            with self._opener.open(request, timeout=self.server.timeout_s) as response:
                 return _content(response.read())
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error) from None
         except TimeoutError:
-            raise _LaterError(f"no answer within {self.settings.timeout_s:g} s") from None
+            raise _LaterError(f"no answer within {self.server.timeout_s:g} s") from None
         except (OSError, ValueError, http.client.HTTPException) as error:  # refused, reset or cut connections
             raise _LaterError(str(getattr(error, "reason", error))) from None
 
@@ -103,29 +138,28 @@ class Client:
             after = error.headers.get("Retry-After", "")
             return _LaterError(f"status {error.code}: {said}", float(after) if after.isdigit() else None)
         fixes = {
-            401: "set evaluate.judge.key_env to the name of the environment variable that holds the key",
+            401: f"set {self.server.key('key_env')} to the name of the environment variable that holds the key",
             403: "use a key that may use this model",
-            404: "correct evaluate.judge.url (it usually ends in /v1) or evaluate.judge.model",
+            404: f"correct {self.server.key('url')} (it usually ends in /v1) or {self.server.key('model')}",
         }
         if 300 <= error.code < 400:
             # only the address: what else stands there may be private
             said = f"it points to {urllib.parse.urlsplit(error.headers.get('Location', '')).netloc or 'elsewhere'}"
-            fixes[error.code] = "set evaluate.judge.url to the address that answers itself: redirects are not followed"
-        fix = fixes.get(error.code, "correct evaluate.judge, or shorten the rows")
-        return InputError(
-            f"the judge refuses, status {error.code}: {said}", where=f"evaluate.judge, {self._url}", fix=fix
-        )
+            address = self.server.key("url")
+            fixes[error.code] = f"set {address} to the address that answers itself: redirects are not followed"
+        fix = fixes.get(error.code, f"correct {self.server.settings or 'the settings'}, or shorten the rows")
+        return InputError(f"{self.server.who} refuses, status {error.code}: {said}", where=self._where, fix=fix)
 
 
-def _key(name: str) -> str:
+def _key(name: str, where: str) -> str:
     """The API key in the environment variable of that name, without white space around it.
 
     Raises:
         InputError: there is none, or it holds what no header may hold; the key itself is not shown.
     """
-    key, where = os.environ.get(name, "").strip(), "evaluate.judge.key_env"
+    key = os.environ.get(name, "").strip()
     if not key:
-        fix = f"export {name}=… with the judge's API key"
+        fix = f"export {name}=… with the API key"
         raise InputError(f"the environment variable {name} is not set", where=where, fix=fix)
     if not (key.isascii() and key.isprintable()):
         fix = f"export {name}=… with the key alone, in one line"

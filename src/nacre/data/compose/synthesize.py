@@ -5,29 +5,23 @@ Rows that are like a row there is, or like a dev row, are dropped and counted. N
 has accepted it (`nacre data review`).
 """
 
-import http.client
 import json
-import os
 import random
 import re
-import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from pydantic import Field
 
+from nacre.base.chat_client import ChatClient, ChatServer
 from nacre.base.config import Settings
-from nacre.base.errors import InputError, NacreError
+from nacre.base.errors import InputError
 from nacre.data.compose.likeness import Likeness, plain
 from nacre.data.compose.pieces import question_of, text_of
 from nacre.records import Example, Message
 
-BACKOFF_S, LONGEST_WAIT_S = 0.5, 30.0
-_AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
 _SPARE_REQUESTS = 3  # times as many as it would take if every row could be used
 PROMPT = """You write rows that a language model is trained on: questions that people ask, and the right answers.
@@ -66,24 +60,6 @@ class Synthetic:
     notes: list[str] = field(default_factory=list)
 
 
-class _LaterError(Exception):
-    """Worth another try."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: following it would hand the key to whatever host it names."""
-
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """None: urllib then raises the status as it came."""
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
-
-
 def synthesize(
     seeds: Sequence[Example],
     wanted: int,
@@ -113,12 +89,12 @@ def synthesize(
     if not shown:
         fix = "name rows with one question and one answer"
         raise InputError("there is no row to show as an example", where="nacre data synthesize", fix=fix)
-    ask = _client(endpoint)
+    client = _client(endpoint)
     found, chance = Synthetic(), random.Random(f"{seed}/synthesize")
     most = -(-wanted // endpoint.batch) * _SPARE_REQUESTS
     while len(found.rows) < wanted and found.requests < most:
         examples = chance.sample(shown, min(endpoint.examples, len(shown)))
-        reply = ask(_prompt(examples, endpoint, min(endpoint.batch, wanted - len(found.rows))))
+        reply = client.ask(_prompt(examples, endpoint, min(endpoint.batch, wanted - len(found.rows))))
         found.requests += 1
         made = _parsed(reply, found.dropped)
         against = [*seeds, *known, *(row for row, _ in found.rows)]
@@ -199,65 +175,8 @@ def _new(
     return rows
 
 
-def _client(endpoint: Endpoint) -> Callable[[str], str]:
+def _client(endpoint: Endpoint) -> ChatClient:
     """Asks the server, again where it failed."""
-    if not endpoint.url.startswith(("http://", "https://")):
-        fix = "write the address with http:// or https://, e.g. http://localhost:8000/v1"
-        raise InputError("the url is no web address", where="url", fix=fix)
-    headers = {"Content-Type": "application/json"}
-    if endpoint.key_env is not None:
-        key = os.environ.get(endpoint.key_env, "").strip()
-        if not (key and key.isascii() and key.isprintable()):
-            fix = f"export {endpoint.key_env}=… with the API key"
-            what = f"the environment variable {endpoint.key_env} is not set, or holds no key"
-            raise InputError(what, where="key_env", fix=fix)
-        headers["Authorization"] = f"Bearer {key}"
-    url = endpoint.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
-
-    def ask(prompt: str) -> str:
-        body = {
-            "model": endpoint.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": endpoint.temperature,
-            "max_tokens": endpoint.max_tokens,
-        }
-        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        reason = ""
-        for tried in range(endpoint.retries + 1):
-            try:
-                return _once(request, endpoint.timeout_s)
-            except _LaterError as error:
-                reason = str(error)
-                wait_s = BACKOFF_S * 2**tried if error.wait_s is None else error.wait_s
-                if tried < endpoint.retries:
-                    time.sleep(min(wait_s, LONGEST_WAIT_S))
-        fix = "start that server, or raise retries; rows of earlier runs are kept"
-        raise NacreError(f"the server failed {endpoint.retries + 1} times: {reason}", where=url, fix=fix)
-
-    return ask
-
-
-def _once(request: urllib.request.Request, timeout_s: float) -> str:
-    try:
-        with _OPENER.open(request, timeout=timeout_s) as response:
-            raw = response.read()
-    except urllib.error.HTTPError as error:
-        with error:
-            said = error.read()[:200].decode(errors="replace").strip()
-            if error.code in _AGAIN:
-                after = error.headers.get("Retry-After", "")
-                raise _LaterError(f"status {error.code}: {said}", float(after) if after.isdigit() else None) from None
-        fix = "correct url (it usually ends in /v1), model or key_env"
-        if 300 <= error.code < 400:
-            said, fix = "it points elsewhere", "set url to the address that answers itself: redirects are not followed"
-        what = f"the server refuses, status {error.code}: {said}"
-        raise InputError(what, where=request.full_url, fix=fix) from None
-    except TimeoutError:
-        raise _LaterError(f"no answer within {timeout_s:g} s") from None
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _LaterError(str(getattr(error, "reason", error))) from None
-    try:
-        content = json.loads(raw)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        raise _LaterError(f"the reply is no chat completion: {raw[:80]!r}") from None
-    return content if isinstance(content, str) else ""
+    asked = ("url", "model", "key_env", "max_tokens", "temperature", "timeout_s", "retries")
+    values = endpoint.model_dump(include=set(asked))
+    return ChatClient(ChatServer(**values, who="the server", settings="", kept="rows of earlier runs are kept"))

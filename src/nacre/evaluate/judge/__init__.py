@@ -1,1 +1,1 @@
-"""A language model as judge: `client` asks the server, `prompts` asks and reads, `verdicts` puts it together."""
+"""A language model as judge: `prompts` asks and reads, `verdicts` puts it together."""

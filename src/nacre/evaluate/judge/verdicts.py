@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nacre.base.chat_client import ChatClient, ChatServer
 from nacre.base.files import disk_errors
 from nacre.base.hashing import sha256_text
 from nacre.base.progress import progress
-from nacre.evaluate.judge.client import Client
 from nacre.evaluate.judge.prompts import Language, pair_prompt, read_choice, read_score, score_prompt
 from nacre.evaluate.metrics.words import mostly_chinese
 from nacre.records import Example
@@ -23,6 +23,17 @@ class Verdicts(NamedTuple):
 
     scores: dict[int, float]
     notes: tuple[str, ...]
+
+
+def judge_client(settings: Judge) -> ChatClient:
+    """Asks the judge, at temperature 0.
+
+    Raises:
+        InputError: the key is missing, or the URL is none.
+    """
+    asked = settings.model_dump(include={"url", "model", "key_env", "max_tokens", "timeout_s", "retries"})
+    kept = "the verdicts it gave are kept"
+    return ChatClient(ChatServer(**asked, temperature=0, who="the judge", settings="evaluate.judge", kept=kept))
 
 
 class Asking:
@@ -40,7 +51,7 @@ class Asking:
 
     def __init__(self, settings: Judge, kept: Path) -> None:
         self.settings = settings
-        self._client = Client(settings)
+        self._client = judge_client(settings)
         self._path = kept / f"{settings.digest}.jsonl"
 
     def scores(self, examples: Mapping[int, Example], answers: Mapping[int, str], language: Language) -> Verdicts:

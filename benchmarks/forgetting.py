@@ -23,10 +23,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nacre.cycle.evolve as cycle
-from nacre.cycle.evolve import evolve
+import nacre.cycle.increment.evolve as cycle
+from nacre.cycle.increment.evolve import evolve
 from nacre.cycle.lineage import Task, ancestry, tasks_of
-from nacre.cycle.scoring import Scorer
+from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.snapshot import take_snapshot

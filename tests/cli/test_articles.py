@@ -65,7 +65,7 @@ def shell(line: str, folder: Path, code: int = 0) -> str:
 
 def tensors(folder: Path) -> dict[str, "object"]:
     """The weights of a full model or an adapter merged into its base."""
-    from nacre.cycle.folder import folder_weights
+    from nacre.cycle.increment.folder import folder_weights
     from nacre.model.load import load_model
 
     model = load_model(folder_weights(str(folder)))

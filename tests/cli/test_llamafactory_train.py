@@ -139,7 +139,7 @@ def test_the_file_runs_and_writes_what_its_readers_expect(clone: Place, toy: "To
 
 
 def test_the_template_is_saved_and_used(clone: Place, toy: "Toy") -> None:
-    from nacre.cycle.folder import folder_weights
+    from nacre.cycle.increment.folder import folder_weights
     from nacre.model.chat import render
     from nacre.model.load import load_tokenizer
     from nacre.records import Message

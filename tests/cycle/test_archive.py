@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nacre.base.errors import InputError, NacreError
-from nacre.cycle.archive import export_version, import_version
-from nacre.cycle.verify import verify
+from nacre.cycle.versions.archive import export_version, import_version
+from nacre.cycle.versions.verify import verify
 from nacre.cycle.workspace import Workspace
 from nacre.registry.archive import LIST, unpacked, write_archive
 from workspace_kit import SETTINGS, Place, assert_clear, write_increment

@@ -68,8 +68,8 @@ def test_an_imported_version_is_proved_here_and_then_promoted(other: Place, arch
 def test_an_archive_does_not_choose_the_rows_it_is_judged_by(
     lived_in: Place, archives: dict[str, Path], tmp_path: Path
 ) -> None:
-    from nacre.cycle.judging import judge_version
-    from nacre.cycle.scoring import Scorer
+    from nacre.cycle.scores.judging import judge_version
+    from nacre.cycle.scores.scoring import Scorer
     from nacre.data.rows import read_rows, write_rows
     from nacre.records import Lineage
 

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from mirror_kit import make_space
 from nacre.base.errors import NacreError
 from nacre.base.files import file_lock
-from nacre.cycle.collect import collect
-from nacre.cycle.verify import verify
+from nacre.cycle.versions.collect import collect
+from nacre.cycle.versions.verify import verify
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import write_rows
 from nacre.records import Environment, Event, Example, Message, Recipe, Snapshot, Version

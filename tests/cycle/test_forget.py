@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nacre.cycle.forget import forget, wanted
+from nacre.cycle.rows.forget import forget, wanted
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, rows_path
 from nacre.registry.forgetting import Forgetting

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from nacre.cycle import judging
-from nacre.cycle.gating import gate_versions, power_notes
 from nacre.cycle.lineage import ancestry, devs, tasks_of
+from nacre.cycle.scores import judging
+from nacre.cycle.scores.gating import gate_versions, power_notes
 from nacre.cycle.workspace import Workspace
 from nacre.evaluate import score as scoring
 from nacre.gate.report import as_dict
@@ -62,7 +62,7 @@ def test_rows_scored_in_chunks_are_not_answered_again(lived_in: Place, monkeypat
         answered.append(report.rows)
         return report
 
-    monkeypatch.setattr("nacre.cycle.scoring.score_rows", counted)
+    monkeypatch.setattr("nacre.cycle.scores.scoring.score_rows", counted)
     first, _ = gate(lived_in, 1, 2)
     again, _ = gate(lived_in, 1, 2)
     assert first.verdict == again.verdict

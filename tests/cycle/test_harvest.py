@@ -15,7 +15,7 @@ from traffic_kit import make_space
 
 from nacre.base.clock import now
 from nacre.base.errors import InputError
-from nacre.cycle import harvest as harvesting
+from nacre.cycle.rows import harvest as harvesting
 from nacre.cycle.workspace import Workspace
 from nacre.records import Feedback, Interaction
 from nacre.records.feedback import ChatTurn

@@ -6,7 +6,7 @@ import sqlite3
 import pytest
 
 from judge_kit import Fake
-from nacre.cycle.gating import power_notes
+from nacre.cycle.scores.gating import power_notes
 from nacre.cycle.workspace import Workspace
 from workspace_kit import Place, assert_clear, write_increment
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mirror_kit import make_space
-from nacre.cycle import collect as collecting
+from nacre.cycle.versions import collect as collecting
 from nacre.registry import leases
 
 OLD_S = time.time() - 90 * 86_400

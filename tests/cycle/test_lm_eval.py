@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nacre.cycle import lm_eval
+from nacre.cycle.scores import lm_eval
 from nacre.records import Weights
 from workspace_kit import DEV_ROWS, Place, assert_clear
 

@@ -14,9 +14,9 @@ import pytest
 
 from mirror_kit import Address, add_version, listening, make_space
 from nacre.base.errors import InputError
-from nacre.cycle import mirror
-from nacre.cycle.mirror import deliver, following, telling
-from nacre.cycle.receiver import DeliveryError
+from nacre.cycle.mirrors import mirror
+from nacre.cycle.mirrors.mirror import deliver, following, telling
+from nacre.cycle.mirrors.receiver import DeliveryError
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
 from postgres_kit import postgres

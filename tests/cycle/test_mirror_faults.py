@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from mirror_kit import Address, add_version, listening, make_space
 from nacre.base.addresses import scrubbed, shown_address
 from nacre.base.errors import InputError, NacreError
-from nacre.cycle import mirror
-from nacre.cycle.mirror import deliver, following
-from nacre.cycle.mlflow_mirror import MlflowMirror
-from nacre.cycle.notify import WebhookReceiver
-from nacre.cycle.receiver import DeliveryError
+from nacre.cycle.mirrors import mirror
+from nacre.cycle.mirrors.mirror import deliver, following
+from nacre.cycle.mirrors.mlflow_mirror import MlflowMirror
+from nacre.cycle.mirrors.notify import WebhookReceiver
+from nacre.cycle.mirrors.receiver import DeliveryError
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
 from nacre.records.mirror import Mlflow, Webhook

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from mirror_kit import add_version, judge, make_space
-from nacre.cycle.mirror import deliver, standings
+from nacre.cycle.mirrors.mirror import deliver, standings
 from nacre.cycle.workspace import Workspace
 from nacre.records import Version
 from workspace_kit import Place, start, write_increment
@@ -201,7 +201,7 @@ def test_its_database_is_followed_without_a_server(tmp_path: Path) -> None:
 
 def test_a_missing_mlflow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    monkeypatch.delitem(sys.modules, "nacre.cycle.mlflow_client", raising=False)
+    monkeypatch.delitem(sys.modules, "nacre.cycle.mirrors.mlflow_client", raising=False)
     with make_space(tmp_path, mlflow={"uri": "http://127.0.0.1:9"}) as space:
         add_version(space, 1)
         (found,) = deliver(space)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nacre.cycle.scoring import Scorer
+from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.rows import write_rows

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nacre.cycle.evolution import Evolution
-from nacre.cycle.progressive import decide, progressively
+from nacre.cycle.increment.evolution import Evolution
+from nacre.cycle.increment.progressive import decide, progressively
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.records import Verdict

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from nacre.cycle.differences import differences
-from nacre.cycle.energy import Meter
 from nacre.cycle.environment import checked, environment_of
+from nacre.cycle.increment.energy import Meter
 from nacre.cycle.workspace import Workspace
 from workspace_kit import Place, assert_clear
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nacre.cycle import collect as collecting
-from nacre.cycle.verify import verify
+from nacre.cycle.versions import collect as collecting
+from nacre.cycle.versions.verify import verify
 from nacre.cycle.workspace import Workspace
 from nacre.registry import leases
 from nacre.registry.tables import release

@@ -5,8 +5,8 @@ import os
 import pytest
 from test_retention import OLD_S, _long_lived, place
 
-from nacre.cycle import collect as collecting
-from nacre.cycle.verify import verify
+from nacre.cycle.versions import collect as collecting
+from nacre.cycle.versions.verify import verify
 from nacre.cycle.workspace import Workspace
 from workspace_kit import Place, assert_clear
 

@@ -11,8 +11,8 @@ from traffic_kit import Clock, Manner, Traffic, clock, make_space, space, with_r
 
 from judge_kit import Fake
 from nacre.base.errors import ConflictError, InputError
-from nacre.cycle import release, rollout
-from nacre.cycle.pair_scores import score_pairs
+from nacre.cycle.releases import release, rollout
+from nacre.cycle.scores.pair_scores import score_pairs
 from nacre.cycle.workspace import Workspace
 from nacre.gate.release import decide
 from nacre.records import ChatTurn, Feedback, Interaction

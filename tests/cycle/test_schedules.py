@@ -16,9 +16,9 @@ from traffic_kit import Clock, Manner, Traffic, add_version, clock, make_space, 
 
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import file_lock
-from nacre.cycle import rollout, schedule, schedule_steps
-from nacre.cycle.coverage import compare
 from nacre.cycle.lineage import ancestry, tasks_of
+from nacre.cycle.releases import rollout, schedule, schedule_steps
+from nacre.cycle.rows.coverage import compare
 from nacre.cycle.workspace import Workspace
 from nacre.records import Verdict
 from nacre.records.schedule import Entry

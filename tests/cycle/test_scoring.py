@@ -6,9 +6,9 @@ import pytest
 
 from judge_kit import Fake
 from nacre.base.errors import InputError
-from nacre.cycle import scoring
 from nacre.cycle.lineage import ancestry, devs, tasks_of
-from nacre.cycle.scoring import Scorer
+from nacre.cycle.scores import scoring
+from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.evaluate import rows as evaluated
 from nacre.evaluate.score import score

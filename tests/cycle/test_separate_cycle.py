@@ -1,6 +1,6 @@
 """Separate adapters through the whole cycle: nothing is lost, in a workspace and from folder to folder."""
 
-from nacre.cycle.folder import FolderJob, evaluate_folder, folder_weights, train_folder
+from nacre.cycle.increment.folder import FolderJob, evaluate_folder, folder_weights, train_folder
 from nacre.cycle.workspace import Workspace
 from nacre.model.router import BASE, Router
 from nacre.records import Recipe

@@ -14,7 +14,12 @@ from nacre.cycle.workspace import Workspace
 from nacre.records import Environment, Feedback, Interaction, Recipe, RowsFile, Snapshot, Verdict
 from nacre.registry import conversations
 
-MODULES = ("nacre.registry.releases", "nacre.registry.events", "nacre.cycle.rollout", "nacre.cycle.schedule")
+MODULES = (
+    "nacre.registry.releases",
+    "nacre.registry.events",
+    "nacre.cycle.releases.rollout",
+    "nacre.cycle.releases.schedule",
+)
 
 
 class Clock:
@@ -36,7 +41,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     for module in MODULES:
         monkeypatch.setattr(f"{module}.now", turned.now)
     salts = count()
-    monkeypatch.setattr("nacre.cycle.rollout.secrets.token_hex", lambda _: f"salt {next(salts)}")  # the same each time
+    # the same salts each time
+    monkeypatch.setattr("nacre.cycle.releases.rollout.secrets.token_hex", lambda _: f"salt {next(salts)}")
     return turned
 
 

@@ -152,7 +152,9 @@ def test_an_array_is_mended_too(write, tmp_path, indent):
         ("instruction,output\n一,是\n二,不\n".encode("gb18030") * 1, "converted to UTF-8"),
         ('{"instruction": "一", "output": "是"}\n{"instruction": "二", "output": "不"}\n'.encode("utf-16"), "UTF-16"),
         (
-            gzip.compress('[{"instruction": "一", "output": "是"}, {"instruction": "二", "output": "不"}]'.encode()),
+            gzip.compress(
+                '[{"instruction": "一", "output": "是"}, {"instruction": "二", "output": "不"}]'.encode(), mtime=0
+            ),
             "gzip",
         ),
         (

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nacre.cycle.lineage import ancestry, devs, tasks_of
-from nacre.cycle.review import answer, export_scores, status
-from nacre.cycle.scoring import Scorer
+from nacre.cycle.scores.review import answer, export_scores, status
+from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
 from nacre.records import Decoding
 from nacre.records.report import paired_scores

@@ -41,8 +41,8 @@ def _evaluate(
 ) -> None:
     """New-task accuracy, old-task accuracy and latency per request."""
     from nacre.cli.evaluate import report_table
-    from nacre.cycle.folder import evaluate_folder, learned_tasks
-    from nacre.cycle.judging import grouped_notes
+    from nacre.cycle.increment.folder import evaluate_folder, learned_tasks
+    from nacre.cycle.scores.judging import grouped_notes
 
     reports = evaluate_folder(model, eval_dataset, dataset_dir)
     lineage = learned_tasks(model)
@@ -82,7 +82,7 @@ def _api_demo(
 ) -> None:
     """An OpenAI-compatible API over one folder."""
     from nacre.base.config import parse
-    from nacre.cycle.folder import folder_weights
+    from nacre.cycle.increment.folder import folder_weights
     from nacre.serve.run import serve
     from nacre.serve.settings import Serve
 

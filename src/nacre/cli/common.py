@@ -48,7 +48,7 @@ def open_workspace(folder: Path) -> "Workspace":
 @contextmanager
 def open_to_write(folder: Path) -> Iterator["Workspace"]:
     """The workspace at `folder`; MLflow and webhooks are told at the end of the block what it wrote."""
-    from nacre.cycle.mirror import telling
+    from nacre.cycle.mirrors.mirror import telling
 
     with open_workspace(folder) as space, telling(space):
         yield space

@@ -43,9 +43,9 @@ def evaluate(
     """Score a version on every task it knows; what was scored before is not scored again."""
     from nacre.base.errors import InputError
     from nacre.cycle.environment import checked
-    from nacre.cycle.judging import grouped_notes, unknown_settings
     from nacre.cycle.lineage import ancestry, devs, tasks_of
-    from nacre.cycle.scoring import Scorer
+    from nacre.cycle.scores.judging import grouped_notes, unknown_settings
+    from nacre.cycle.scores.scoring import Scorer
     from nacre.evaluate.latency import percentile
 
     if against is not None and metric is not None:
@@ -125,7 +125,7 @@ def _together(report: "Report", name: str) -> str:
 
 def _compare(space: "Workspace", old: int, new: int, as_json: bool) -> None:
     """What the judge says of two versions."""
-    from nacre.cycle.preferring import prefer
+    from nacre.cycle.scores.preferring import prefer
 
     found, notes = prefer(space, old, new)
     if as_json:

@@ -19,7 +19,7 @@ from nacre.cli.common import (
 from nacre.cli.launch import WORDS, leading, machines, only_follows, only_helps, set_variables
 
 if TYPE_CHECKING:
-    from nacre.cycle.evolve import Evolution
+    from nacre.cycle.increment.evolve import Evolution
     from nacre.cycle.workspace import Workspace
 
 app = verb_app()
@@ -55,9 +55,9 @@ def evolve(
     words = {"launch": launch, "processes": str(processes) if processes else None}
     set_variables({word: value for word, value in words.items() if value is not None})
 
-    from nacre.cycle.evolve import evolve as evolve_increment
-    from nacre.cycle.mirror import telling
-    from nacre.cycle.progressive import progressively
+    from nacre.cycle.increment.evolve import evolve as evolve_increment
+    from nacre.cycle.increment.progressive import progressively
+    from nacre.cycle.mirrors.mirror import telling
 
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):

@@ -84,7 +84,7 @@ def compare(asked: Asked) -> None:
     if asked.allow_missing and (old.isdecimal() or new.isdecimal()):
         raise InputError("rows of versions are never missing", where="--allow-missing", fix="leave it out")
     if old.isdecimal() and new.isdecimal():
-        from nacre.cycle.gating import gate_versions
+        from nacre.cycle.scores.gating import gate_versions
 
         with open_workspace(asked.workspace) as space:
             found = gate_versions(space, int(old), int(new), overrides)

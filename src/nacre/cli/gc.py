@@ -20,7 +20,7 @@ from nacre.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nacre.cycle.collect import Item
+    from nacre.cycle.versions.collect import Item
 
 app = verb_app()
 
@@ -39,7 +39,7 @@ def gc(
 
     The records of versions stay, with their scores and verdicts; `nacre evolve --from` their parent trains them again.
     """
-    from nacre.cycle.collect import collect, plan, size
+    from nacre.cycle.versions.collect import collect, plan, size
 
     with open_workspace(workspace) if dry_run else open_to_write(workspace) as space:
         found = plan(space) if dry_run else collect(space, actor=actor, why=why)
@@ -63,7 +63,7 @@ def gc(
 
 
 def _table(title: str, items: "tuple[Item, ...]") -> Table:
-    from nacre.cycle.collect import size
+    from nacre.cycle.versions.collect import size
 
     table = Table("what", "name", "versions", "size", "why", title=title, title_justify="left")
     for item in items:

@@ -18,7 +18,7 @@ def harvest(
     as_json: JsonOption = False,
 ) -> None:
     """Write corrections and well-rated answers as an increment that `nacre evolve` can learn."""
-    from nacre.cycle.harvest import harvest as harvest_feedback
+    from nacre.cycle.rows.harvest import harvest as harvest_feedback
 
     with open_workspace(workspace) as space:
         found = harvest_feedback(space, name)

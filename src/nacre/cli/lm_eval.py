@@ -19,7 +19,7 @@ from nacre.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nacre.cycle.lm_eval import Imported
+    from nacre.cycle.scores.lm_eval import Imported
 
 app = verb_app(
     help="lm-evaluation-harness: run its tasks on a version, read its samples, write dev rows as its tasks.",
@@ -53,7 +53,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run tasks of lm-eval on a version and keep their scores as reports; nothing is downloaded."""
-    from nacre.cycle.lm_eval import run_tasks
+    from nacre.cycle.scores.lm_eval import run_tasks
     from nacre.evaluate.lm_eval.harness import Request
 
     wanted = tuple(name.strip() for name in tasks.split(",") if name.strip())
@@ -80,7 +80,7 @@ def import_files(
     as_json: JsonOption = False,
 ) -> None:
     """Keep the samples files of lm-eval as reports on a version."""
-    from nacre.cycle.lm_eval import import_samples
+    from nacre.cycle.scores.lm_eval import import_samples
 
     with open_workspace(workspace) as space:
         number = version_or_champion(space, version)
@@ -99,7 +99,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the dev rows of a version's tasks as tasks of lm-eval: YAML and JSON lines."""
-    from nacre.cycle.lm_eval import export_tasks
+    from nacre.cycle.scores.lm_eval import export_tasks
 
     with open_workspace(workspace) as space:
         found = export_tasks(space, version_or_champion(space, version), folder)
@@ -114,7 +114,7 @@ def export(
 
 
 def _show(found: "Imported", as_json: bool) -> None:
-    from nacre.cycle.lm_eval import described
+    from nacre.cycle.scores.lm_eval import described
 
     if as_json:
         print_json(described(found))

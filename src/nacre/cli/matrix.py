@@ -19,7 +19,7 @@ from nacre.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nacre.cycle.matrix import Shown
+    from nacre.cycle.scores.matrix import Shown
 
 app = verb_app()
 
@@ -50,7 +50,7 @@ def matrix(
     as_json: JsonOption = False,
 ) -> None:
     """Show the accuracy matrix and what is read off it, each figure with its definition and source."""
-    from nacre.cycle.matrix import look_up
+    from nacre.cycle.scores.matrix import look_up
     from nacre.evaluate.outputs import as_json as whole
     from nacre.evaluate.outputs import check_endings, save
 

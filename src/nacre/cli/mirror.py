@@ -8,7 +8,7 @@ import typer
 from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_workspace, print_json, verb_app
 
 if TYPE_CHECKING:
-    from nacre.cycle.mirror import Standing
+    from nacre.cycle.mirrors.mirror import Standing
 
 app = verb_app(help="Tell MLflow and webhooks what happened; show how far they are.", no_args_is_help=True)
 
@@ -28,8 +28,8 @@ def run(
     """
     import threading
 
-    from nacre.cycle.mirror import deliver
-    from nacre.cycle.mirror import follow as follow_on
+    from nacre.cycle.mirrors.mirror import deliver
+    from nacre.cycle.mirrors.mirror import follow as follow_on
 
     with open_workspace(workspace) as space:
         found = deliver(space, patient=False, parked=parked)
@@ -43,7 +43,7 @@ def run(
 @app.command()
 def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """How far each one is: events it has not got yet, the last error, and what was given up."""
-    from nacre.cycle.mirror import standings
+    from nacre.cycle.mirrors.mirror import standings
 
     with open_workspace(workspace) as space:
         _show(standings(space), as_json)

@@ -34,7 +34,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Make a version the champion; servers switch to it within a second."""
-    from nacre.cycle.release import promote as promote_version
+    from nacre.cycle.releases.release import promote as promote_version
 
     with open_to_write(workspace) as space:
         event = promote_version(space, version, actor=actor, why=why, force=force)

@@ -20,7 +20,7 @@ from nacre.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nacre.cycle.rollout import Look
+    from nacre.cycle.releases.rollout import Look
     from nacre.records import Rollout
 
 app = verb_app(help="Bring a version to the users step by step, and take it back.", no_args_is_help=True)
@@ -31,7 +31,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="overrule what speaks
 @app.command()
 def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Where the rollout is, what its answers show, what it waits for, and which moves are possible."""
-    from nacre.cycle.rollout import look
+    from nacre.cycle.releases.rollout import look
     from nacre.records.release import possible
 
     with open_workspace(workspace) as space:
@@ -62,7 +62,7 @@ def start(
     as_json: JsonOption = False,
 ) -> None:
     """Begin to release a version that the gate passed: first unseen in the shadow, then to a growing share."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.start(space, version, actor=actor, why=why, force=force), as_json)
@@ -74,7 +74,7 @@ def tick(workspace: WorkspaceOption = HERE, actor: ActorOption = "release", as_j
 
     Exit code 0: it went on, or nothing is being released; 3: it was stopped; 4: it waits.
     """
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         done = rollout.tick(space, actor=actor)
@@ -92,7 +92,7 @@ def tick(workspace: WorkspaceOption = HERE, actor: ActorOption = "release", as_j
 @app.command()
 def score(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Have the model of evaluate.judge score what the champion and the shadow answered to the same requests."""
-    from nacre.cycle.pair_scores import ask_judge
+    from nacre.cycle.scores.pair_scores import ask_judge
 
     with open_to_write(workspace) as space:
         found = ask_judge(space)
@@ -112,7 +112,7 @@ def hold(
     as_json: JsonOption = False,
 ) -> None:
     """Let it go no further for now; users keep the version they have. What shows harm still stops it."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.hold(space, actor=actor, why=why), as_json)
@@ -126,7 +126,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Let a held rollout go on."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.resume(space, actor=actor, why=why), as_json)
@@ -140,7 +140,7 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Allow the next step, where release.manual or the step asks for it; the next tick takes it."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.approve(space, actor=actor, why=why), as_json)
@@ -154,7 +154,7 @@ def abort(
     as_json: JsonOption = False,
 ) -> None:
     """End the rollout: the champion answers everybody again."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.abort(space, actor=actor, why=why), as_json)
@@ -169,7 +169,7 @@ def promote(
     as_json: JsonOption = False,
 ) -> None:
     """Skip the steps that are left: the version becomes champion now."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.promote(space, actor=actor, why=why, force=force), as_json)
@@ -183,7 +183,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Take the latest release back: end it, or make the champion before it champion again."""
-    from nacre.cycle import rollout
+    from nacre.cycle.releases import rollout
 
     with open_to_write(workspace) as space:
         _tell(rollout.rollback(space, actor=actor, why=why), as_json)

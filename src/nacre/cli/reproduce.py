@@ -33,8 +33,8 @@ def reproduce(
 
     Exit code 0: equal bit by bit, or within the tolerance; 3: not equal, or it could not be trained again.
     """
-    from nacre.cycle.reproduce import TOLERANCE
-    from nacre.cycle.reproduce import reproduce as reproduce_version
+    from nacre.cycle.increment.reproduce import TOLERANCE
+    from nacre.cycle.increment.reproduce import reproduce as reproduce_version
 
     with open_workspace(workspace) as space:
         found = reproduce_version(space, version, tolerance=TOLERANCE if tolerance is None else tolerance)

@@ -11,7 +11,7 @@ from nacre.base.errors import InputError
 from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_workspace, print_json, verb_app
 
 if TYPE_CHECKING:
-    from nacre.cycle.review import Status
+    from nacre.cycle.scores.review import Status
     from nacre.cycle.workspace import Workspace
     from nacre.records import Report
     from nacre.records.review import ReviewItem
@@ -36,7 +36,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Put rows before people: two versions' answers side by side, or one version's to rate from 1 to 5."""
-    from nacre.cycle.review_items import add as add_items
+    from nacre.cycle.scores.review_items import add as add_items
 
     with open_workspace(workspace) as space:
         found = add_items(space, versions, task, items=items, raters=raters, queue=queue or "")
@@ -62,7 +62,7 @@ def next_item(
     as_json: JsonOption = False,
 ) -> None:
     """Show the next item that this person has not answered; which version gave which answer is not told."""
-    from nacre.cycle.review import shown
+    from nacre.cycle.scores.review import shown
 
     with open_workspace(workspace) as space:
         item = space.ledger.reviews.next_for(_queue(space, queue), _rater(rater))
@@ -87,7 +87,7 @@ def answer(
     as_json: JsonOption = False,
 ) -> None:
     """Answer one item, or, in a terminal, one after another by pressing keys; q ends."""
-    from nacre.cycle.review import answer as keep
+    from nacre.cycle.scores.review import answer as keep
 
     with open_workspace(workspace) as space:
         if item is None:
@@ -118,8 +118,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the open items for raters elsewhere, with fields to fill in; or the scores, for `nacre gate`."""
-    from nacre.cycle.review import export as write
-    from nacre.cycle.review import export_scores
+    from nacre.cycle.scores.review import export as write
+    from nacre.cycle.scores.review import export_scores
 
     with open_workspace(workspace) as space:
         name = _queue(space, queue)
@@ -145,7 +145,7 @@ def import_file(
     as_json: JsonOption = False,
 ) -> None:
     """Read choices that raters filled in, all or none."""
-    from nacre.cycle.review import import_answers
+    from nacre.cycle.scores.review import import_answers
 
     with open_workspace(workspace) as space:
         new, known, empty = import_answers(space, file, rater)
@@ -162,7 +162,7 @@ def show_status(
     as_json: JsonOption = False,
 ) -> None:
     """How far each review is, how often the new version was preferred, and how far raters agree."""
-    from nacre.cycle.review import reports, status
+    from nacre.cycle.scores.review import reports, status
 
     with open_workspace(workspace) as space:
         found = [status(space, name) for name in ([queue] if queue else space.ledger.reviews.queues())]
@@ -207,7 +207,7 @@ def _print_status(one: "Status") -> None:
 
 def _by_key(space: "Workspace", queue: str, rater: str) -> int:
     """Show and ask until nothing is left or q is pressed; how many were answered."""
-    from nacre.cycle.review import answer as keep
+    from nacre.cycle.scores.review import answer as keep
 
     if not sys.stdin.isatty():
         fix = "name item and choice: nacre review answer ITEM left; or use nacre review export and import"

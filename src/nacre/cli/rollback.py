@@ -30,7 +30,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Take the champion back to one of the last three; servers switch to it within a second."""
-    from nacre.cycle.release import rollback as take_back
+    from nacre.cycle.releases.release import rollback as take_back
 
     with open_to_write(workspace) as space:
         event = take_back(space, to=to, actor=actor, why=why)

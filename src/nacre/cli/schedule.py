@@ -24,7 +24,7 @@ app = verb_app(help="What happens by itself, and when: refresh, increment, revie
 @app.command("list")
 def list_schedules(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Every schedule: when it ran, how that ended, when it comes next."""
-    from nacre.cycle.schedule import plan
+    from nacre.cycle.releases.schedule import plan
 
     with open_workspace(workspace) as space:
         found = plan(space)
@@ -50,7 +50,7 @@ def run(
     Exit code 0: done, or nothing was due; 1: something failed; 3: refused by the gate, below a target, or the
     release was stopped; 4: the gate could not decide.
     """
-    from nacre.cycle import schedule
+    from nacre.cycle.releases import schedule
 
     with open_to_write(workspace) as space:
         ran = schedule.run(space, names or ())
@@ -76,7 +76,7 @@ def cron(
     minutes: Annotated[int, typer.Option(help="from look to look; a divisor of 60")] = 10,
 ) -> None:
     """Print the crontab line that runs what is due: `(crontab -l; nacre schedule cron) | crontab -`."""
-    from nacre.cycle.schedule import crontab
+    from nacre.cycle.releases.schedule import crontab
 
     found = shutil.which("nacre")
     program = [found] if found else [sys.executable, "-m", "nacre"]
@@ -94,7 +94,7 @@ def review(
     as_json: JsonOption = False,
 ) -> None:
     """Compare base models, untrained, on every kept task: scores, latency, size, architecture."""
-    from nacre.cycle.review_base import review as review_models
+    from nacre.cycle.scores.review_base import review as review_models
 
     with open_workspace(workspace) as space:
         found = review_models(space, [*(models or ()), *(more or ())])

@@ -24,7 +24,7 @@ def serve(
     """Answer /v1/chat/completions, /v1/models, /v1/feedback and /health, following promotions and rollbacks."""
     from nacre.base.config import parse
     from nacre.cycle.environment import checked
-    from nacre.cycle.mirror import following
+    from nacre.cycle.mirrors.mirror import following
     from nacre.serve.run import LedgerSource
     from nacre.serve.run import serve as serve_api
     from nacre.serve.settings import Serve

@@ -42,7 +42,7 @@ def run(given: Sequence[str], name: str = "nacre train") -> None:
     if only_helps(job.recipe.train):
         return
 
-    from nacre.cycle.folder import train_folder
+    from nacre.cycle.increment.folder import train_folder
 
     with leading():
         result = train_folder(job)

@@ -13,7 +13,7 @@ def verify(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
 
     Exit code 0: all whole; 1: something is damaged, and the versions that are touched are named.
     """
-    from nacre.cycle.verify import verify as verify_workspace
+    from nacre.cycle.versions.verify import verify as verify_workspace
 
     with open_workspace(workspace) as space:
         checks = verify_workspace(space)

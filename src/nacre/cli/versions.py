@@ -26,7 +26,7 @@ from nacre.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from nacre.cycle.lineage_picture import Node
+    from nacre.cycle.versions.lineage_picture import Node
     from nacre.cycle.workspace import Workspace
 
 app = verb_app(help="What has been made, how, and what became of it.", no_args_is_help=True)
@@ -64,7 +64,7 @@ def list_versions(workspace: WorkspaceOption = HERE, as_json: JsonOption = False
 @app.command()
 def show(number: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """One version: weights and size, parents, recipe, data, time and energy, environment, verdict and history."""
-    from nacre.cycle.description import describe
+    from nacre.cycle.versions.description import describe
 
     with open_workspace(workspace) as space:
         found = describe(space, number)
@@ -77,7 +77,7 @@ def show(number: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption 
 @app.command()
 def diff(one: Number, other: Number, workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """What differs between two versions: data, recipe, size, time and energy, environment, scores."""
-    from nacre.cycle.description import comparable, describe
+    from nacre.cycle.versions.description import comparable, describe
 
     with open_workspace(workspace) as space:
         before, after = (comparable(describe(space, number)) for number in (one, other))
@@ -101,7 +101,7 @@ def graph(
     as_json: JsonOption = False,
 ) -> None:
     """Which version came from which: a tree in the terminal, and a picture with --out."""
-    from nacre.cycle.lineage_picture import nodes, save
+    from nacre.cycle.versions.lineage_picture import nodes, save
 
     with open_workspace(workspace) as space:
         found = nodes(space)
@@ -152,7 +152,7 @@ def judge(
     Exit code 0: passed; 3: a loss is shown; 4: undecided. Nothing is promoted.
     """
     from nacre.cli.gate import show as show_verdict
-    from nacre.cycle.gating import gate_versions
+    from nacre.cycle.scores.gating import gate_versions
     from nacre.gate.report import EXIT_CODES, as_dict
 
     with open_to_write(workspace) as space:
@@ -204,7 +204,7 @@ def import_version(
 
 def _rows(space: "Workspace") -> list[dict[str, Any]]:
     """One row a version, oldest first."""
-    from nacre.cycle.description import where_weights_are
+    from nacre.cycle.versions.description import where_weights_are
 
     held: dict[int, list[str]] = {}
     for slot in space.ledger.slots().values():
@@ -229,7 +229,7 @@ def _rows(space: "Workspace") -> list[dict[str, Any]]:
 
 
 def _pin(number: int, workspace: Path, why: str, actor: str, *, as_json: bool, wanted: bool) -> None:
-    from nacre.cycle.collect import pin as pin_version
+    from nacre.cycle.versions.collect import pin as pin_version
 
     with open_workspace(workspace) as space:
         pin_version(space, number, actor=actor, why=why, wanted=wanted)
@@ -263,8 +263,8 @@ def _tree(found: "Sequence[Node]") -> Tree:
 def _page(found: Mapping[str, Any]) -> None:
     """A description for people; ``--json`` has all of it."""
     from nacre.cli.tables import task_table
-    from nacre.cycle.collect import size
-    from nacre.cycle.description import flat
+    from nacre.cycle.versions.collect import size
+    from nacre.cycle.versions.description import flat
 
     data, verdict, environment, energy = (found[key] for key in ("snapshot", "verdict", "environment", "energy"))
     origin = found["origin"]

@@ -14,9 +14,9 @@ import torch
 from rich.console import Console
 
 from nacre.base.errors import NacreError
-from nacre.cycle.evolve import Evolution, evolve
-from nacre.cycle.harvest import harvest
-from nacre.cycle.release import rollback
+from nacre.cycle.increment.evolve import Evolution, evolve
+from nacre.cycle.releases.release import rollback
+from nacre.cycle.rows.harvest import harvest
 from nacre.cycle.workspace import Workspace
 from nacre.demo.base import FOLDER as BASE_MODEL
 from nacre.demo.page import show

@@ -40,7 +40,7 @@ def collect(ledger: Ledger, *, task: str) -> Harvest:
 
     Marking is the caller's second step, after the rows are safely written:
     ``ledger.export_feedback(harvest.feedback_ids, …)``. Whoever may be killed between the two notes beforehand what
-    it writes, as `nacre.cycle.harvest` does, or repeats the rows.
+    it writes, as `nacre.cycle.rows.harvest` does, or repeats the rows.
 
     Args:
         ledger: where opinions and the answers they are about are kept.

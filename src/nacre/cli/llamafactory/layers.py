@@ -70,7 +70,7 @@ def _parts(text: str) -> list[str]:
 
 def _layers(model: str) -> int:
     """How many layers the model's configuration names."""
-    from nacre.cycle.folder import folder_weights
+    from nacre.cycle.increment.folder import folder_weights
 
     path = Path(folder_weights(model).model) / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -13,7 +13,7 @@ from nacre.cli.llamafactory.layers import by_name, settled_kind, trained_modules
 from nacre.records import Recipe
 
 if TYPE_CHECKING:
-    from nacre.cycle.folder import FolderJob
+    from nacre.cycle.increment.folder import FolderJob
 
 LORA = (
     "lora_rank",
@@ -38,7 +38,7 @@ def to_job(arguments: Arguments) -> tuple["FolderJob", list[str]]:
     Raises:
         InputError: the adapter sits on another model than the one that is named.
     """
-    from nacre.cycle.folder import FolderJob
+    from nacre.cycle.increment.folder import FolderJob
 
     notes: list[str] = []
     folder = _dataset_dir(arguments, notes)
@@ -70,7 +70,7 @@ def _start(arguments: Arguments) -> str:
     adapter = arguments.adapter_name_or_path
     if adapter is None:
         return arguments.model_name_or_path
-    from nacre.cycle.folder import folder_weights
+    from nacre.cycle.increment.folder import folder_weights
 
     weights = folder_weights(adapter)
     if weights.adapter is None:

@@ -1,0 +1,1 @@
+"""One increment, from its rows to a judged version."""

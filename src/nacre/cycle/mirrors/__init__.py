@@ -1,0 +1,1 @@
+"""Telling programs outside what happened."""

@@ -1,0 +1,1 @@
+"""What is live: moves by hand, rollouts step by step, and what happens by itself."""

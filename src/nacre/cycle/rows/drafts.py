@@ -1,0 +1,108 @@
+"""Made-up rows on their way: asked of a model, decided on by a person, written as an increment."""
+
+import re
+from dataclasses import dataclass
+
+from nacre.base.clock import now
+from nacre.base.errors import InputError
+from nacre.base.files import file_lock
+from nacre.cycle.rows.past_dev import gather_dev
+from nacre.cycle.workspace import Workspace
+from nacre.data.all_dev import row_of
+from nacre.data.compose.pieces import Piece, as_record, made, read_pieces, write_records
+from nacre.data.compose.synthesize import Endpoint, synthesize
+from nacre.records import Example
+from nacre.records.draft import Draft
+
+_QUEUE = re.compile(r"\w[\w.-]{0,50}")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was put into a queue: rows added, what was dropped by reason, requests sent, and notes."""
+
+    queue: str
+    added: int
+    dropped: dict[str, int]
+    requests: int
+    notes: tuple[str, ...]
+
+
+def make(workspace: Workspace, dataset: str, wanted: int, endpoint: Endpoint, *, queue: str, seed: int = 0) -> Made:
+    """Have rows made up after a dataset's rows, and put them before a person.
+
+    Rows like those of the dataset, like any row of the queue (rejected ones too), or like any dev row of the datasets
+    and of the ledger are dropped and counted.
+
+    Raises:
+        InputError: no such dataset, a name that cannot name a queue, or the server refuses.
+        NacreError: the server fails again and again.
+    """
+    if not _QUEUE.fullmatch(queue):
+        fix = "use letters, digits, - and _, at most 50"
+        raise InputError("this cannot name a queue", where=f"--queue {queue}", fix=fix)
+    seeds = [row.example for row in read_pieces(dataset, workspace.dataset_dir).rows]
+    dev, notes = gather_dev(workspace.root, workspace.dataset_dir, set())
+    held = [draft.row for draft in workspace.ledger.drafts.drafts() if draft.queue == queue]
+    found = synthesize(seeds, wanted, endpoint, dev=dev, known=held, seed=seed + len(held))
+    drafts = [
+        Draft(queue=queue, row=row, model=endpoint.model, seeds=shown, created=now()) for row, shown in found.rows
+    ]
+    added = workspace.ledger.drafts.add(drafts)
+    detail = {"queue": queue, "rows": added, "model": endpoint.model, "after": dataset}
+    workspace.ledger.record("synthesized", "synthesize", detail)
+    return Made(queue, added, dict(found.dropped), found.requests, (*notes, *found.notes))
+
+
+def write_accepted(workspace: Workspace, queue: str, name: str) -> tuple[str, int]:
+    """Add the accepted rows of a queue to ``dataset/NAME/train.jsonl``; each says who made and who accepted it.
+
+    Returns:
+        The file, and how many rows were added: those of earlier calls stand in it already.
+
+    Raises:
+        InputError: no such queue, nothing new was accepted, or the folder has train rows that nobody reviewed here.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        fix = "use letters, digits, - and _"
+        raise InputError("this cannot name a folder", where=f"--increment {name}", fix=fix)
+    path = workspace.dataset_dir / name / "train.jsonl"
+    where = str(path.relative_to(workspace.root))
+    with file_lock(workspace.hidden / "harvest.lock", wait=False):
+        accepted = [one for one in workspace.ledger.drafts.drafts(queue) if one.status == "accepted"]
+        new = [one for one in accepted if not one.written]
+        if not new:
+            fix = f"nacre data review --queue {queue}"
+            raise InputError("no row was accepted that is not written yet", where=f"queue {queue}", fix=fix)
+        held = read_pieces(str(path), workspace.dataset_dir).rows if path.is_file() else []
+        ours = {one.row.content_id for one in accepted}
+        foreign = [row for row in held if row.example.content_id not in ours]
+        if foreign or (path.parent / "train.json").exists():
+            fix = "name another increment, and mix them with nacre data compose"
+            raise InputError("the increment has train rows from elsewhere", where=where, fix=fix)
+        there = {row.example.content_id for row in held}
+        pieces: list[Piece] = [*held, *(_piece(one) for one in new if one.row.content_id not in there)]
+        write_records(path, (_record(piece) for piece in pieces))
+        workspace.ledger.drafts.mark_written([one.id for one in new], where)
+        workspace.ledger.record("accepted", new[0].by, {"queue": queue, "increment": name, "rows": len(new)})
+    return where, len(new)
+
+
+def decide(workspace: Workspace, number: int, status: str, *, by: str, row: Example | None = None) -> Draft:
+    """Accept or reject a draft; see `Drafts.decide`.
+
+    Raises:
+        InputError: also where it is not said who decides.
+    """
+    if not by.strip():
+        raise InputError("it is not said who decides", where="nacre data review", fix="name them with --by")
+    return workspace.ledger.drafts.decide(number, status, by=by.strip(), row=row)
+
+
+def _piece(draft: Draft) -> Piece:
+    said = {"origin": "synthetic", "model": draft.model[:64], "accepted_by": draft.by[:64], "accepted_at": draft.time}
+    return made(draft.row, **said, draft=draft.id, edited="yes" if draft.edited else "no")
+
+
+def _record(piece: Piece) -> dict[str, object]:
+    return as_record(piece) if piece.raw is not None else row_of(piece.example) | piece.example.origin.extra

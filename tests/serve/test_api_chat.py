@@ -222,7 +222,7 @@ def test_ignored_keys_are_named_in_a_header(client: openai.OpenAI) -> None:
         extra_body={"top_k": 5, "new\r\nx-evil: 1": 2},
     )
     assert text_of(reply.parse()) == ANSWERS[0]
-    assert reply.headers["x-nacre-ignored"] == "(unprintable), messages[].name, top_k, user"
+    assert reply.headers["x-nacre-ignored"] == "(unprintable), messages[].name, top_k"
     assert "x-evil" not in reply.headers
 
 
@@ -261,7 +261,7 @@ def test_broken_bodies_get_an_error_object(folder_url: str, make: Callable[[], b
 
 
 def test_a_body_that_never_ends_is_given_up(folder_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nacre.serve.body._READ_S", 0.3)
+    monkeypatch.setattr("nacre.serve.gateway.body._READ_S", 0.3)
     address = urlsplit(folder_url)
     with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
         connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
@@ -274,7 +274,7 @@ def test_an_unexpected_error_is_500_with_the_requests_id_and_no_traceback(
     def broken(body: object) -> None:
         raise KeyError("a private detail")
 
-    monkeypatch.setattr("nacre.serve.completion.parse_chat", broken)
+    monkeypatch.setattr("nacre.serve.api.completion.parse_chat", broken)
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, extra_headers={"x-request-id": "find-me"})
     assert "find-me" in caught.value.message

@@ -8,7 +8,7 @@ import pytest
 from serving_kit import ANSWERS, QUESTION, Connect, Place, ask
 
 from nacre.records import Interaction
-from nacre.serve.ids import Signer
+from nacre.serve.gateway.ids import Signer
 from nacre.serve.run import background
 from nacre.serve.settings import Serve
 

@@ -29,10 +29,12 @@ def test_promotion_and_rollback_elsewhere_take_effect_within_a_second(champion: 
         assert (text_of(first), first.model) == (ANSWERS[0], "bot@1")
         elsewhere.promote(2, actor="test", why="newer")
         _until(client, ANSWERS[1], 1.0)
-        assert [model.id for model in client.models.list()] == ["bot", "bot@2"]
+        names = ["bot", "bot:champion", "bot:previous-1", "bot@1", "bot@2"]
+        assert [model.id for model in client.models.list()] == names
         assert text_of(ask(client, model="bot@2")) == ANSWERS[1]
+        assert text_of(ask(client, model="bot:previous-1")) == ANSWERS[0]
         with pytest.raises(openai.NotFoundError):
-            ask(client, model="bot@1")
+            ask(client, model="bot@3")
         elsewhere.rollback(actor="test", why="worse")
         _until(client, ANSWERS[0], 1.0)
 

@@ -14,7 +14,7 @@ from nacre.model.load import load_model, load_tokenizer
 from nacre.model.routed import Routed
 from nacre.model.router import Router, read_prompts
 from nacre.records import Message, Weights
-from nacre.serve.engines import ENGINES, Delta, Sampling, Target
+from nacre.serve.engines import ENGINES, ChatPrompt, Delta, Sampling, Target
 from nacre.serve.run import background
 from nacre.serve.settings import Serve
 
@@ -63,18 +63,20 @@ def expected(routed: Weights) -> dict[str, str]:
 
 
 def test_two_prompts_that_run_at_once_get_their_own_adapters(routed: Weights, expected: dict[str, str]) -> None:
+    target = Target(1, routed)
+
     async def text(engine, question: str) -> str:
         messages = (Message(role="user", content=question),)
-        generation = await engine.generate(messages, "", Sampling(temperature=0, max_tokens=TOKENS))
+        generation = await engine.generate(target, ChatPrompt(messages), Sampling(temperature=0, max_tokens=TOKENS))
         said = ""
         while isinstance(piece := await generation.next(), Delta):
             said += piece.text
         return said.rstrip("\ufffd")
 
     async def scenario() -> list[str]:
-        engine = ENGINES.load("embedded")(max_waiting=8)
+        engine = ENGINES.load("embedded")(Serve(max_waiting=8))
         try:
-            engine.swap(await engine.load(Target(1, routed)))
+            await engine.load(target)
             return await asyncio.gather(*(text(engine, question) for question in (*LAST.values(), *LAST.values())))
         finally:
             await engine.close()

@@ -16,7 +16,8 @@ from nacre.model.load import load_model
 from nacre.model.tuners import apply
 from nacre.records import Decoding, Weights
 from nacre.records.tune import QLora
-from nacre.serve.engines import ENGINES, Delta, Sampling, Target
+from nacre.serve.engines import ENGINES, ChatPrompt, Delta, Sampling, Target
+from nacre.serve.settings import Serve
 from nacre.train import fit as fitting
 from nacre.train.run import Trained, train
 from toy_kit import Toy, weights_of
@@ -98,16 +99,19 @@ def test_one_by_one_in_batches_and_in_the_engine_it_says_the_same(case, toy):
     one_by_one = answer_all(model, toy.tokenizer, rows, decoding, batch_rows=1)
     assert answer_all(model, toy.tokenizer, rows, decoding, batch_rows=8) == one_by_one
 
+    target = Target(1, case.weights)
+
     async def served() -> list[str]:
-        engine = ENGINES.load("embedded")(max_waiting=8)
+        engine = ENGINES.load("embedded")(Serve(max_waiting=8))
         try:
-            engine.swap(await engine.load(Target(1, case.weights)))
+            await engine.load(target)
             return [await said(engine, row) for row in rows]
         finally:
             await engine.close()
 
     async def said(engine, row) -> str:
-        generation, text = await engine.generate(row.prompt, row.system, Sampling(temperature=0, max_tokens=4)), ""
+        prompt, text = ChatPrompt(row.prompt, row.system), ""
+        generation = await engine.generate(target, prompt, Sampling(temperature=0, max_tokens=4))
         while isinstance(piece := await generation.next(), Delta):
             text += piece.text
         return text

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from nacre.serve.completion import create_completion
-from nacre.serve.errors import ApiError, model_not_found, on_any_error, on_api_error, on_http_error
-from nacre.serve.feedback import create_feedback
-from nacre.serve.ids import RequestIds
-from nacre.serve.keys import Keys
+from nacre.serve.api.completion import create_completion
+from nacre.serve.api.feedback import create_feedback
+from nacre.serve.gateway.errors import ApiError, model_not_found, on_any_error, on_api_error, on_http_error
+from nacre.serve.gateway.ids import RequestIds
+from nacre.serve.gateway.keys import Keys
 from nacre.serve.service import Service
 
 
@@ -44,18 +44,19 @@ def make_app(service: Service) -> Starlette:
 async def health(request: Request) -> JSONResponse:
     """200 while something answers, else 503 with the reason. Details only for those who have a key."""
     service: Service = request.app.state.service
-    target, problem = service.engine.target, service.problem()
-    body: dict[str, Any] = {"status": "ok" if target else "unavailable"}
+    live, problem = service.live(), service.problem()
+    body: dict[str, Any] = {"status": "ok" if live.champion else "unavailable"}
     if request.state.key_id is not None:
         body |= {
             "model": service.settings.name,
-            "version": target.label if target else None,
+            "version": live.champion.label if live.champion else None,
+            "slots": {slot: target.label for slot, target in live.slots.items()},
             "waiting": service.engine.waiting,
             "dropped_interactions": service.memory.writer.dropped if service.memory else 0,
         }
         if problem:
             body["problem"] = problem
-    return JSONResponse(body, 200 if target else 503)
+    return JSONResponse(body, 200 if live.champion else 503)
 
 
 async def list_models(request: Request) -> JSONResponse:

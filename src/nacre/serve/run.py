@@ -20,10 +20,11 @@ from nacre.registry.leases import Lease
 from nacre.registry.ledger import Ledger
 from nacre.serve.app import make_app
 from nacre.serve.engines import ENGINES, Engine, Target
-from nacre.serve.ids import Signer
+from nacre.serve.gateway.ids import Signer
+from nacre.serve.gateway.keys import check_exposure
 from nacre.serve.interactions import Writer
-from nacre.serve.keys import check_exposure
 from nacre.serve.live import Watcher
+from nacre.serve.routing import CHAMPION, Live
 from nacre.serve.service import Memory, Service
 from nacre.serve.settings import Serve
 
@@ -116,7 +117,7 @@ class ApiServer:
             self._uvicorn.should_exit = True
 
     async def _main(self, announce: Callable[[str], None]) -> None:
-        engine: Engine = self._engine_class(max_waiting=self._settings.max_waiting)
+        engine: Engine = self._engine_class(self._settings)
         try:
             async with self._service(engine) as service:
                 await self._answer(service, announce)
@@ -127,8 +128,10 @@ class ApiServer:
     async def _service(self, engine: Engine) -> AsyncIterator[Service]:
         """Load what is to answer, and keep following the ledger where there is one."""
         if isinstance(self._source, Weights):
-            engine.swap(await engine.load(Target(0, self._source)))
-            yield Service(self._settings, engine, Signer(secrets.token_bytes(32)))
+            target = Target(0, self._source)
+            await engine.load(target)
+            live = Live({CHAMPION: target})
+            yield Service(self._settings, engine, Signer(secrets.token_bytes(32)), lambda: live)
             return
         with ExitStack() as held:
             lease = _lease(self._source.serving)
@@ -142,7 +145,7 @@ class ApiServer:
             following.add_done_callback(self._on_watcher_end)
             try:
                 memory = Memory(self._source.ledger, writer)
-                yield Service(self._settings, engine, signer, memory, lambda: watcher.problem)
+                yield Service(self._settings, engine, signer, lambda: watcher.live, memory, lambda: watcher.problem)
             finally:
                 following.cancel()
                 await asyncio.wait([following])

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 from nacre.registry.ledger import Ledger
 from nacre.serve.engines import Engine, Target
-from nacre.serve.errors import ApiError, model_not_found, unavailable
-from nacre.serve.ids import Signer
+from nacre.serve.gateway.errors import ApiError, model_not_found, unavailable
+from nacre.serve.gateway.ids import Signer
 from nacre.serve.interactions import Writer
+from nacre.serve.routing import Live, Route
 from nacre.serve.settings import Serve
 
 
@@ -24,37 +25,48 @@ class Service:
     """One server: its engine, its settings, and its memory (None when it serves a folder without a ledger).
 
     Attributes:
+        live: what is served now; asked once a request.
         problem: what keeps the newest champion from being served; empty when nothing does.
     """
 
     settings: Serve
     engine: Engine
     signer: Signer
+    live: Callable[[], Live]
     memory: Memory | None = None
     problem: Callable[[], str] = field(default=lambda: "")
 
     def model_ids(self) -> list[str]:
-        """The names that are answered now: ``bot``, and ``bot@7`` while version 7 is loaded."""
-        target = self.engine.target
-        if target is None:
-            return []
-        return [self.settings.name, *([self.full_name(target)] if target.version else [])]
+        """The names that are answered now: ``bot``, ``bot:challenger``, and ``bot@7`` while version 7 is loaded."""
+        live, name = self.live(), self.settings.name
+        numbers = sorted({target.version for target in live.slots.values() if target.version})
+        slots = [f"{name}:{slot}" for slot in live.slots] if numbers else []
+        return [*([name] if live.champion else []), *slots, *(f"{name}@{number}" for number in numbers)]
 
     def full_name(self, target: Target) -> str:
         """The served name with the version, where it has a number."""
         return f"{self.settings.name}@{target.version}" if target.version else self.settings.name
 
-    def check_model(self, name: str) -> None:
-        """Refuse a model name that nothing answers to.
+    def route(self, model: str, user: str) -> Route:
+        """What answers a request.
+
+        Args:
+            model: as the client sent it.
+            user: what `Live.route` asks about.
 
         Raises:
             ApiError: 404 for a name that is not ours or a version that is not loaded, 503 when none is.
         """
-        ours = name.partition("@")[0] == self.settings.name
-        if self.engine.target is None and ours:
+        live, name = self.live(), self.settings.name
+        found = live.route(user) if model == name else None
+        for mark in "@:":
+            if model.startswith(name + mark):
+                found = live.named(model[len(name) + 1 :])
+        if found is not None:
+            return found
+        if not live.slots and model.startswith(name):
             raise self.not_ready()
-        if name not in self.model_ids():
-            raise model_not_found(name, self.model_ids())
+        raise model_not_found(model, self.model_ids())
 
     def not_ready(self) -> ApiError:
         """Why nothing answers."""

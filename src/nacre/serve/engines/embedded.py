@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -20,13 +20,28 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from nacre.base.errors import NacreError
+from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import empty_thought, prompt_ids, stop_ids, stop_texts
 from nacre.model.load import load_model, load_tokenizer
 from nacre.records import Message
-from nacre.serve.engines import ContextTooLong, Delta, EngineError, Finish, NotLoaded, Overloaded, Sampling, Target
+from nacre.serve.engines import (
+    ChatPrompt,
+    ContextTooLong,
+    Delta,
+    Embeddings,
+    EngineError,
+    Feature,
+    Finish,
+    NotLoaded,
+    Overloaded,
+    Prompt,
+    Sampling,
+    Target,
+    TextPrompt,
+)
 from nacre.serve.engines.sampling import sample
 from nacre.serve.engines.text import Decoder, Opening, StopTexts
+from nacre.serve.settings import Serve
 
 _log = logging.getLogger("nacre.serve")
 
@@ -147,12 +162,14 @@ class EmbeddedEngine:
     """Answers requests one after the other on the best device of this machine.
 
     Args:
-        max_waiting: requests that may wait for the one that runs.
+        settings: of which `max_waiting` counts.
     """
 
-    def __init__(self, *, max_waiting: int) -> None:
-        self._max_waiting = max_waiting
-        self._resident: _Resident | None = None
+    features: frozenset[Feature] = frozenset()
+
+    def __init__(self, settings: Serve) -> None:
+        self._max_waiting = settings.max_waiting
+        self._residents: dict[Target, _Resident] = {}
         self._preparing = 0  # requests whose messages are being turned into tokens
         self._waiting: deque[_Sequence] = deque()
         self._running = 0
@@ -165,38 +182,45 @@ class EmbeddedEngine:
         self._thread.start()
 
     @property
-    def target(self) -> Target | None:
-        """The version that answers new requests."""
-        return self._resident.target if self._resident else None
+    def loaded(self) -> tuple[Target, ...]:
+        """The versions that answer now."""
+        return tuple(self._residents)
 
     @property
     def waiting(self) -> int:
         """Requests accepted and not begun."""
         return len(self._waiting)
 
-    async def load(self, target: Target) -> _Resident:
-        """Load a version beside the one that answers."""
-        return await asyncio.to_thread(_Resident, target)
+    async def load(self, target: Target) -> None:
+        """Load a version beside those that answer."""
+        if target not in self._residents:
+            self._residents[target] = await asyncio.to_thread(_Resident, target)
 
-    def swap(self, loaded: _Resident | None) -> None:
-        """Let `loaded` answer what comes from now on."""
-        self._resident = loaded
+    async def unload(self, target: Target) -> None:
+        """Take no more requests for a version; it is freed with the last it has accepted."""
+        self._residents.pop(target, None)
 
-    async def generate(self, messages: tuple[Message, ...], system: str, sampling: Sampling) -> _Sequence:
+    async def embed(self, target: Target, inputs: Sequence[TextPrompt]) -> Embeddings:
+        """Not among its features."""
+        raise EngineError("this engine makes no embeddings")
+
+    async def generate(self, target: Target, prompt: Prompt, sampling: Sampling) -> _Sequence:
         """Accept a request, see `nacre.serve.engines.Engine`."""
-        resident = self._resident
+        resident = self._residents.get(target)
         if resident is None:
-            raise NotLoaded("no version is loaded", fix="promote one")
-        prompt = await self._prompt(resident, messages, system)
-        room = resident.context_tokens - len(prompt)
+            raise NotLoaded(f"version {target.label} is not loaded", fix="promote one")
+        if not isinstance(prompt, ChatPrompt):
+            raise InputError("this engine answers conversations only")
+        ids = await self._prompt(resident, prompt.messages, prompt.system)
+        room = resident.context_tokens - len(ids)
         wanted = sampling.max_tokens or max(room, 1)
         if wanted > room:
             raise ContextTooLong(
-                f"the model's context holds {resident.context_tokens} tokens; the messages take {len(prompt)} "
+                f"the model's context holds {resident.context_tokens} tokens; the messages take {len(ids)} "
                 f"and the answer asks for {wanted}",
                 fix="shorten the messages or lower max_completion_tokens",
             )
-        sequence = _Sequence(resident, prompt, sampling, wanted, self._forget)
+        sequence = _Sequence(resident, ids, sampling, wanted, self._forget)
         with self._changed:
             self._refuse_overload()
             self._waiting.append(sequence)

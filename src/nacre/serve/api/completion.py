@@ -15,10 +15,11 @@ from nacre import __version__
 from nacre.base.clock import now
 from nacre.base.errors import NacreError
 from nacre.records import Interaction
-from nacre.serve.body import read_json
-from nacre.serve.chat import ChatRequest, parse_chat
-from nacre.serve.engines import Delta, Finish, Generation
-from nacre.serve.errors import from_nacre
+from nacre.serve.api.chat import ChatRequest, parse_chat
+from nacre.serve.engines import ChatPrompt, Delta, Finish, Generation
+from nacre.serve.gateway.body import read_json
+from nacre.serve.gateway.errors import from_nacre
+from nacre.serve.routing import user_of
 from nacre.serve.service import Service
 
 _PING_S = 15.0  # a comment this often keeps proxies from closing a stream that waits
@@ -29,13 +30,16 @@ async def create_completion(request: Request) -> "PlainAnswer | StreamedAnswer":
     service: Service = request.app.state.service
     started_s = time.monotonic()
     chat = parse_chat(await read_json(request, service.settings.max_body_bytes))
-    service.check_model(chat.model)
+    identity = service.signer.new()
+    user = user_of(request.state.key_id or "", chat.user or "")
+    route = service.route(chat.model, user or identity)
+    prompt = ChatPrompt(chat.conversation, chat.system)
     try:
-        generation = await service.engine.generate(chat.conversation, chat.system, chat.sampling)
+        generation = await service.engine.generate(route.target, prompt, chat.sampling)
     except NacreError as error:
         raise from_nacre(error) from error
     keep = "x-nacre-no-store" not in request.headers
-    answer = _Answer(service, chat, generation, started_s, keep)
+    answer = _Answer(service, chat, generation, started_s, keep, identity, route.arm, user)
     return StreamedAnswer(answer) if chat.stream else PlainAnswer(answer)
 
 
@@ -48,13 +52,11 @@ class _Answer:
     generation: Generation
     started_s: float
     keep: bool
+    id: str
+    arm: str
+    user: str
     text: str = ""
-    id: str = field(init=False)
-    created: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.id = self.service.signer.new()
-        self.created = int(time.time())
+    created: int = field(default_factory=lambda: int(time.time()))
 
     def headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
         named = {
@@ -62,6 +64,7 @@ class _Answer:
             "cache-control": "no-cache",
             "x-accel-buffering": "no",  # nginx passes each event on at once
             "x-nacre-version": self.generation.target.label,
+            "x-nacre-arm": self.arm,
             "x-nacre-response-id": self.id,
         }
         if self.chat.ignored:
@@ -95,7 +98,8 @@ class _Answer:
             id=self.id,
             time=now(),
             version=self.generation.target.version,
-            arm="champion",
+            arm=self.arm,
+            session=self.user,
             messages=self.chat.turns,
             answer=self.text,
             finish=finish.reason,

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from nacre.serve.errors import ApiError, invalid
+from nacre.serve.gateway.errors import ApiError, invalid
 
 _DEEPEST = 32
 _DRAINED = 8  # a body up to this many times too long is read to its end, so that its sender sees the answer

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nacre.base.errors import InputError
-from nacre.serve.errors import ApiError
+from nacre.serve.gateway.errors import ApiError
 
 OPEN_PATHS = frozenset({"/health"})  # probes carry no key; what they learn is one word
 

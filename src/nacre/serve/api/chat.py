@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nacre.records import ChatTurn, Message
 from nacre.serve.engines import Sampling
-from nacre.serve.errors import ApiError, invalid
+from nacre.serve.gateway.errors import ApiError, invalid
 
 _MOST_STOPS = 4
 _LONGEST_STOP = 256
@@ -87,6 +87,7 @@ class ChatRequest(_Part):
     stop: Annotated[list[str], BeforeValidator(_stop_list)] = Field(default_factory=list)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
+    user: str | None = Field(default=None, max_length=512)
 
     @property
     def sampling(self) -> Sampling:

@@ -11,8 +11,8 @@ from nacre.base.clock import now
 from nacre.base.config import Settings, parse
 from nacre.base.errors import InputError, NacreError
 from nacre.records import Feedback
-from nacre.serve.body import read_json
-from nacre.serve.errors import ApiError, invalid, unavailable
+from nacre.serve.gateway.body import read_json
+from nacre.serve.gateway.errors import ApiError, invalid, unavailable
 from nacre.serve.service import Memory, Service
 
 

@@ -1,0 +1,1 @@
+"""What clients ask: one file a route."""

@@ -1,45 +1,22 @@
 """Releases under simulated traffic, through the real ledger: what is good arrives, what is not is stopped."""
 
-import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from traffic_kit import Clock, Manner, Traffic, clock, make_space, space, with_release
+from traffic_kit import BY, QUICK, Clock, Manner, Traffic, clock, make_space, run, space, standing, with_release
 
-from judge_kit import Fake
-from nacre.base.errors import ConflictError, InputError
-from nacre.cycle.releases import release, rollout
-from nacre.cycle.scores.pair_scores import score_pairs
+from nacre.cycle.releases import rollout
 from nacre.cycle.workspace import Workspace
 from nacre.gate.release import decide
-from nacre.records import ChatTurn, Feedback, Interaction
+from nacre.records import ChatTurn, Interaction
 from nacre.records.release import Release, Rollout, moved
 from nacre.registry.observed import Answered, Opinion
 from postgres_kit import postgres  # noqa: F401  # a fixture is used by its name
-from workspace_kit import Place, assert_clear
 
 __all__ = ["clock", "space"]
-
-QUICK = {"shadow_requests": 100, "min_requests": 50, "steps": [10, 50, 100]}
-STAGES = 4  # the shadow and three steps
-BY = {"actor": "test", "why": "so"}
-
-
-def run(space: Workspace, traffic: Traffic, *, most: int, every: int = 100) -> tuple[Rollout, int]:
-    """Serve and look until the rollout has ended, or `most` requests; returns it and the requests it took."""
-    started = traffic.asked
-    identity = space.ledger.releases.active().id
-    while space.ledger.releases.active() is not None and traffic.asked - started < most:
-        traffic.serve(every)
-        rollout.tick(space)
-    return space.ledger.releases.get(identity), traffic.asked - started
-
-
-def standing(space: Workspace) -> dict[str, int]:
-    return {name: slot.version for name, slot in space.ledger.slots().items()}
 
 
 @pytest.mark.parametrize("new", [Manner(), Manner(good=0.97, seconds=0.6)], ids=["equal", "better"])
@@ -179,34 +156,6 @@ def test_a_version_half_as_slow_again_is_never_shown_to_be_within_the_margin(spa
     assert seen[-1] == "fail"
 
 
-def test_stopping_asks_for_no_look(space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("the statistics are broken")
-
-    monkeypatch.setattr(rollout, "look", broken)
-    rollout.start(space, 2, **BY)
-    assert rollout.hold(space, **BY).held == "so"
-    assert rollout.abort(space, **BY).state == "aborted"
-    rollout.start(space, 3, **BY)
-    assert rollout.rollback(space, **BY).state == "aborted"
-
-
-def test_a_rollback_takes_back_what_a_tick_promoted_meanwhile(
-    space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rollout.start(space, 2, **BY)
-    real = rollout.abort
-
-    def late(*words: object, **named: object) -> Rollout:
-        monkeypatch.setattr(rollout, "abort", real)
-        space.ledger.releases.move("promote", rollout.Reason("tick", "no harm shown"))
-        return real(*words, **named)
-
-    monkeypatch.setattr(rollout, "abort", late)
-    assert rollout.rollback(space, **BY).state == "rolled back"
-    assert standing(space) == {"champion": 1}
-
-
 def test_users_who_do_not_reach_their_arm_stop_the_experiment(space: Workspace, clock: Clock) -> None:
     space = with_release(space, **QUICK | {"shadow_requests": 0, "min_requests": 800})
     rollout.start(space, 2, **BY)
@@ -273,128 +222,6 @@ def test_a_loss_of_thirty_points_is_stopped_nearly_always() -> None:
     assert ends(0.5, 30, seed=2).count("aborted") >= 27
 
 
-def test_a_held_rollout_waits_and_is_still_stopped_by_harm(space: Workspace, clock: Clock) -> None:
-    space = with_release(space, **QUICK | {"shadow_requests": 0})
-    rollout.start(space, 2, **BY)
-    rollout.hold(space, actor="ada", why="the weekend")
-    traffic = Traffic(space, clock, new=Manner())
-    for _ in range(8):
-        traffic.serve(100)
-        assert rollout.tick(space).exit_code == 4
-    assert space.ledger.releases.active().weight == 10
-    assert rollout.look(space).decision.why == "held: the weekend"
-    traffic.new = Manner(errors=1.0)
-    found, _ = run(space, traffic, most=500)
-    assert found.state == "aborted"
-
-
-def test_a_step_waits_for_requests_time_proof_and_approval_and_says_so(space: Workspace, clock: Clock) -> None:
-    space = with_release(space, shadow_requests=20, min_minutes=10, manual=True, steps=[50], prove=["shadow"])
-    rollout.start(space, 2, **BY)
-    first = rollout.tick(space)
-    assert first.exit_code == 4
-    assert first.look.decision.missing == (
-        "20 more requests",
-        "10.0 more minutes",
-        "shadow has to be shown within its margin",
-        "approval by a person",
-    )
-    Traffic(space, clock, new=Manner(good=0.999)).serve(700)
-    assert rollout.tick(space).look.decision.missing == ("approval by a person",)
-    with pytest.raises(InputError, match="waiting for approval"):
-        space.ledger.releases.move("advance", rollout.Reason("test", "hurry"))
-    rollout.approve(space, actor="ada", why="looks well")
-    assert rollout.tick(space).after.state == "canary"
-
-
-def test_two_lookers_do_not_both_act(space: Workspace, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    space = with_release(space, **QUICK)
-    rollout.start(space, 2, **BY)
-    Traffic(space, clock, new=Manner()).serve(150)
-    seen = rollout.look(space)
-    rollout.tick(space)
-    monkeypatch.setattr(rollout, "look", lambda _: seen)
-    with pytest.raises(ConflictError, match="the rollout has changed meanwhile"):
-        rollout.tick(space)
-    assert space.ledger.releases.active().weight == 10
-
-
-def test_harm_must_be_overruled_to_promote_and_a_release_can_be_taken_back(space: Workspace, clock: Clock) -> None:
-    space = with_release(space, **QUICK | {"shadow_requests": 0})
-    rollout.start(space, 2, **BY)
-    Traffic(space, clock, new=Manner(errors=1.0)).serve(300)
-    with pytest.raises(InputError, match="version 2 does harm: errors rose"):
-        rollout.promote(space, **BY)
-    assert rollout.promote(space, force=True, **BY).state == "champion"
-    assert rollout.rollback(space, actor="ada", why="it was harm").state == "rolled back"
-    assert standing(space) == {"champion": 1}
-    kinds = [event.kind for event in rollout.history(space, 1)]
-    assert kinds == ["release started", "promoted", "rolled back"]
-    with pytest.raises(InputError, match="no release stands to be taken back"):
-        rollout.rollback(space, **BY)
-    rollout.start(space, 3, **BY)
-    assert rollout.rollback(space, **BY).state == "aborted"
-
-
-def test_what_the_gate_did_not_pass_is_not_released_and_not_promoted_past_a_rollout(space: Workspace) -> None:
-    from traffic_kit import add_version
-
-    add_version(space, 4)
-    with pytest.raises(InputError, match="the gate did not pass version 4: never judged"):
-        rollout.start(space, 4, **BY)
-    assert "gate overruled: never judged" in rollout.start(space, 4, force=True, **BY).why
-    with pytest.raises(InputError, match="version 4 is being released"):
-        release.promote(space, 2, **BY)
-    release.promote(space, 2, force=True, **BY)
-    assert standing(space) == {"champion": 2, "previous-1": 1}
-    assert space.ledger.releases.all()[-1].state == "aborted"
-
-
-def test_a_judge_scores_pairs_once_and_its_opinions_are_not_learned(space: Workspace, clock: Clock) -> None:
-    from nacre.feedback.curation import collect
-
-    space = with_release(space, **QUICK)
-    rollout.start(space, 2, **BY)
-    traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
-    traffic.serve(30)
-    traffic.finish()
-    with space.ledger._database.write() as connection:
-        connection.execute(sa.text("delete from feedback"))
-    assert "30 of 30 shadow pairs are not scored: their quality is not judged" in rollout.look(space).notes
-    with pytest.raises(InputError, match="a judge gave the score 5"):
-        score_pairs(space, lambda old, new: (5.0, 1.0), "strict")
-    assert score_pairs(space, lambda old, new: (0.95, 0.3), "strict") >= 29
-    assert score_pairs(space, lambda old, new: (0.95, 0.3), "strict") == 0
-    found = {one.metric: one for one in rollout.look(space).sight.findings}["shadow"]
-    assert (round(found.arms.before, 6), round(found.arms.after, 6), found.outcome) == (0.95, 0.3, "fail")
-    assert collect(space.ledger, task="t").examples == ()
-
-
-def test_opinions_of_different_people_make_no_pair_and_only_the_first_one_counts(
-    space: Workspace, clock: Clock
-) -> None:
-    space = with_release(space, **QUICK)
-    begun = rollout.start(space, 2, **BY)
-    traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
-    traffic.serve(1)
-    traffic.finish()
-    with space.ledger._database.write() as connection:
-        connection.execute(sa.text("delete from feedback"))
-    observed = space.ledger.releases.observed
-    [pair] = observed.pairs(begun)
-
-    def say(place: int, source: str, kind: str, value: float) -> None:
-        said = Feedback(time=clock.now(), interaction=pair.ids[place], kind=kind, value=value, source=source)
-        space.ledger.add_feedback(said)
-
-    say(0, "ada", "thumb", 0)
-    say(1, "bob", "thumb", 1)
-    assert observed.pairs(begun)[0].scores is None
-    say(1, "ada", "stars", 4)
-    say(1, "ada", "stars", 1)
-    assert observed.pairs(begun)[0].scores == (0.0, 0.75)
-
-
 def test_the_same_on_postgresql(clock: Clock, tmp_path: Path, postgres: str) -> None:  # noqa: F811  # the fixture
     engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
@@ -426,72 +253,3 @@ def test_the_same_on_postgresql(clock: Clock, tmp_path: Path, postgres: str) -> 
         found, _ = run(space, Traffic(space, clock, new=Manner(errors=0.5), seed=1), most=600, every=200)
         assert found.state == "aborted"
         space.ledger.verify_chain()
-
-
-def test_the_command_line_says_where_it_is_and_does_what_it_is_told(tmp_path: Path, clock: Clock) -> None:
-    with make_space(tmp_path / "cli", release=QUICK | {"shadow_requests": 0}) as space:
-        place = Place(tmp_path / "cli")
-        assert place.nacre("release", "status").out.startswith("no rollout is active")
-        assert place.nacre("release", "tick").code == 0
-        assert_clear(place.nacre("release", "hold"), "no rollout is active", "nacre release start N")
-        begun = place.json("release", "start", 2, "--why", "it is good")
-        assert (begun["state"], begun["weight"]) == ("canary", 10)
-        assert_clear(place.nacre("promote", 3), "version 2 is being released", "nacre release abort")
-        assert_clear(place.nacre("release", "start", 3), "version 2 is being released")
-        assert "held: the weekend" in place.nacre("release", "hold", "--why", "the weekend").out
-        assert_clear(place.nacre("release", "hold"), "'hold' is not possible", "possible now: resume, abort, promote")
-        assert place.json("release", "tick", code=4)["look"]["decision"] == "wait"
-        place.nacre("release", "resume")
-        Traffic(space, clock, new=Manner(errors=1.0)).serve(300)
-        shown = place.nacre("release", "status")
-        assert "decision: abort: errors rose by" in shown.out
-        status = place.json("release", "status")
-        assert status["active"]["possible"] == ["hold", "advance", "abort", "promote"]
-        assert status["slots"] == {"champion": 1, "challenger": 2}
-        assert json.dumps(status["active"]["findings"], allow_nan=False)
-        stopped = place.nacre("release", "tick")
-        assert (stopped.code, "is aborted" in stopped.out) == (3, True)
-        place.json("release", "start", 3)
-        assert place.json("release", "promote")["state"] == "champion"
-        assert place.json("release", "rollback")["state"] == "rolled back"
-        assert place.champion() == 1
-
-
-def test_the_set_judge_scores_the_pairs(tmp_path: Path, clock: Clock) -> None:
-    with Fake(lambda *_: "Score: 2") as judge:
-        settings = {"evaluate": {"judge": {"url": judge.url, "model": "wise"}}, "release": {"shadow_requests": 100}}
-        with make_space(tmp_path / "cli", **settings) as space:
-            place = Place(tmp_path / "cli")
-            assert_clear(place.nacre("release", "score"), "no rollout is active")
-            rollout.start(space, 2, **BY)
-            traffic = Traffic(space, clock, new=Manner(errors=0.0, aborted=0.0))
-            traffic.serve(20)
-            traffic.finish()
-            with space.ledger._database.write() as connection:
-                connection.execute(sa.text("delete from feedback"))
-            found = place.json("release", "score")
-            assert (found["scored"], found["left"]) == (20, 0)
-            assert place.json("release", "score")["scored"] == 0
-            [shadow] = [one for one in rollout.look(space).sight.findings if one.metric == "shadow"]
-            assert (shadow.arms.new, round(shadow.arms.before, 6)) == (20, 0.2)
-    with make_space(tmp_path / "none"):
-        assert_clear(Place(tmp_path / "none").nacre("release", "score"), "no judge is set", "evaluate.judge")
-
-
-@pytest.mark.parametrize(
-    ("given", "part"),
-    [
-        ({"steps": [50, 5]}, "give weights that rise"),
-        ({"steps": [0]}, "greater than 0"),
-        ({"steps": [], "shadow_requests": 0}, "nothing is tried"),
-        ({"steps": [100], "shadow_requests": 0}, "begin below 100"),
-        ({"steps": [0.004]}, "the smallest share is 0.01 percent"),
-        ({"prove": ["shadow"], "shadow_requests": 0}, "needs shadow_requests above 0"),
-        ({"min_request": 5}, "did you mean 'min_requests'?"),
-        ({"metrics": {"rudeness": 0.1}}, "rudeness"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, given: dict, part: str) -> None:
-    with pytest.raises(InputError) as caught:
-        Workspace.init(tmp_path / "space", "base-model", {"release": given})
-    assert part in str(caught.value)

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nacre.cycle.releases import rollout
 from nacre.cycle.workspace import Workspace
 from nacre.records import Environment, Feedback, Interaction, Recipe, RowsFile, Snapshot, Verdict
+from nacre.records.release import Rollout
 from nacre.registry import conversations
 
 MODULES = (
@@ -20,6 +22,11 @@ MODULES = (
     "nacre.cycle.releases.rollout",
     "nacre.cycle.releases.schedule",
 )
+
+
+QUICK = {"shadow_requests": 100, "min_requests": 50, "steps": [10, 50, 100]}
+STAGES = 4  # the shadow and three steps
+BY = {"actor": "test", "why": "so"}
 
 
 class Clock:
@@ -179,3 +186,17 @@ class Traffic:
             finish=finish,
             latency_s=latency,
         )
+
+
+def run(space: Workspace, traffic: Traffic, *, most: int, every: int = 100) -> tuple[Rollout, int]:
+    """Serve and look until the rollout has ended, or `most` requests; returns it and the requests it took."""
+    started = traffic.asked
+    identity = space.ledger.releases.active().id
+    while space.ledger.releases.active() is not None and traffic.asked - started < most:
+        traffic.serve(every)
+        rollout.tick(space)
+    return space.ledger.releases.get(identity), traffic.asked - started
+
+
+def standing(space: Workspace) -> dict[str, int]:
+    return {name: slot.version for name, slot in space.ledger.slots().items()}

@@ -13,18 +13,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.feature_extraction.text import HashingVectorizer
-
 from nacre.base.hashing import sha256_text
+from nacre.base.plugins import Table
 from nacre.records import Example
 
 CLASS_CHARS = 64  # a longer answer is a text, not a class
 CLASS_ROWS = 3  # an answer that fewer rows give is no class
 MAX_CLUSTERS = 16
 ROWS_PER_CLUSTER = 40
-_FITTED_ROWS = 5_000  # clusters are found on at most so many rows, and the others put to them
 _TEXT_CHARS = 1_000
+
+# scikit-learn takes a second to import, and most rows need no clusters.
+CLUSTERS = Table("clusters", {"texts": "nacre.data.clusters:text_clusters"})
 
 
 @dataclass(frozen=True)
@@ -120,11 +120,7 @@ def _clusters(rows: Sequence[Example], clusters: int, seed: int) -> list[int]:
     count = min(clusters, len(rows) // ROWS_PER_CLUSTER)
     if count < 2:
         return [0] * len(rows)
-    texts = [_text(row) for row in rows]
-    order = sorted(range(len(rows)), key=lambda place: sha256_text(f"{seed}/{texts[place]}"))
-    vectors = HashingVectorizer(analyzer="char", ngram_range=(2, 3), n_features=2**12).transform(texts)
-    means = MiniBatchKMeans(count, random_state=seed, n_init=3).fit(vectors[order[:_FITTED_ROWS]])
-    return [int(label) for label in means.predict(vectors)]
+    return list(CLUSTERS.load("texts")([_text(row) for row in rows], count, seed))
 
 
 def _text(row: Example) -> str:

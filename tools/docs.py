@@ -41,6 +41,8 @@ EXIT_CODES = {
     130: "stopped with Ctrl-C; what was finished is kept",
 }
 OWN_CODES = {
+    "data annotate agree": {3: "people do not agree well enough", 4: "undecided"},
+    "data annotate rows": {3: "people do not agree well enough", 4: "undecided"},
     "data check": {1: "rows cannot be used"},
     "demo": {1: "failed, or a point was not shown"},
     "evolve": {3: "refused by the gate", 4: "undecided and held"},
@@ -82,10 +84,17 @@ def cli_page() -> str:
         inner = getattr(command, "commands", None)
         if inner:
             parts.append(f"## nacre {name}\n\n{inspect.cleandoc(command.help)}\n")
-            parts += [_verb(f"{name} {each}", inner[each], "###") for each in inner]
+            parts += [part for each in inner for part in _verbs(f"{name} {each}", inner[each])]
         else:
             parts.append(_verb(name, command, "##"))
     return "\n".join(parts)
+
+
+def _verbs(name: str, command: Any) -> Iterator[str]:
+    """A word below a verb, and the words below it."""
+    yield _verb(name, command, "###")
+    for each, inner in getattr(command, "commands", {}).items():
+        yield from _verbs(f"{name} {each}", inner)
 
 
 def _verb(name: str, command: Any, level: str) -> str:
@@ -93,6 +102,7 @@ def _verb(name: str, command: Any, level: str) -> str:
     options = [each for each in command.params if each.opts[0].startswith("-")]
     usage = [each.name.upper() if each.required else f"[{each.name.upper()}]" for each in words]
     more = ["[ARGUMENTS]"] if command.context_settings.get("ignore_unknown_options") else []
+    more += ["WORD"] if hasattr(command, "commands") else []
     line = " ".join(["nacre", name, *usage, *(["[OPTIONS]"] if options else []), *more])
     text = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(command.help))
     codes = {0: "done", 1: "failed", 2: "wrong input"} | OWN_CODES.get(name, {})

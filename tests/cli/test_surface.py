@@ -31,17 +31,19 @@ def command_line() -> dict[str, Any]:
     """Every verb with its arguments, options and defaults."""
     root: Any = get_command(app)
     found: dict[str, Any] = {}
-    for verb in VERBS:
-        command = root.get_command(None, verb)
-        inner = getattr(command, "commands", None)
-        for name, one in inner.items() if inner else [("", command)]:
-            found[f"{verb} {name}".strip()] = {
+    waiting = [(verb, root.get_command(None, verb)) for verb in VERBS]
+    while waiting:
+        name, command = waiting.pop()
+        inner = getattr(command, "commands", {})
+        waiting += [(f"{name} {word}", one) for word, one in inner.items()]
+        if not inner or command.params:
+            found[name] = {
                 "/".join(parameter.opts): {
                     "required": parameter.required,
                     "default": None if parameter.default is None else str(parameter.default),
                     "type": str(parameter.type_descriptor.annotation),
                 }
-                for parameter in one.params
+                for parameter in command.params
             }
     return found
 

@@ -106,3 +106,73 @@ def test_the_interval_of_the_win_rate_covers(ties):
         found = win_rate(scores)
         hits += found.low <= 0.6 * (1 - ties) + 0.5 * ties <= found.high
     assert hits / 400 >= 0.92
+
+
+def counted(table):
+    """Items of two raters out of a square table of counts."""
+    return [
+        {"a": row, "b": column}
+        for row, counts in enumerate(table)
+        for column, count in enumerate(counts)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "kappa"),
+    # by hand: agreement 0.7 and 0.5 by chance; agreement 0.7 and 0.475 by chance
+    [([[20, 5], [10, 15]], 0.4), ([[106, 10, 4], [22, 28, 10], [2, 12, 6]], 0.4286)],
+)
+def test_the_interval_is_near_the_variance_of_fleiss_cohen_and_everitt(table, kappa):
+    table = [[count * 50 for count in row] for row in table]  # so many items that what is added does not matter
+    found = agreement(counted(table))
+    assert found.value == pytest.approx(kappa, abs=5e-4)
+    kappa = found.value
+    total = sum(map(sum, table))
+    share = [[count / total for count in row] for row in table]
+    places = range(len(table))
+    first, second = [sum(share[i]) for i in places], [sum(row[j] for row in share) for j in places]
+    chance = sum(first[i] * second[i] for i in places)
+    a = sum(share[i][i] * (1 - (first[i] + second[i]) * (1 - kappa)) ** 2 for i in places)
+    b = (1 - kappa) ** 2 * sum(share[i][j] * (second[i] + first[j]) ** 2 for i in places for j in places if i != j)
+    c = (kappa - chance * (1 - kappa)) ** 2
+    error = ((a + b - c) / total) ** 0.5 / (1 - chance)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.01)
+
+
+def test_the_interval_of_fleiss_is_near_the_jackknife():
+    draw = random.Random(5)
+    items = []
+    for _ in range(300):
+        truth = draw.choice("xyz")
+        items.append({rater: truth if draw.random() < 0.8 else draw.choice("xyz") for rater in "abc"})
+    found = agreement(items)
+    without = [agreement(items[:place] + items[place + 1 :]).value for place in range(len(items))]
+    mean = sum(without) / len(without)
+    error = ((len(items) - 1) / len(items) * sum((one - mean) ** 2 for one in without)) ** 0.5
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_raters_who_never_differed_may_differ_all_the_same():
+    for raters in ("ab", "abc"):
+        found = agreement([dict.fromkeys(raters, place % 2) for place in range(100)])
+        assert found.value == found.high == 1
+        assert 0.85 < found.low < 0.95
+
+
+@pytest.mark.parametrize("raters", [2, 3])
+@pytest.mark.parametrize("kappa", [0.5, 0.8, 0.9])
+def test_the_interval_of_kappa_covers(raters, kappa):
+    draw, above, below = random.Random(1), 0, 0
+    shares = (0.4, 0.3, 0.2, 0.1)
+    for _ in range(200):
+        items = []
+        for _ in range(100):
+            truth = draw.choices("wxyz", shares)[0]
+            # each rater sees the truth with the root of kappa, and else guesses by the shares
+            said = [truth if draw.random() < kappa**0.5 else draw.choices("wxyz", shares)[0] for _ in range(raters)]
+            items.append(dict(zip("abc", said, strict=False)))
+        found = agreement(items)
+        above, below = above + (found.low > kappa), below + (found.high < kappa)
+    assert above <= 10  # 2.5 % are expected; this is the side on which a bad set would pass
+    assert above + below <= 22

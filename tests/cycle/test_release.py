@@ -57,6 +57,7 @@ def test_an_empty_workspace_says_what_is_missing(fresh: Place, words: tuple[str 
     assert_clear(fresh.nacre(*words), part)
 
 
+@pytest.mark.slow
 def test_a_verdict_against_an_older_champion_does_not_promote(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     write_increment(lived_in.dataset, "increment_3", "place", train=60)

@@ -35,6 +35,7 @@ def test_a_version_is_trained_again_bit_by_bit(lived_in: Place) -> None:
     assert "the same weights, bit by bit" in lived_in.nacre("reproduce", 1).out
 
 
+@pytest.mark.slow
 def test_what_cannot_be_equal_is_said(lived_in: Place) -> None:
     """Another seed than the one that made the weights: as far off as another machine might be."""
     with Workspace.open(lived_in.root) as space:

@@ -116,7 +116,19 @@ def test_only_what_a_person_accepts_becomes_rows(fresh: Place, monkeypatch: pyte
     assert fresh.json("verify")["faults"] == []
 
 
+def test_nothing_that_a_person_accepts_is_hidden_from_them(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Fake(lambda *_: reply(("what is safe", "yes\x1b[1A\x1b[2K\u202eno\u200b\tand\nmore"))) as fake:
+        setup(fresh, fake)
+        assert ask(fresh, 1)["added"] == 1
+    monkeypatch.setattr(typer, "getchar", lambda: "s")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    shown = fresh.nacre("data", "review", "--by", "anna").out
+    assert "yes<U+001B>[1A<U+001B>[2K<U+202E>no<U+200B>" in shown
+    assert not {"\x1b", "\u202e", "\u200b"} & set(shown)
+
+
 def test_a_server_that_refuses_or_fails_is_said(fresh: Place) -> None:
+    assert_clear(fresh.nacre("data", "review"), "nacre data synthesize makes one")
     with Fake(lambda *_: 401) as fake:
         setup(fresh, fake)
         assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "status 401", "key_env")
@@ -129,12 +141,16 @@ def test_a_server_that_refuses_or_fails_is_said(fresh: Place) -> None:
     with Fake(lambda *_: 500) as fake:
         setup(fresh, fake)
         assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "failed 3 times", code=1)
+    with Fake(lambda _, number: reply(("who rings the bell", "the sexton")) if number == 1 else 500) as fake:
+        setup(fresh, fake, batch=1)
+        failed = fresh.nacre("data", "synthesize", "base", "--config", "made.yaml", "--rows", 2)
+        assert_clear(failed, "made so far are kept", code=1)
+    assert [one["question"] for one in fresh.json("data", "review")["drafts"]] == ["who rings the bell"]
     with Fake(lambda *_: 302) as fake:
         setup(fresh, fake)
         assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "redirects are not followed")
     setup(fresh, fake, key_env="NO_SUCH_KEY")
     assert_clear(fresh.nacre("data", "synthesize", "base", "--config", "made.yaml"), "NO_SUCH_KEY is not set")
-    assert_clear(fresh.nacre("data", "review"), "nacre data synthesize makes one")
 
 
 def test_nacres_own_server_makes_rows_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_each_row_says_where_it_stood_and_keeps_its_columns(mixed, write, tmp_pa
     _, rows = mixed(sources=[{"name": "one"}], curriculum="length")
     for row in rows:
         assert {key: row[key] for key in ("instruction", "output", "user")} == given[row["origin_line"] - 1]
-        assert row["origin_file"] == "train.json"
+        assert row["origin_file"] == "one/train.json"
     assert [len(row["instruction"]) for row in rows] == sorted(len(row["instruction"]) for row in rows)
     back = read_examples(tmp_path / "out.jsonl").examples
     assert all(row.origin.extra["source"] == "one" and row.origin.extra["user"] == "anna" for row in back)
@@ -149,7 +149,31 @@ def test_demonstrations_are_train_rows_and_never_the_row_itself(how, mixed, writ
         assert all(("plus" in one) == ("plus" in own) for one in shown)  # of the same task
         assert "3 plus 3" not in row["instruction"]
         assert len(row["demonstrations"].split(", ")) == 2
-    assert found.notes[-1].startswith(f"demonstrations: {len(rows)} of {len(rows)} prompts")
+    assert found.notes[-2].startswith(f"demonstrations: {len(rows)} of {len(rows)} prompts")
+
+
+def test_dev_rows_are_asked_as_the_train_rows_are(tmp_path, write, mixed):
+    write("one/train.json", words(20, "x"))
+    write("one/dev.json", words(4, "x", 40))
+    settings = parse(Composition, {"sources": [{"name": "one"}], "demonstrations": {"count": 2}}, where="test")
+    found = compose(settings, tmp_path, tmp_path / "few" / "train.jsonl", dev_out=tmp_path / "few" / "dev.jsonl")
+    assert (found.rows, found.dev) == (20, 4)
+    train, dev = (read_examples(tmp_path / "few" / f"{side}.jsonl").examples for side in ("train", "dev"))
+    asked = {row["instruction"] for row in words(20, "x")}
+    for row, given in zip(dev, words(4, "x", 40), strict=True):
+        *shown, own = row.prompt[0].content.split("\n\n")
+        assert (own, row.answer, row.origin.extra["origin_file"]) == (given["instruction"], "x", "one/dev.json")
+        assert {one.removesuffix("\nx") for one in shown} < asked
+        assert not any(own in other.prompt[0].content for other in train)
+    assert any("--dev-out" in note for note in mixed(sources=[{"name": "one"}], demonstrations={})[0].notes)
+    write("two/train.json", words(20, "y"))
+    with pytest.raises(InputError, match="no source has dev rows"):
+        compose(
+            parse(Composition, {"sources": [{"name": "two"}]}, where="test"),
+            tmp_path,
+            tmp_path / "out.jsonl",
+            dev_out=tmp_path / "dev.jsonl",
+        )
 
 
 def test_a_row_made_from_another_does_not_show_that_one(mixed, write):
@@ -161,7 +185,7 @@ def test_a_row_made_from_another_does_not_show_that_one(mixed, write):
     )
     assert len(rows) == 60
     for row in rows:
-        assert f"train.json:{row['origin_line']}" not in row["demonstrations"].split(", ")
+        assert f"one/train.json:{row['origin_line']}" not in row["demonstrations"].split(", ")
 
 
 def test_nearest_demonstrations_are_the_nearest(mixed, write):
@@ -181,10 +205,11 @@ def test_what_is_wrong_with_the_settings_is_said(mixed, two):
         ({"sources": [*two, two[0]]}, "weights added up"),
         ({"sources": two, "balance": {"by": "topic"}}, "Known"),
         ({"sources": two, "balance": {}}, "leave balance out"),
+        ({"sources": two, "demonstrations": {"template": "Q {question}"}}, "must hold {answer}"),
     ):
         with pytest.raises(InputError) as error:
             mixed(**wrong)
-        assert said in error.value.fix
+        assert said in str(error.value)
 
 
 def test_questions_and_texts_hold_the_system_text(write, tmp_path):

@@ -43,6 +43,13 @@ def test_classes_are_read_off_short_answers_and_flagged_above_three_to_one() -> 
     assert "balance" not in report(classes(yes=30, no=10)).flagged  # three to one is still well
 
 
+def test_a_class_of_two_rows_is_seen_among_few_answers_and_not_among_many() -> None:
+    found = report(classes(yes=98, no=2)).balance
+    assert [(one.name, one.rows, one.ratio) for one in found.classes] == [("yes", 98, 1.0), ("no", 2, 49.0)]
+    many = [row(f"how much is {n}", str(n)) for n in range(40)]
+    assert report([*classes(yes=90, no=80), *many]).balance.outside == 40
+
+
 def test_a_column_names_the_class_and_an_unknown_one_is_refused_with_the_nearest() -> None:
     rows = [row(f"a question of kind {n}", f"an answer of its own {n}", kind="a" if n < 8 else "b") for n in range(10)]
     assert report(rows).balance.by == ""
@@ -73,6 +80,16 @@ def test_rows_like_the_earlier_ones_reach_their_clusters_and_others_do_not() -> 
     assert same.outside < 0.2 * same.looked
     assert other.share == 0
     assert other.outside == other.looked
+
+
+def test_fields_are_named_by_what_tells_them_apart() -> None:
+    asked = "Choose the right option for the following sentence please"
+    kinds = ("river boat harbour", "violin concert opera", "rocket planet orbit", "pepper garlic butter")
+    earlier = [row(f"{asked}: {kind} {n} {kind.split()[n % 3]}", "yes") for kind in kinds for n in range(60)]
+    found = report(travel(40, 1), [Earlier("base", earlier)]).coverage
+    names = [field.name for field in found.fields]
+    assert len(names) == len(set(names)) > 3
+    assert not any(word in name for name in names for word in ("choose", "option", "sentence"))
 
 
 def test_distinct_n_by_hand() -> None:
@@ -110,7 +127,15 @@ def test_dates_in_text(text: str, dates: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("value", "year"),
-    [("2025-03-04 10:00", "2025"), (1716163200, "2024"), ("1716163200000", "2024"), (2023, "2023"), ("2022", "2022")],
+    [
+        ("2025-03-04 10:00", "2025"),
+        (1716163200, "2024"),
+        ("1716163200000", "2024"),
+        (2023, "2023"),
+        ("2022", "2022"),
+        (20240520, "2024"),
+        ("20240520", "2024"),
+    ],
 )
 def test_dates_in_a_column(value: str | int, year: str) -> None:
     found = report([row("asked in 1999-01-01", created_at=value)]).timeliness
@@ -127,6 +152,10 @@ def test_fewer_than_sixty_in_a_hundred_recent_rows_are_flagged_and_undated_ones_
     assert (found.timeliness.since, found.timeliness.undated, found.timeliness.future) == ("2023-11-21", 8, 1)
     assert "timeliness" in found.flagged
     assert "timeliness" not in report(dated(60, 40)).flagged
+    few = report([row("seen on 1999-01-01"), *(row(f"without {n}") for n in range(99))])
+    assert "timeliness" not in few.flagged  # one date says nothing of a hundred rows
+    assert [flag.level for flag in few.flags if flag.measure == "timeliness"] == ["note", "note"]
+    assert "timeliness" in report([*dated(10, 20), *(row(f"without {n}") for n in range(900))]).flagged
     undated = report([row(f"without {n}") for n in range(7)])
     assert undated.timeliness.share is None
     assert [flag.level for flag in undated.flags if flag.measure == "timeliness"] == ["note"]
@@ -177,6 +206,17 @@ def test_repeats_within_and_across_increments_equal_and_similar() -> None:
     assert found.near_across == 0
     flagged = [flag.found.en for flag in report(rows, earlier).flags if flag.measure == "duplicates"]
     assert any("dev rows of earlier increments (base)" in sentence for sentence in flagged)
+
+
+def test_rows_like_an_earlier_dev_row_are_a_leak_however_few_they_are() -> None:
+    judged = travel(20, 3)
+    one = judged[0].prompt[0].content
+    rows = [*cooking(400, 1), row(f"{one} Please.", judged[0].answer)]
+    found = report(rows, [Earlier("base", travel(60, 2)), Earlier("base", judged, "dev")])
+    assert (found.duplicates.near_dev, found.duplicates.near_across) == (1, 0)
+    said = [flag.found.en for flag in found.flags if flag.measure == "duplicates"]
+    assert said == ["0 rows are dev rows of earlier increments, and 1 more are like one."]
+    assert "like an earlier dev row" in to_html(found)
 
 
 def test_personal_data_is_counted_and_never_shown() -> None:
@@ -231,8 +271,8 @@ def test_without_earlier_rows_it_is_said_what_is_not_known() -> None:
     found = report(travel(40, 1))
     assert found.drift.auc is None
     assert found.coverage.share is None
-    assert any("--against" in note for note in found.notes)
-    assert any("--domains" in note for note in found.notes)
+    assert any("--against" in note.en for note in found.notes)
+    assert any("--domains" in note.en for note in found.notes)
 
 
 def test_no_rows_are_an_error() -> None:
@@ -281,7 +321,7 @@ def test_more_rows_than_the_sample_holds_are_said_and_rows_are_read_one_at_a_tim
     assert max(alive) < 5, alive
     assert found.rows == SAMPLE_ROWS + 100
     assert found.diversity.sampled == SAMPLE_ROWS
-    assert any("sample of 2,000" in note for note in found.notes)
+    assert any("sample of 2,000" in note.en for note in found.notes)
 
 
 def test_likeness_is_looked_for_among_the_first_rows_only_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,4 +329,4 @@ def test_likeness_is_looked_for_among_the_first_rows_only_and_that_is_said(monke
     long = "The committee met on Tuesday to discuss the timetable of the northern ferries, item "
     found = report([row(f"{long}{n}") for n in range(6)])
     assert (found.duplicates.near, found.duplicates.compared) == (2, 3)
-    assert any("first 3 distinct rows" in note for note in found.notes)
+    assert any("first 3 distinct rows" in note.en for note in found.notes)

@@ -29,6 +29,8 @@ SAMPLES = {
         {"messages": [ASK], "chosen": REPLY, "rejected": REPLY},
         {"instruction": "hi", "chosen": "hello"},
         {"prompt": "hi", "chosen": "hello", "rejected": "go away"},
+        {"prompt": [ASK], "chosen": [REPLY], "rejected": [REPLY]},
+        {"chosen": [ASK, REPLY], "rejected": [ASK, REPLY], "messages": [ASK, REPLY]},
     ],
     "label-studio": [
         {
@@ -44,6 +46,8 @@ SAMPLES = {
         {"prompt": "hi", "completion": "hello", "text": "beside"},
         {"prompt": "hi", "output": "hello"},
         {"prompt": "hi", "label": 3, "response": "hello"},
+        {"prompt": "hi", "label": 1, "response": "hello"},
+        {"prompt": [ASK], "completion": [REPLY]},
         {"prompt": "hi"},
     ],
     "kto": [
@@ -52,6 +56,9 @@ SAMPLES = {
         {"messages": [ASK, REPLY], "label": False},
         {"conversations": [USER, BOT], "label": True},
         {"prompt": "hi", "completion": "hello", "label": False},
+        {"prompt": "hi", "completion": "hello", "label": 0},
+        {"prompt": [ASK], "completion": [REPLY], "label": 1},
+        {"instruction": "hi", "output": "hello", "label": "True"},
     ],
 }
 

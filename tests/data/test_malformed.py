@@ -64,9 +64,15 @@ PAIR = {"instruction": "q", "chosen": "good", "rejected": "bad"}
 WRAPPED = json.dumps({"data": ROWS}, ensure_ascii=False)
 LATE = [{"instruction": str(n), "output": "x"} for n in range(3000)]
 
+BIG5 = lines([{"instruction": "請問這個問題的答案是什麼", "output": "這是繁體中文的答案，我們不知道"}] * 20)
+SHIFT_JIS = lines([{"instruction": "日本語の質問です", "output": "これは答えです"}] * 20)
+
 LOADS = {
     "UTF-8 BOM before lines": Case(b"\xef\xbb\xbf" + lines().encode()),
     "UTF-8 BOM before an array": Case(b"\xef\xbb\xbf" + pretty().encode(), name="rows.json"),
+    "two files with BOMs, one after the other": Case(
+        b"\xef\xbb\xbf" + lines(ROWS[:10]).encode() + b"\xef\xbb\xbf" + lines(ROWS[10:]).encode()
+    ),
     "CRLF line ends": Case(lines().replace("\n", "\r\n")),
     "lone CR line ends": Case(lines().replace("\n", "\r")),
     "a JSON array named .jsonl": Case(json.dumps(ROWS)),
@@ -93,6 +99,9 @@ LOADS = {
     "mojibake": Case(amid(line(row(output="cafÃ© dÃ©jÃ\xa0 vu"))), usable=21, said="decoded wrongly"),
     "Chinese mojibake": Case(amid(line(row(output="浣犲ソ锛屼笘鐣岋紒"))), usable=21, said="decoded wrongly"),
     "chat-template tokens in text": Case(amid(line(row(output="done<|im_end|>"))), usable=21, said="control tokens"),
+    "a token with figures": Case(
+        amid(line(row(output="x<|reserved_special_token_12|>"))), usable=21, said="control tokens"
+    ),
     "a script in text": Case(amid(line(row(output="<script>x()</script>"))), usable=21, said="scripts"),
     "chosen equals rejected": Case(lines([PAIR | {"rejected": "good"}]), usable=1, said="same answer as chosen"),
 }
@@ -130,6 +139,11 @@ DROPS = {
     "an object for text": Case(amid(line(row(output={}))), problems=("is an object, not text",), lines=(11,)),
     "a bool for text": Case(amid(line(row(output=True))), problems=("is true or false, not text",), lines=(11,)),
     "a dict of records": Case(json.dumps({"a": ROWS[0], "b": ROWS[1]}), 0, ("an object of objects",), name="rows.json"),
+    "records wrapped under a key that is not the first": Case(
+        json.dumps({"version": 2, "data": ROWS}), 0, ("a list under the key 'data'",), name="rows.json"
+    ),
+    "a Big5 file": Case(BIG5.encode("big5"), 0, ("is not valid in the file's encoding",) * 20),
+    "a Shift-JIS file": Case(SHIFT_JIS.encode("shift_jis"), 0, ("is not valid in the file's encoding",) * 20),
     "a list of lists": Case(json.dumps([[row()], [row()]]), 0, ("the row is a list",) * 2, name="rows.json"),
     "several formats in one file": Case(
         lines([ROWS[0], {"messages": TALK}, PAIR, {"text": "t"}, {"prompt": "p", "answer": "a"}, {"q": "?"}]),

@@ -1,5 +1,7 @@
 """Properties of reading: whatever the rows, the layout and the encoding, no valid row is lost, changed or moved."""
 
+import base64
+import codecs
 import gzip
 import hashlib
 import json
@@ -147,3 +149,18 @@ def test_bad_lines_are_all_reported_and_take_no_other_line_with_them(tmp_path_fa
     bad = [number for number, row in enumerate(rows, 2) if row in ('{"a": NaN}', '{"a"', "{'b': 1}", "[]")]
     assert [row.line for row in dropped] == bad
     assert values(found) == [json.loads(row) for number, row in enumerate([GOOD, *rows], 1) if number not in bad]
+
+
+@pytest.mark.parametrize("cut", [60, 61, 75])
+def test_a_row_of_utf_16_that_lost_a_byte_keeps_its_bytes(tmp_path, cut):
+    path = tmp_path / "rows.jsonl"
+    data = (f"{GOOD}\n" * 3).encode("utf-16-le")
+    data = codecs.BOM_UTF16_LE + data[:cut] + data[cut + 1 :] + b"\x00\xd8"
+    path.write_bytes(data)
+    reader, found, dropped = read(path)
+    assert found
+    kept = [base64.b64decode(one.original_base64) for one in dropped]
+    assert all(kept)
+    assert all(part in data for part in kept)
+    assert kept[-1].endswith(b"\x00\xd8")
+    assert not any("kept in part" in note for note in reader.notes)

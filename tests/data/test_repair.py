@@ -1,6 +1,7 @@
 import base64
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from nacre.base.errors import InputError
 from nacre.data import mend, repair
 from nacre.data.check import check
+from nacre.data.clean.chain import choose
+from nacre.data.cleaning import clean_files
 from nacre.data.convert import read_examples
 from nacre.data.mend import Mending
 from nacre.data.reader import Reader
@@ -241,6 +244,19 @@ def test_a_pretty_row_with_windows_line_ends_is_kept_whole(write):
     found = read_examples(write("rows.json", text))
     assert len(found.examples) == 2
     assert bytes_of(found.dropped[0]) == bad.encode()
+
+
+def test_who_writes_rows_as_they_come_keeps_the_bytes_of_all(write, tmp_path, monkeypatch):
+    monkeypatch.setattr("nacre.data.reader.KEPT_BYTES", 10_000)
+    bad = '{"instruction": "' + "x" * 6000 + '"'
+    source = write("rows.jsonl", '{"text": "a"}\n' + (bad + "\n") * 5)
+    report = fix(source, tmp_path / "out.jsonl")
+    kept = [Dropped.from_json(line) for line in Path(report.dropped_file).read_text().splitlines()]
+    assert [bytes_of(one) for one in kept] == [bad.encode()] * 5
+    clean_files([source], tmp_path / "clean.jsonl", choose(["html"]))
+    aside = (tmp_path / "clean.jsonl.dropped.jsonl").read_text().splitlines()
+    assert [base64.b64decode(json.loads(line)["original_base64"]) for line in aside] == [bad.encode()] * 5
+    assert not any("kept in part" in note for note in report.notes)
 
 
 def test_bytes_are_kept_up_to_a_limit_and_then_it_is_said(write, monkeypatch):

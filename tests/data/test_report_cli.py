@@ -37,6 +37,15 @@ def test_a_file_with_nothing_beside_it(place: Place) -> None:
     assert "--against" in shown
 
 
+def test_the_terminal_and_the_page_speak_chinese_where_asked(place: Place) -> None:
+    shown = place.nacre("data", "report", "dataset/base", "--lang", "zh", "--out", "a.html").out
+    assert all(words in shown for words in ("指标", "时效性", "没有对比数据", "没有给出早期数据"))
+    assert "Timeliness" not in shown
+    page = (place.root / "a.html").read_text(encoding="utf-8")
+    assert "没有给出早期数据" in page
+    assert "no earlier rows" not in page
+
+
 def test_against_and_the_columns_and_files(place: Place) -> None:
     words = ("data", "report", "--dataset", "increment_10", "--dataset_dir", "dataset", "--against", "base,increment_2")
     more = ("--date-column", "when", "--today", "2029-01-01", "--label", "sort", "--out", "a.html", "--out", "a.json")
@@ -64,7 +73,7 @@ def test_rows_that_cannot_be_used_are_counted_and_said(place: Place) -> None:
         file.write("{broken\n")
     found = place.json("data", "report", "dataset/base")
     assert (found["rows"], found["dropped"]) == (120, 1)
-    assert any("1 rows cannot be used" in note for note in found["notes"])
+    assert any("1 rows cannot be used" in note["en"] for note in found["notes"])
 
 
 def test_a_workspace_without_a_past_compares_with_the_names_before(place: Place) -> None:
@@ -72,7 +81,7 @@ def test_a_workspace_without_a_past_compares_with_the_names_before(place: Place)
     found = place.json("data", "report", "increment_2")
     assert [(one["name"], one["split"]) for one in found["earlier"]] == [("base", "train"), ("base", "dev")]
     assert [one["rows"] for one in found["duplicates"]["across"]] == [0, 2]
-    assert any("datasets before it, base" in note for note in found["notes"])
+    assert any("datasets before it, base" in note["en"] for note in found["notes"])
     last = place.json("data", "report", "increment_10")  # ten comes after two
     assert [one["name"] for one in last["earlier"]] == ["base", "base", "increment_2"]
     assert place.json("data", "report", "base")["earlier"] == []
@@ -95,7 +104,7 @@ def test_a_workspace_with_a_champion_compares_with_what_its_line_learned(place: 
     ]
     again = place.json("data", "report", "increment_2")  # what it learned itself, and later, is not earlier
     assert [one["name"] for one in again["earlier"]] == ["old", "old"]
-    assert any("champion's line" in note for note in again["notes"])
+    assert any("champion's line" in note["en"] for note in again["notes"])
 
 
 @pytest.mark.parametrize(

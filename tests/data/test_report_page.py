@@ -10,6 +10,7 @@ from report_kit import cooking, report, row, travel
 
 from nacre.data.report.build import Earlier
 from nacre.data.report.page import save, to_html
+from nacre.data.report.plots import columns
 from nacre.data.report.records import DataReport
 from nacre.data.report.summary import MEASURES, summary
 
@@ -93,6 +94,15 @@ def test_every_measure_has_a_line_with_its_state(found: DataReport) -> None:
     assert alone["drift"] == alone["coverage"] == "unknown"
     assert alone["duplicates"] == alone["private"] == "ok"
     assert alone["length"] == "plain"
+
+
+def test_labels_of_columns_have_room_on_a_phone() -> None:
+    for count in (5, 9, 11, 30):
+        drawn = columns([(str(2000 + n), n, "") for n in range(count)], title="years")
+        labels = re.findall(r">(20\d\d)</text>", drawn)
+        # 12 pixels high, a digit is 7 wide; a panel has 300 pixels on a phone
+        assert labels[-1] == str(1999 + count)
+        assert len(labels) == 1 or (int(labels[1]) - int(labels[0])) * 300 / count > 4 * 7
 
 
 def test_a_row_or_two_make_a_page(tmp_path: Path) -> None:

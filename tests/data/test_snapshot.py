@@ -82,6 +82,31 @@ def test_the_split_is_bounded():
     assert not {one.content_id for one in dev} & {one.content_id for one in train}
 
 
+def test_rows_that_ask_the_same_or_come_of_one_row_are_not_divided(write, snap, memory, tmp_path):
+    given = [{"instruction": f"question {n // 3}", "output": f"answer {n}"} for n in range(90)]
+    write("dataset/inc/train.json", given)
+    found = snap(dev_share=0.2)
+    train, dev = ({row.prompt[0].content for row in read_rows(memory, side)} for side in (found.train, found.dev))
+    assert (len(train & dev), len(train | dev)) == (0, 30)
+    assert 3 <= found.dev.rows <= 30
+    write("dataset/inc/train.json", [{"instruction": "say something", "output": f"answer {n}"} for n in range(90)])
+    assert "ask the same to split some off: nothing can be proved" in snap().notes[0]
+    made = [
+        {"instruction": f"{how} {n}", "output": "x", "origin_file": "a/b.json", "origin_line": n}
+        for n in range(40)
+        for how in ("first", "again", "more")
+    ]
+    write("dataset/inc/train.json", made)
+    found = snap(dev_share=0.2)
+    train, dev = (
+        {row.origin.extra["origin_line"] for row in read_rows(memory, side)} for side in (found.train, found.dev)
+    )
+    assert (len(train & dev), len(train | dev)) == (0, 40)
+    shown = [{"instruction": f"q {n}", "output": "x", "demonstrations": "a/b.json:1"} for n in range(40)]
+    write("dataset/inc/train.json", shown)
+    assert any("show other rows in their prompts" in note for note in snap().notes)
+
+
 def test_train_rows_that_are_dev_rows_now_or_before_are_left_out(write, qa, snap, memory):
     write("dataset/one/train.json", qa(30))
     write("dataset/one/dev.json", qa(10, start=30))

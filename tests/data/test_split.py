@@ -6,8 +6,10 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from nacre.base.config import parse
 from nacre.base.errors import InputError
 from nacre.data.compose.likeness import Likeness, Sets, distinct_pieces, plain
+from nacre.data.compose.mixture import Composition, compose
 from nacre.data.compose.pieces import Piece, question_of, read_pieces, text_of
 from nacre.data.compose.split import split
 from nacre.data.compose.split_files import split_files
@@ -113,15 +115,35 @@ def test_near_duplicates_are_counted_and_kept_together():
     rows += [row(f"Question number {k}: {chr(97 + k) * 12}", f"answer {k * 31}") for k in range(16)]
     rows.append(row("Question number 3:  DDDDDDDDDDDD", "answer 93"))
     found = split(rows, 4)
-    assert found.together == {"equal": 1, "near duplicates": 3, "same question": 0}
+    assert found.together == {"equal": 1, "near duplicates": 3, "same question": 0, "made from one row": 0}
     assert len({place in found.dev for place in range(4)}) == 1
     assert (7 in found.dev) == (20 in found.dev)
+
+
+def test_rows_made_from_one_row_stay_together(write, qa, tmp_path):
+    write("one/train.json", qa(60))
+    made = {"templates": ["{question} Say it in your own words, and be brief, for I am in a hurry today."], "typos": {}}
+    settings = {"sources": [{"name": "one"}], "augment": made | {"typos": {"share": 1.0, "letters": 0.3}}}
+    compose(parse(Composition, settings, where="test"), tmp_path, tmp_path / "more" / "train.jsonl")
+    report = split_files("more", tmp_path, tmp_path / "inc", 0.2, near=2)
+    train, dev = (
+        {json.loads(line)["origin_line"] for line in (tmp_path / "inc" / name).read_text().splitlines()}
+        for name in ("train.jsonl", "dev.jsonl")
+    )
+    assert report.together["made from one row"] > 0
+    assert (len(train | dev), train & dev) == (60, set())
+    settings = {"sources": [{"name": "one"}], "demonstrations": {}}
+    compose(parse(Composition, settings, where="test"), tmp_path, tmp_path / "shown.jsonl")
+    with pytest.raises(InputError, match="60 rows show other rows in their prompts"):
+        split_files(str(tmp_path / "shown.jsonl"), tmp_path, tmp_path / "inc", 0.2)
 
 
 def test_rows_that_cannot_be_divided_are_refused_with_the_reason():
     rows = [row(f"question {k}", f"answer {k}", user="one") for k in range(10)]
     with pytest.raises(InputError, match="10 of 10 belong together"):
         split(rows, 0.2, near=2, group="user")
+    with pytest.raises(InputError, match=r"1.7 is no number of rows"):
+        split(rows, 1.7, near=2)
     with pytest.raises(InputError) as error:
         split(rows, 0.2, group="usr")
     assert "did you mean 'user'" in error.value.fix
@@ -152,7 +174,7 @@ def test_files_keep_their_columns_and_say_where_rows_came_from(write, qa, tmp_pa
     )
     assert {one["user"] for one in train}.isdisjoint(one["user"] for one in dev)
     assert [one["reason"] for one in left] == ["like a dev row of earlier data"]
-    assert all(one["note"] == "n" * 100 and one["origin_file"] == "data.json" for one in train)
+    assert all(one["note"] == "n" * 100 and one["origin_file"] == f"{tmp_path.name}/data.json" for one in train)
     for one in (*train, *dev, *left):
         assert one["instruction"] == given[one["origin_line"] - 1]["instruction"]
     again = read_pieces("inc", tmp_path)  # a second hand on keeps the first place

@@ -47,7 +47,7 @@ def test_a_tenth_of_the_letters_is_mistyped_in_english_and_chinese(seed):
 def test_the_answer_in_the_question_addresses_and_tags_are_left_alone():
     text = "Is it Sports or World? See www.news.example/sports [1] <image> {name} now"
     for seed in range(60):
-        said = mistyped(text, 0.5, random.Random(seed), [], keep="Sports")
+        said = mistyped(text, 0.5, random.Random(seed), [], keep=("Sports",))
         assert all(part in said for part in ("Sports", "www.news.example/sports", "<image>", "{name}"))
 
 
@@ -72,6 +72,15 @@ def test_twins_follow_the_rows_with_questions_changed_and_answers_not():
         twin for twin in twins if 100 <= int(twin.answer.split()[1]) < 200
     ]
     assert with_typos(rows, letters=0.1, share=0.5, seed=4)[0] != found
+
+
+def test_no_option_is_told_by_its_spelling():
+    options = ("sports", "world", "business", "财经新闻")
+    rows = [row(f"story {n}, choose one: {', '.join(options)}", options[n % 4]) for n in range(40)]
+    found, _ = with_typos(rows, letters=0.5, share=1.0, seed=0)
+    assert len(found) == 80
+    for twin in found[40:]:
+        assert all(option in twin.prompt[0].content for option in options)
 
 
 def test_only_what_the_user_says_is_mistyped():

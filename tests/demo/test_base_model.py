@@ -15,6 +15,7 @@ from nacre.demo.skills import SKILLS, skill_rows
 from nacre.records import Manifest
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_model_that_has_learned_something_and_repeats_itself(tmp_path: Path) -> None:
     out = tmp_path / "first"
     command = [sys.executable, "-m", "nacre.demo.base", "--out", str(out), "--steps", "30", "--stories", "300"]

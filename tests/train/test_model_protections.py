@@ -344,6 +344,7 @@ def test_only_new_blocks_train_and_the_next_increment_is_taught_by_the_smaller_v
     assert load_model(weights_of(again)).config.num_hidden_layers == 4
 
 
+@pytest.mark.slow
 def test_block_expansion_goes_on_from_a_checkpoint(toy, bomb, tmp_path):
     options = {"protect": ["block-expansion", "bomb"], "train": {"max_steps": 4, "save_steps": 2}}
     job = toy.job(tmp_path / "broken", **options)

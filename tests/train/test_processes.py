@@ -132,6 +132,7 @@ def test_a_fixed_choice_to_freeze_needs_no_gradient(toy, tmp_path):
     assert not refuses()
 
 
+@pytest.mark.slow
 def test_what_every_process_was_told_is_kept(toy, tmp_path):
     protect = ["replay", {"name": "distill", "on": ["replayed"], "cache": 8}, {"name": "der", "top": 4}]
     jobs = {

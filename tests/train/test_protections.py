@@ -89,6 +89,7 @@ def test_it_changes_what_is_learned_and_does_so_every_time(name, run):
     assert all(torch.equal(protected[key], again[key]) for key in protected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in AT_ONCE if name not in NOT_BETTER_THAN_PLAIN])
 def test_it_keeps_more_of_the_old_task_than_plain_training_and_still_learns_the_new_one(name, run, toy):
     def losses(name: str, task: str, like: str = "") -> list[float]:

@@ -125,6 +125,7 @@ def test_stages_without_an_answers_loss_are_refused(toy, tmp_path):
         toy.learn(tmp_path, train={"learning_rate": "pilot", "stage": "dpo"})
 
 
+@pytest.mark.slow
 def test_a_pilot_ends_in_a_training_that_knows_nothing_of_it(toy, tmp_path, monkeypatch):
     monkeypatch.setattr(rate_pilot, "STEPS", 6)
     settings = {"learning_rate": "pilot", "max_steps": 4}

@@ -81,6 +81,7 @@ def unbroken(runs):
     return lambda tune="full": runs(tune)[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(toy, tmp_path):
     job = toy.job(tmp_path / "killed", **LONG)
     kit = str(Path(__file__).parents[1])
@@ -112,6 +113,7 @@ def test_a_run_that_broke_off_ends_with_the_weights_of_an_unbroken_one(broken_of
     assert furthest(tensors(trained), unbroken(tune)) < 1e-6
 
 
+@pytest.mark.slow
 def test_an_adapter_is_resumed_beside_the_one_that_teaches_it(toy, bomb, tmp_path):
     first = toy.learn(tmp_path / "first", tune=LORA, train={"max_steps": 5})
     start = toy.base.changed(identity="first", adapter=first.folder)

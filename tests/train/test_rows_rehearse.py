@@ -161,6 +161,7 @@ def test_the_prompts_loss_is_the_mean_over_tokens_without_a_label(toy, tmp_path,
     assert Rehearse(Rehearse.Config(learn_prompts=0), None).loss(model, batch, output.hidden_states[-1]) is None
 
 
+@pytest.mark.slow
 def test_without_any_old_data_more_is_kept_than_without_rehearsal(toy, tmp_path):
     plain, rehearsed = (
         toy.loss(weights_of(toy.learn(tmp_path / str(place), memory=(), protect=protect)), "paint")

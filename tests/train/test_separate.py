@@ -221,6 +221,7 @@ def test_it_must_go_on_from_the_version_that_is_kept(toy, line, tmp_path):
     assert Router.load(grown.folder).adapters == (BASE, "adapter_1", "adapter_2")
 
 
+@pytest.mark.slow
 def test_a_run_that_broke_off_ends_as_an_unbroken_one(toy, line, bomb, tmp_path):
     """On top of an earlier adapter, of the task that goes on from it."""
     options = {**SEPARATE, "protect": ["separate", "bomb"], "train": {"max_steps": 6, "save_steps": 2}}

@@ -145,6 +145,7 @@ def test_ewc_beside_what_puts_other_weights_in_place_hands_nothing_on_and_says_s
     assert any("ewc: importance measured on" in note for note in again.notes)
 
 
+@pytest.mark.slow
 def test_ewc_goes_on_beside_merged_adapters(toy, tmp_path):
     options = {"tune": {"name": "lora", "rank": 4}, "train": {"max_steps": 2}}
     job = toy.job(tmp_path, protect=["merge", {"name": "ewc", "strength": 1.0}], **options)

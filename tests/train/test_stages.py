@@ -348,6 +348,7 @@ def test_other_protections_act_while_preferences_are_learned(name, toy, forgetfu
 # -- runs --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tune", ["full", {"name": "lora", "rank": 4, "dropout": 0.2}])
 def test_a_dpo_run_that_was_killed_goes_on_as_if_it_had_not_been(tune, toy, bomb, tmp_path):
     given = {"tune": tune, "protect": ["replay", "distill", "bomb"], "train": {"save_steps": 2, "max_steps": 5}}
@@ -362,6 +363,7 @@ def test_a_dpo_run_that_was_killed_goes_on_as_if_it_had_not_been(tune, toy, bomb
     assert furthest(tensors(resumed), unbroken) < 1e-6
 
 
+@pytest.mark.slow
 def test_what_an_adapter_went_on_from_is_the_reference(toy, tmp_path):
     first = train(job_of(toy, tmp_path / "first", "dpo", tune="lora", train={"max_steps": 10, "learning_rate": 1e-2}))
     job = job_of(toy, tmp_path / "second", "dpo", tune="lora", task="place", train=STEADY | {"max_steps": 1})

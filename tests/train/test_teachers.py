@@ -104,6 +104,7 @@ def test_an_adapter_goes_on_from_the_last_one_and_is_saved_alone(toy, adapter, t
     assert AutoTokenizer.from_pretrained(after.folder).chat_template == toy.tokenizer.chat_template
 
 
+@pytest.mark.slow
 def test_distillation_protects_an_adapter_through_the_one_before(toy, adapter, tmp_path):
     def learn(folder, protect):
         job = toy.job(
@@ -200,6 +201,7 @@ def test_what_a_few_tokens_leave_out_is_bounded_by_the_mass_outside_them():
     assert float(found.detach()) == pytest.approx(float(whole.detach()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_teacher_is_asked_once_about_a_row_and_never_again_by_a_later_run(toy, tmp_path):
     keep = ["replay", {"name": "distill", "on": ["replayed", "generic"], "cache": 8}]
     job = toy.job(tmp_path, protect=keep, train={"max_steps": 30})

@@ -225,6 +225,7 @@ def test_another_kind_of_tuner_cannot_go_on_and_says_which_can(first, then, way,
     assert refused.value.fix.startswith(way)
 
 
+@pytest.mark.slow
 def test_full_training_goes_on_from_every_adapter_that_can_be_merged(toy, tmp_path):
     for name in ("ia3", "oft", "adalora"):
         tune, settings = TUNES[name]

@@ -1,28 +1,26 @@
 """`nacre data clean`: the chain over files. One record at a time is in memory; the output has the input's layout."""
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import orjson
+from typing import BinaryIO
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
 from nacre.base.files import disk_errors, fsync_folder
+from nacre.base.plugins import Table
 from nacre.data.clean.chain import Chain
 from nacre.data.clean.places import Places
+from nacre.data.cleaned import Output, Work, changed
 from nacre.data.dataset_info import Entry
 from nacre.data.formats.fields import Unusable
-from nacre.data.reader import Reader, Row
+from nacre.data.reader import Reader
 from nacre.records import Dropped
 from nacre.records.base import Record
 
 _BUFFER_BYTES = 1 << 18
-_READING = "reading"
 
 
 class CleanExample(Record):
@@ -66,43 +64,66 @@ class CleanReport(Record):
     notes: tuple[str, ...] = ()
 
 
+# where the records are worked on, by name; another engine is imported when it is asked for
+ENGINES = Table("cleaning-engine", {"local": "nacre.data.cleaning:here", "ray": "nacre.data.cleaning_ray:run"})
+
+
 def clean_files(
-    files: Sequence[Path], out: Path, steps: Mapping[str, Settings], *, entry: Entry | None = None
+    files: Sequence[Path],
+    out: Path,
+    steps: Mapping[str, Settings],
+    *,
+    entry: Entry | None = None,
+    dev: Sequence[Sequence[str]] = (),
+    engine: str = "local",
+    workers: int | None = None,
 ) -> CleanReport:
-    """Clean files into one file with the layout of the first: a JSON array, JSON lines or plain text.
+    """Clean files into one file with the layout of the first: a JSON array, JSON lines, or plain text if all are.
 
     The dropped records go to ``OUT.dropped.jsonl``, readable by the owner alone, each with file, line, step, reason and
-    the line as it stood. Both files are whole or not there.
+    the row as it stood (`original_base64`: its bytes, where it could not be read and text does not show them). Both
+    files are whole or not there.
 
     Args:
         files: what is read, one after another.
         out: where the clean records go.
         steps: names and settings; see `chain.choose`.
         entry: how `dataset_info.json` describes the rows.
+        dev: texts of dev rows that the step `leaks` compares with beside those of its settings.
+        engine: ``local``, or ``ray``: many processes and machines, with the same result (see `cleaning_ray`).
+        workers: of ray, how many processes; without it one for each CPU of the cluster.
 
     Raises:
-        InputError: a file as a whole cannot be used, or a step's settings cannot.
+        InputError: a file as a whole cannot be used, a step's settings cannot, or ray is not installed.
         NacreError: the disk is full or cannot be written.
     """
     if any(path.exists() and out.exists() and path.samefile(out) for path in files):
         raise InputError("the output is the input", where=str(out), fix="name another file with --out")
-    chain = Chain(steps)
-    chain.prepare()
+    work_on = ENGINES.load(engine, where="engine")
+    if engine == "local" and workers is not None:
+        raise InputError("the local engine is one process", where="workers", fix="choose the engine ray, or no workers")
     aside = out.with_name(f"{out.name}.dropped.jsonl")
-    run = _Run(chain, Places(entry))
-    with disk_errors(out), _staged(out, 0o644) as clean, _staged(aside, 0o600) as dropped:
-        run.over(files, clean, dropped)
-    if not run.dropped:
-        aside.unlink()
+    with Chain(steps) as chain:
+        chain.prepare(dev)
+        with disk_errors(out), _staged(out, 0o644) as clean, _staged(aside, 0o600) as dropped:
+            output = Output(clean, dropped)
+            work_on(files, chain, output, Work(dict(steps), entry, tuple(dev), workers))
+            output.end()
+        if not output.dropped:
+            aside.unlink()
+        return _report(files, out, aside if output.dropped else None, output, chain)
+
+
+def _report(files: Sequence[Path], out: Path, aside: Path | None, output: Output, chain: Chain) -> CleanReport:
     return CleanReport(
         files=tuple(map(str, files)),
         out=str(out),
-        aside=str(aside) if run.dropped else None,
-        rows=run.kept + run.dropped,
-        kept=run.kept,
-        mended=run.mended,
-        dropped=run.dropped,
-        unread=run.unread,
+        aside=str(aside) if aside else None,
+        rows=output.kept + output.dropped,
+        kept=output.kept,
+        mended=output.mended,
+        dropped=output.dropped,
+        unread=output.unread_rows,
         steps=tuple(
             CleanStep(
                 name=tally.name,
@@ -110,83 +131,41 @@ def clean_files(
                 records=tally.records,
                 texts=tally.texts,
                 dropped=tally.dropped,
-                found=dict(tally.cleaner.counts.most_common()),
+                found=_by_count(tally.cleaner.counts),
                 examples=tuple(CleanExample(line=line, before=old, after=new) for line, old, new in tally.examples),
             )
             for tally in chain.tallies
         ),
-        notes=(*run.notes, *chain.notes()),
+        notes=(*output.notes, *chain.notes()),
     )
 
 
-class _Run:
-    """One pass over the files, with its counts."""
-
-    def __init__(self, chain: Chain, places: Places) -> None:
-        self._chain, self._places = chain, places
-        self.kept = self.dropped = self.unread = self.mended = 0
-        self.notes: list[str] = []
-
-    def over(self, files: Sequence[Path], clean: BinaryIO, dropped: BinaryIO) -> None:
-        """Read the files and write both outputs."""
-        layout = ""
-        for path in files:
-            reader = Reader(path)
-            layout = layout or self._output_layout(path, reader.layout)
-            for row in reader:
-                if isinstance(row, Dropped):
-                    self.unread += 1
-                    self._aside(dropped, row.file, row.line, _READING, f"{row.reason}; {row.remedy}", row.original)
-                    continue
-                refused = self._cleaned(row)
-                if refused is not None:
-                    self._aside(dropped, str(path), row.line, *refused, row.text)
-                    continue
-                clean.write(_written(row.value, layout, first=self.kept == 0))
-                self.kept += 1
-            self.notes += reader.notes
-        if layout == "JSON array":
-            clean.write(b"\n]\n" if self.kept else b"[]\n")
-        if not self.kept:
-            self.notes.append("no record is left")
-
-    def _cleaned(self, row: Row) -> tuple[str, str] | None:
-        try:
-            places = self._places.find(row.value)
-        except Unusable as problem:
-            self.unread += 1
-            return _READING, f"{problem.reason}; {problem.remedy}"
-        before = [place.holder[place.key] for place in places]
-        refused = self._chain.clean(row.value, places, row.line)
-        if refused is None:
-            self.mended += any(place.holder[place.key] is not old for place, old in zip(places, before, strict=True))
-        return refused
-
-    def _output_layout(self, path: Path, layout: str) -> str:
-        if layout in ("JSON lines", "JSON array", "plain text"):
-            return layout
-        self.notes.append(f"{path}: {layout} in, JSON lines out")
-        return "JSON lines"
-
-    def _aside(self, file: BinaryIO, name: str, line: int, step: str, reason: str, original: str) -> None:
-        self.dropped += 1
-        found = {"file": name, "line": line, "step": step, "reason": reason, "original": original.rstrip("\r\n")}
-        file.write(_json(found) + b"\n")
+def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])) if count}
 
 
-def _written(record: Mapping[str, Any], layout: str, *, first: bool) -> bytes:
-    if layout == "JSON lines":
-        return _json(record) + b"\n"
-    if layout == "JSON array":
-        return (b"[\n" if first else b",\n") + _json(record)
-    return str(record.get("text", "")).replace("\n", " ").encode() + b"\n"
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except orjson.JSONEncodeError:  # whole numbers beyond 64 bits, and bytes that were no text
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")
+def here(files: Sequence[Path], chain: Chain, output: Output, work: Work) -> None:
+    """The engine `local`: one record after another, in this process."""
+    places, columns = Places(work.entry), work.columns
+    output.reads(files, [Reader(path, columns=columns).layout for path in files])
+    for path in files:
+        reader = Reader(path, columns=columns, streamed=True)
+        for row in reader:
+            if isinstance(row, Dropped):
+                output.unread(row)
+                continue
+            try:
+                found = places.find(row.value)
+            except Unusable as problem:
+                output.unread(reader.dropped(row.line, problem.reason, problem.remedy, row.text))
+                continue
+            before = [place.holder[place.key] for place in found]
+            refused = chain.clean(row.value, found, row.line)
+            if refused is None:
+                output.keep(row.value, mended=changed(found, before))
+            else:
+                output.refused(path, row.line, row.text, refused)
+        output.notes += reader.notes
 
 
 @contextmanager

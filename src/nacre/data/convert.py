@@ -1,6 +1,5 @@
 """One file to examples: each row by its own format, each row that cannot be used with its reason."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,14 @@ from nacre.data.chunks import Chunker, Documents
 from nacre.data.dataset_info import Entry
 from nacre.data.formats import formats
 from nacre.data.formats.fields import Unusable
-from nacre.data.formats.layout import Format
+from nacre.data.formats.layout import Format, wanted
 from nacre.data.reader import Mender, Reader, Row
 from nacre.records import Dropped, Example, Origin
 
 _SHOWN_COLUMNS = 8
 _MOST_COLUMNS = 10_000  # names that are remembered, however many the rows make up
-_SHORT_CHARS = 64  # longer texts of unused columns are not carried along
+_LARGEST = 2.0**63  # larger numbers, infinity and NaN are no measure of a row
+SHORT_CHARS = 64  # longer texts of unused columns are not carried along
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Stream:
     """A file's rows one after another, each beside its example, or with the reason why it is none.
 
     Iterate over it once; `sha256`, `notes`, `formats` (usable rows of each) and `encodings` are complete then. The
-    arguments are those of `read_examples`; `mender` and `documents` are those of `Reader`.
+    arguments are those of `read_examples`; `mender`, `documents` and `streamed` are those of `Reader`.
 
     Raises:
         InputError: while reading, as `read_examples`.
@@ -84,18 +84,20 @@ class Stream:
         task_column: str | None = None,
         mender: Mender | None = None,
         documents: Documents | None = None,
+        streamed: bool = False,
     ) -> None:
         self.path, self._task, self._entry, self._task_column = path, task, entry, task_column
         chunk = entry.chunk if entry else None
         self._chunker = Chunker(chunk) if chunk else None
         documents = documents or (chunk.documents if chunk else "line")
         columns = entry.layout.columns if entry else None
-        self._reader = Reader(path, columns=columns, mender=mender, documents=documents)
+        self._reader = Reader(path, columns=columns, mender=mender, documents=documents, streamed=streamed)
         self.formats: Counter[str] = Counter()
         self.encodings = Counter({self._reader.encoding.label: 1})
         self.notes: list[str] = []
         self.sha256 = ""
         self._unused: Counter[str] = Counter()
+        self._perhaps_judged = 0
 
     def __iter__(self) -> Iterator[tuple[Row, Example] | Dropped]:
         tell = _Teller(self._entry)
@@ -123,6 +125,9 @@ class Stream:
             _check_named(self.path, self._entry, columns)
         self.sha256 = self._reader.sha256
         self.notes = [*self._reader.notes, *_notes(self.path, self.formats, self._unused)]
+        if self._perhaps_judged:
+            said = f"{self._perhaps_judged} rows have a label of 0 or 1, taken for a class and not for a judgement"
+            self.notes.append(f"{self.path}: {said}; write true or false if it says whether the answer is wanted (KTO)")
         self.notes += self._chunker.notes(str(self.path)) if self._chunker else []
 
     def _placed(self, row: Row, example: Example, form: Format) -> Example:
@@ -130,6 +135,8 @@ class Stream:
         beside = row.value.keys() - form.used(row.value) - {self._task_column}
         if len(self._unused) < _MOST_COLUMNS:
             self._unused.update(beside)
+        if "label" in beside and example.kind == "sft" and wanted(row.value["label"]) is not None:
+            self._perhaps_judged += 1
         task = str(row.value.get(self._task_column, self._task)) if self._task_column else self._task
         origin = Origin(file=str(self.path), line=row.line, task=task, extra=_short(row.value, beside))
         return example.model_copy(update={"origin": origin})
@@ -141,8 +148,8 @@ def _short(record: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str |
     return {
         name: value
         for name, value in values.items()
-        if (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value))
-        or (isinstance(value, str) and 0 < len(value) <= _SHORT_CHARS)
+        if (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST)
+        or (isinstance(value, str) and 0 < len(value) <= SHORT_CHARS)
     }
 
 
@@ -172,6 +179,9 @@ def _unknown(record: Mapping[str, Any]) -> Unusable:
         return Unusable("the row is an empty object", "delete it")
     if all(isinstance(value, dict) for value in record.values()):
         return Unusable("the row is an object of objects", "write the rows as a list, or one a line")
+    rows = next((name for name, value in record.items() if _are_rows(value)), None)
+    if rows is not None:
+        return Unusable(f"the rows are a list under the key '{rows}'", "give that list alone as the file")
     names = [str(name) for name in record]
     shown = ", ".join(names[:_SHOWN_COLUMNS]) + (", …" if len(names) > _SHOWN_COLUMNS else "")
     known = ("instruction", "input", "output", "messages", "conversations", "text", "chosen", "rejected")
@@ -181,6 +191,10 @@ def _unknown(record: Mapping[str, Any]) -> Unusable:
     else:
         hint = "rename them to instruction, input and output, or name them under columns in dataset_info.json"
     return Unusable(f"unknown columns: {shown}", hint)
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
 
 
 def _check_named(path: Path, entry: Entry, columns: set[str]) -> None:

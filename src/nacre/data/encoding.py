@@ -16,8 +16,8 @@ from nacre.data.packed import GZIP_MARK, Gunzip
 CHUNK_BYTES = 1 << 20
 BAD_BYTES = "nacre.bad-bytes"
 """Error handler for decoding: each undecodable byte becomes U+DC00 plus its value, so that one damaged
-row can be told from the rows around it. No text may hold such a character, so nothing is mistaken, and encoding
-gives the bytes back."""
+row can be told from the rows around it. No text may hold such a character, so nothing is mistaken, and the bytes can
+be had back."""
 
 _BOMS = (  # mark, name, codec of the whole file, codec of a part of it
     (codecs.BOM_UTF8, "UTF-8 with BOM", "utf-8-sig", "utf-8"),
@@ -45,14 +45,14 @@ _TAR_MARK, _TAR_PLACE = b"ustar", 257
 _CONTROL = bytes({*range(0x20)} - {*b"\t\n\r\f\v\b\x1b"})
 _BINARY_SHARE = 0.01  # control bytes above this share of the head: no text in any encoding without a mark
 _GB_SHARE = 0.8  # Chinese text in GB18030 is nearly all pairs of bytes from A1 up; Latin-1 and damaged UTF-8 are not
+# what texts in Big5 and Shift-JIS become when they are taken for GB18030: their commonest characters lie where GB18030
+# has kana, Greek, Cyrillic, lines for tables and places without a character
+_ODD_IN_GB = re.compile("[\u0370-\u04ff\u2500-\u257f\u3040-\u312f\ue000-\uf8ff]")
+_ASCII = re.compile("[\x00-\x7f]")
+_ODD_SHARE = 0.2
 
 
-def _mark(error: UnicodeError) -> tuple[str | bytes, int]:
-    if isinstance(error, UnicodeEncodeError):
-        marks = [ord(mark) - 0xDC00 for mark in error.object[error.start : error.end]]
-        if not all(0x80 <= byte <= 0xFF for byte in marks):
-            raise error
-        return bytes(marks), error.end
+def _mark(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
@@ -207,6 +207,8 @@ def _legacy(file: BinaryIO) -> tuple[str, str]:
 def _is_gb(sample: bytes) -> bool:
     text = sample.decode("gb18030", errors="replace")
     if text.count("\ufffd") > len(text) * 0.01:
+        return False
+    if len(_ODD_IN_GB.findall(text)) > _ODD_SHARE * (len(text) - len(_ASCII.findall(text))):
         return False
     high = sum(1 for byte in sample if byte >= 0x80)
     paired = 2 * len(re.findall(rb"[\xa1-\xfe]{2}", sample))

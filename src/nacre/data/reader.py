@@ -24,6 +24,8 @@ ORIGINAL_CHARS = 4000  # of a row that was dropped, shown as text for the user t
 KEPT_BYTES = 1 << 26  # of the bytes of all rows of a file that text cannot show
 _JOINED_LINES = 1000  # of one row whose texts run on over the ends of lines
 _BAD_BYTE = re.compile("[\ud800-\udfff]")
+_MARKED = re.compile("[\udc00-\udcff]")
+_RUNS = re.compile("[\udc00-\udcff]+|[^\udc00-\udcff]+")
 _NO_COLUMNS = Columns()
 _BINARY = Table("binary", {"Parquet": "nacre.data.parquet:parquet_rows"})  # imported when such a file is read
 
@@ -50,14 +52,16 @@ class Reader:
 
     JSON arrays, JSON lines, single or pretty-printed objects, tables (CSV, TSV), Parquet and (for ``.txt``) plain text
     are told apart by what is in the file, whatever its name ends in; any of them but Parquet may be in a gzip file.
-    Memory holds one row (of at most 32 million characters) or one megabyte, whichever is more, and up to 64 MiB of
-    rows that cannot be used.
+    Memory holds one row (of at most 32 million characters) or one megabyte, whichever is more.
 
     Args:
         path: the file.
         columns: how `dataset_info.json` names the columns, which a table must know to read lists out of its fields.
         documents: what is one row of plain text: a line, a paragraph (blank lines lie between), the whole file.
         mender: is asked for what text that is no JSON can only mean; without it such rows are dropped.
+        streamed: the caller lets each row go before it asks for the next one, so every row that cannot be used has its
+            bytes (of a row that is cut short, none: `original` has its beginning). Otherwise only as many rows have
+            theirs as come to 64 MiB.
 
     Raises:
         InputError: the file as a whole holds no rows; the message says what it holds instead.
@@ -70,6 +74,7 @@ class Reader:
         columns: Columns | None = None,
         mender: Mender | None = None,
         documents: Documents = "line",
+        streamed: bool = False,
     ) -> None:
         self.path = path
         self.encoding = sniff(path)
@@ -83,6 +88,7 @@ class Reader:
             self.notes.append(f"{path}: read as {self.dialect.said}")
         self.sha256 = ""
         self._columns, self._mender, self._documents = columns or _NO_COLUMNS, mender, documents
+        self._streamed = streamed
         self._shared_lines, self._kept_bytes, self._unkept = 0, 0, 0
         self._line_break = "\n"
 
@@ -114,15 +120,14 @@ class Reader:
 
     def _whole(self, original: str, beyond: int) -> str:
         """The row's bytes as they stand in the file, in base64; empty where they are too many to keep."""
-        if beyond or self._kept_bytes > KEPT_BYTES:
+        if beyond or (self._kept_bytes > KEPT_BYTES and not self._streamed):
             self._unkept += 1
             return ""
         text = original if self._line_break == "\n" else original.replace("\n", self._line_break)
-        try:
-            data = text.encode(self.encoding.part or "utf-8", BAD_BYTES)
-        except UnicodeEncodeError:  # an odd number of bytes amid UTF-16
-            self._unkept += 1
-            return ""
+        codec = self.encoding.part or "utf-8"
+        # apart, because a codec of two bytes a character takes no single byte back
+        runs = ((run[0], _MARKED.match(run[0])) for run in _RUNS.finditer(text))
+        data = b"".join(bytes(ord(mark) - 0xDC00 for mark in run) if bad else run.encode(codec) for run, bad in runs)
         self._kept_bytes += len(data)
         return base64.b64encode(data).decode()
 
@@ -155,9 +160,9 @@ class Reader:
         for line in lines:
             if line.beyond:
                 yield self._too_long(line)
-            elif not line.text.isspace():
+            elif content := line.text.lstrip("\ufeff").strip():  # files that were put together bring marks along
                 try:
-                    yield self._row(line.number, loads(line.text), line.text)
+                    yield self._row(line.number, loads(content), line.text)
                 except Malformed as problem:
                     yield from self._several(line, problem, lines)
 

@@ -91,7 +91,8 @@ def fix(source: Path, out: Path | None = None, *, entry: Entry | None = None) ->
             if len(shown) < MOST_REPAIRS:
                 shown.append(Repaired(line=repair.line, changes=repair.changes))
 
-        stream = Stream(source, entry=entry and entry.model_copy(update={"chunk": None}), mender=Mending(told))
+        whole = entry and entry.model_copy(update={"chunk": None})
+        stream = Stream(source, entry=whole, mender=Mending(told), streamed=True)
         written = left = 0
         for one in stream:
             if isinstance(one, Dropped):

@@ -2,12 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
+from nacre.data.compose.likeness import Sets, plain
+from nacre.data.compose.pieces import DEMONSTRATIONS, place_of, question_of
 from nacre.data.dataset import Loaded, load, task_name
 from nacre.data.rows import forgotten_ids, read_rows, write_rows
 from nacre.data.strata import choose
@@ -109,6 +111,9 @@ def keep_share(snapshot: Snapshot, share: float, memory: Path) -> Snapshot:
 def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], list[Example], str]:
     """Split dev rows off: about `share` of the distinct rows (or, from 1 on, so many), those whose hash is lowest.
 
+    Rows that ask the same, or that `nacre data compose` made from one row, stay on one side. Rows that are only like
+    each other do not: `nacre data split` looks for them.
+
     Returns:
         The train rows, the dev rows, and a sentence that says what was done.
     """
@@ -121,13 +126,37 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
         return list(rows), [], f"{reason}: nothing can be proved about it"
     below = sum(int(content[:16], 16) < share * 2**64 for content in distinct)
     count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS) if share < 1 else min(int(share), len(distinct) - 1)
-    chosen = set(sorted(distinct)[:count])
+    chosen = _whole_groups(distinct, count)
+    if not chosen:
+        reason = "the dataset has no dev rows, and too many of its rows ask the same to split some off"
+        return list(rows), [], f"{reason}: nothing can be proved about it"
     dev = [row for content, row in distinct.items() if content in chosen]
     train = [row for content, row in zip(ids, rows, strict=True) if content not in chosen]
     said = f"the dataset has no dev rows: {len(dev)} of {len(rows)} train rows were split off for evaluation"
+    if shown := sum(DEMONSTRATIONS in row.origin.extra for row in train):
+        said += (
+            f"; {shown} train rows show other rows in their prompts, some of them dev rows now: "
+            "nacre data compose --dev-out gives dev rows that no prompt shows"
+        )
     if share < 1 and below > MAX_DEV_ROWS:
         said += f", not a share of {share:g}: {MAX_DEV_ROWS} are enough to judge by"
     return train, dev, said
+
+
+def _whole_groups(rows: Mapping[str, Example], count: int) -> set[str]:
+    """About `count` of the hashes, the lowest first; of rows that belong together all or none."""
+    order = sorted(rows)
+    sets = Sets(len(order))
+    sets.join_equal([None if rows[one].kind == "text" else plain(question_of(rows[one])) for one in order])
+    sets.join_equal([place_of(rows[one]) for one in order])
+    groups: dict[int, list[str]] = {}
+    for place, content in enumerate(order):
+        groups.setdefault(sets.root(place), []).append(content)
+    chosen: set[str] = set()
+    for group in groups.values():
+        if len(chosen) + len(group) <= count:
+            chosen.update(group)
+    return chosen
 
 
 def _trainable(loaded: Loaded, stage: Stage, name: str) -> list[Example]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nacre.data.clean.tokens import CONTROL_TOKEN
 from nacre.data.seen import Place, Seen
 from nacre.records import Example
 
@@ -16,9 +17,6 @@ IMBALANCE = 3
 _SHOWN_PLACES = 5
 _LOOKED_CHARS = 4000  # of a row, for wrongly decoded text
 
-_CONTROL = re.compile(
-    r"<\|[A-Za-z_]+\|>|<｜[^｜<>]{1,40}｜>|</?s>|<<SYS>>|\[/?INST\]|<(?:start|end)_of_turn>|<(?:bos|eos|pad)>"
-)
 _SCRIPT = re.compile(r"<script\b|javascript:|\bon(?:error|load|click)\s*=\s*[\"']", re.IGNORECASE)
 _LOST = re.compile("\ufffd|锟斤拷|ï»¿|â€[™œ\x9d“”¦]")
 _LATIN_RUN = re.compile("[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u0178\u2013-\u2122\u20ac]+")
@@ -69,7 +67,7 @@ def _same_answers(row: Example, _: str) -> bool:
 
 _SUSPECTS: tuple[tuple[Callable[[Example, str], bool], str], ...] = (
     (
-        lambda _, text: _CONTROL.search(text) is not None,
+        lambda _, text: CONTROL_TOKEN.search(text) is not None,
         "rows hold control tokens of chat templates such as <|im_end|>, which can end an answer early",
     ),
     (lambda _, text: _SCRIPT.search(text) is not None, "rows hold scripts of web pages"),

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from nacre.records import Event, Report, Verdict, Version
+from nacre.records import Dropped, Event, Report, Verdict, Version
 from nacre.records.forgotten import Forgotten
 from nacre.records.review import ReviewItem
 from nacre.registry import events
@@ -26,7 +26,7 @@ class Forgetting:
         files: Sequence[Forgotten],
         *,
         tasks: Sequence[str],
-        unusable: Callable[[str], bool],
+        unusable: Callable[[Dropped], bool],
         detail: dict[str, Any],
         actor: str,
     ) -> tuple[Event, dict[str, int]]:
@@ -39,7 +39,7 @@ class Forgetting:
         Args:
             files: which lost which rows.
             tasks: names of the tasks whose dev rows are among them.
-            unusable: whether the text of a row that could not be used matches.
+            unusable: whether a row that could not be used matches.
             detail: more for the event.
             actor: who does it.
 
@@ -107,11 +107,11 @@ def _verdicts(connection: sa.Connection, tasks: set[str]) -> int:
     return count
 
 
-def _unusable(connection: sa.Connection, matches: Callable[[str], bool]) -> int:
+def _unusable(connection: sa.Connection, matches: Callable[[Dropped], bool]) -> int:
     count = 0
     for row in connection.execute(sa.select(version.c.number, version.c.record)).all():
         found = Version.from_json(row.record)
-        hits = [one for one in found.snapshot.dropped if one.original and matches(one.original)]
+        hits = [one for one in found.snapshot.dropped if one.original and matches(one)]
         if hits:
             dropped = tuple(
                 one.changed(original="", original_base64="") if one in hits else one for one in found.snapshot.dropped

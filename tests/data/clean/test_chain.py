@@ -1,7 +1,9 @@
 """The chain over files: `nacre data clean`."""
 
+import gc
 import json
 import stat
+import warnings
 from functools import cache
 
 import pytest
@@ -102,6 +104,20 @@ def test_the_output_has_the_layout_of_the_input(write, tmp_path, qa, layout):
     assert (report.rows, report.kept, report.dropped) == (len(rows) - (layout == "text"), report.kept, 1)
 
 
+@pytest.mark.parametrize(
+    "order", [("a.txt", "b.json"), ("b.json", "a.txt"), ("a.txt", "b.jsonl"), ("b.jsonl", "a.txt")]
+)
+def test_plain_text_and_records_become_one_layout(write, tmp_path, qa, order):
+    record = qa(1)[0]
+    content = {"a.txt": "one line of text\n", "b.json": json.dumps([record]), "b.jsonl": json.dumps(record) + "\n"}
+    report = clean_files([write(name, content[name]) for name in order], tmp_path / "out", choose(["html"]))
+    text = (tmp_path / "out").read_text()
+    rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+    expected = {"a.txt": {"text": "one line of text"}, "b.json": record, "b.jsonl": record}
+    assert rows == [expected[name] for name in order]
+    assert sum("a.txt: plain text in, JSON" in note for note in report.notes) == 1
+
+
 def test_what_is_dropped_is_written_aside_with_its_reason(write, tmp_path):
     rows = [
         '{"instruction": "q", "output": "a"}',
@@ -142,13 +158,11 @@ def test_numbers_of_any_size_survive(write, tmp_path):
 
 def test_the_command_reports_and_writes_json(write, tmp_path):
     path = write("in.jsonl", [{"instruction": DIRTY, "output": "x"}, {"instruction": DIRTY, "output": "x"}])
-    report = tmp_path / "report.json"
-    shown = run(path, "--out", tmp_path / "out.jsonl", "--report", report)
+    shown = run(path, "--out", tmp_path / "out.jsonl")
     assert shown.exit_code == 0
     assert "1 of 2 records kept" in shown.output
     as_json = run(path, "--out", tmp_path / "out.jsonl", "--json")
-    assert json.loads(as_json.output) == json.loads(report.read_text())
-    steps = {found["name"]: found for found in json.loads(report.read_text())["steps"]}
+    steps = {found["name"]: found for found in json.loads(as_json.output)["steps"]}
     assert steps["html"]["records"] == 2
     assert steps["duplicates"]["dropped"] == 1
     assert steps["html"]["examples"][0]["after"].startswith("Mail")
@@ -232,3 +246,17 @@ def test_golden_files_pass_nearly_unchanged(llamafactory_data, tmp_path):
     steps = {found.name: found for found in report.steps}
     assert report.dropped == steps["duplicates"].dropped == 14
     assert report.mended <= 5
+
+
+def test_no_file_stays_open_after_a_run_whole_or_broken_off(write, tmp_path):
+    rows = [{"instruction": f"tell me about number {n}, please", "output": f"it is a number, {n}"} for n in range(30)]
+    dev, source, empty = write("dev.jsonl", rows[:5]), write("in.jsonl", rows * 2), write("empty.jsonl", b"")
+    steps = choose(["near", "leaks", "secrets"], write("clean.yaml", f"leaks: {{dev: [{dev}]}}\n"))
+    gc.collect()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        assert clean_files([source], tmp_path / "out.jsonl", steps).dropped
+        with pytest.raises(InputError):
+            clean_files([source, empty], tmp_path / "out.jsonl", steps)
+        gc.collect()
+    assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []

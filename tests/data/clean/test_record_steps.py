@@ -1,3 +1,4 @@
+import gzip
 import random
 
 import pytest
@@ -27,11 +28,35 @@ def test_short_sentences_make_a_bad_dialogue():
     assert made.refuse(["..."], {})
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["日本の首都はどこですか。", "日本の首都は東京です。"],
+        ["おすすめのすしやさんをおしえてください。", "えきのそばのみせがとてもおいしいです。"],
+        ["今日はとても天気がいいですね。散歩に行きませんか。"],
+        ["대한민국의 수도는 어디입니까?", "대한민국의 수도는 서울입니다."],
+        ["오늘 날씨가 정말 좋네요. 같이 공원에 산책하러 갈까요?"],
+        ["すべての人間は、生れながらにして自由であり、かつ、尊厳と権利とについて平等である。"],
+        ["모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다."],
+    ],
+)
+def test_sentences_without_spaces_or_of_long_words_are_sentences(texts):
+    assert not step("dialogue").refuse(texts, {})
+
+
+@pytest.mark.parametrize(
+    "texts", [["はい。", "ありがとう。"], ["네.", "안녕하세요."], ["カメラ", "ビデオ"], ["좋아요!", "네!"]]
+)
+def test_greetings_are_short_in_any_script(texts):
+    assert step("dialogue").refuse(texts, {})
+
+
 @settings(max_examples=120, deadline=None)
 @given(
-    st.lists(st.sampled_from(["word", " ", "  ", "\n", ". ", "!", "中文字", "。", "…", "3.5", "\t"]), max_size=40).map(
-        "".join
-    )
+    st.lists(
+        st.sampled_from(["word", " ", "  ", "\n", ". ", "!", "中文字", "。", "…", "3.5", "\t", "です", "학교에", "저"]),
+        max_size=40,
+    ).map("".join)
 )
 def test_the_quick_look_at_a_dialogue_never_lets_a_bad_one_pass(text):
     assert bool(step("dialogue").refuse([text], {})) == (mean_sentence(text) < 5)
@@ -121,6 +146,26 @@ def test_rows_of_a_dev_set_leak_equal_edited_or_dirty(write):
     assert "40 dev rows" in made.notes()[0]
 
 
+@pytest.mark.parametrize("threshold", [0.6, 0.8, 0.95])
+def test_rows_that_are_just_like_a_dev_row_leak(threshold):
+    draw = random.Random(8)
+    made = step("leaks", threshold=threshold)
+    texts = [_text(draw, draw.choice((8, 20, 60, 120))) for _ in range(60)]
+    for text in texts:
+        made.learn([text])
+    found = wanted = 0
+    edits = (1 - threshold) / (1 + threshold) / 5
+    for text in texts * 2:
+        other = _edited(draw, text, int(len(text) * edits * draw.uniform(0.3, 1)))
+        if sets_jaccard(text, other) >= threshold:
+            wanted += 1
+            found += made.refuse([other], {}) != ""
+    assert wanted > 80
+    assert found >= 0.98 * wanted
+    assert not any(made.refuse([_text(draw)], {}) for _ in range(100))
+    made.close()
+
+
 def test_leaks_without_dev_rows_is_a_mistake(tmp_path):
     with pytest.raises(InputError):
         step("leaks").prepare(str)
@@ -133,3 +178,19 @@ def test_leaks_takes_rows_from_anywhere():
     made.learn(["question", "answer"])
     made.prepare(str)
     assert made.refuse(["question", "answer"], {}) == "equals a dev row"
+
+
+def test_dev_rows_leak_whatever_file_or_columns_they_stand_in(write, tmp_path):
+    write("set/one/dev.csv", "instruction,output\nwhat is one,yes it is\n")
+    write("set/two/dev.jsonl.gz", gzip.compress(b'{"output": "no", "instruction": "what is two"}\n'))
+    write("set/three/dev.json", [{"question": "what is three", "answer": "maybe"}, {"messages": []}])
+    write(
+        "set/four/dev.jsonl",
+        [{"messages": [{"role": "user", "content": "a\nb"}, {"role": "assistant", "content": "c"}]}],
+    )
+    made = step("leaks", dev=(tmp_path / "set",))
+    made.prepare(str)
+    for texts in (["what is one", "yes it is"], ["what is two", "no"], ["maybe", "what is three"], ["a", "b", "c"]):
+        assert made.refuse(texts, {}) == "equals a dev row", texts
+    assert not made.refuse(["what is one", "no"], {})
+    assert "1 dev rows" in " ".join(made.notes()[1:])

@@ -205,6 +205,20 @@ def test_synonyms_become_preferred_terms(tmp_path):
         assert cleaned("glossary", dirty, file=file) == clean
 
 
+def test_terms_are_found_however_their_letters_are_written(tmp_path):
+    file = _glossary(tmp_path, "kelvin scale\tabsolute scale\nétat de choc\tshock\nοδός\tstreet\nC++ (old)\tC++98\n")
+    for dirty, clean in (
+        ("the \u212aELVIN scale", "the absolute scale"),  # the Kelvin sign, which becomes a k
+        ("ÉTAT de Choc", "shock"),
+        ("ΟΔΌΣ 5", "street 5"),
+        ("in c++ (old) only", "in C++98 only"),
+    ):
+        assert cleaned("glossary", dirty, file=file) == clean
+    large = _glossary(tmp_path, "".join(f"term {n}\tword {n}x\n" for n in range(2001)), "large.tsv")
+    assert step("glossary", file=large).marks() is None
+    assert cleaned("glossary", "a term 7 here", file=large) == "a word 7x here"
+
+
 def test_the_longest_term_wins_and_chains_are_followed(tmp_path):
     file = _glossary(tmp_path, "a b,x\na b c,y\np,q\nq,r\nu,v\nv,u\nk,k plus k\n", "terms.csv")
     assert cleaned("glossary", "a b c and a b, p; u; k", file=file) == "y and x, r; u; k plus k"
@@ -337,3 +351,26 @@ def test_the_glossary_comes_to_rest(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "rest.csv"
     file.write_text("a,x\na b,c d\nc d,甲\n乙,b c\nMI,m i\n", encoding="utf-8")
     cleaned("glossary", text, file=file)
+
+
+@pytest.mark.parametrize("date", ["may 20, 2024", "MAY 20 2024", "20 MAY 2024", "20th of may, 2024"])
+def test_months_in_any_case(date):
+    assert cleaned("dates", f"on {date}.") == "on 2024-05-20."
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("the password is Tr0ub4dor&3", "the password is [SECRET]"),
+        ("Authorization: Bearer abcdef1234567890abcdef12", "Authorization: Bearer [SECRET]"),
+        ("id LTAI5tAbCdEfGhIjKlMnOpQr", "id [SECRET]"),
+        ("id AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE", "id [SECRET]"),
+    ],
+)
+def test_more_ways_to_write_a_secret(text, masked):
+    assert cleaned("secrets", text) == masked
+
+
+def test_what_only_speaks_of_secrets_stays():
+    for text in ("the password is required", "a Bearer token is a string", "Bearer authentication-schemes-in-use"):
+        assert step("secrets").text(text) is text

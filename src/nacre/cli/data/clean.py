@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nacre.base.errors import InputError
-from nacre.cli.common import JsonOption, console, print_json, print_notes
+from nacre.cli.common import HERE, JsonOption, console, print_json, print_notes
 
 if TYPE_CHECKING:
     from nacre.data.cleaning import CleanReport
@@ -26,11 +26,13 @@ def clean(
         str | None, typer.Option(help="exactly these, with commas; 'default' and 'all' are groups")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML with settings of steps (docs/cleaning.md)")] = None,
-    report: Annotated[Path | None, typer.Option(help="write the report as JSON to this file")] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: many processes and machines (ray:4: so many, else one for each CPU)")
+    ] = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Clean the texts of a dataset, record by record; what is dropped goes to OUT.dropped.jsonl with the reason."""
-    from nacre.base.files import atomic_write
+    from nacre.cycle.rows.past_dev import past_dev_texts
     from nacre.data.clean.chain import choose
     from nacre.data.cleaning import clean_files
 
@@ -38,17 +40,26 @@ def clean(
         raise InputError("name one thing to clean", where="nacre data clean", fix="give a PATH, or --dataset NAME")
     if out is None:
         raise InputError("the output is not named", where="nacre data clean", fix="give --out FILE")
+    name, workers = _engine(engine)
     files, entry = _files(path, dataset, dataset_dir)
     names = [name.strip() for name in steps.split(",") if name.strip()] if steps is not None else None
     if names == []:
         raise InputError("no step is named", where="--steps", fix="give names with commas, or leave --steps out")
-    found = clean_files(files, out, choose(names, config), entry=entry)
-    if report is not None:
-        atomic_write(report, found.model_dump_json(indent=1) + "\n")
+    chosen = choose(names, config)
+    dev, said = past_dev_texts(HERE) if "leaks" in chosen else ([], [])
+    found = clean_files(files, out, chosen, entry=entry, dev=dev, engine=name, workers=workers)
+    found = found.changed(notes=(*found.notes, *said))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:
         _show(found)
+
+
+def _engine(engine: str) -> tuple[str, int | None]:
+    name, colon, workers = engine.partition(":")
+    if colon and (not workers.isdecimal() or int(workers) < 1):
+        raise InputError(f"'{workers}' is no number of processes", where="--engine", fix=f"write {name}:2")
+    return name, int(workers) if colon else None
 
 
 def _files(path: Path | None, dataset: str | None, dataset_dir: Path) -> "tuple[tuple[Path, ...], Entry | None]":

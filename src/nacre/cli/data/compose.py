@@ -11,6 +11,9 @@ from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_j
 def compose(
     config: Annotated[Path, typer.Option(help="YAML: sources, weights, balance and so on (docs/composing.md)")],
     out: Annotated[Path, typer.Option(help="JSON lines to write")],
+    dev_out: Annotated[
+        Path | None, typer.Option(help="write the sources' dev rows too, with the same demonstrations")
+    ] = None,
     dataset_dir: Annotated[Path, typer.Option(help="where the datasets are")] = Path("dataset"),
     workspace: WorkspaceOption = HERE,
     as_json: JsonOption = False,
@@ -26,8 +29,8 @@ def compose(
 
     data, text = read_yaml(config)
     settings = parse(Composition, data, where=str(config), text=text)
-    past, said = gather_dev(workspace, dataset_dir, set())
-    found = compose_file(settings, dataset_dir, out, past=past)
+    past, said = gather_dev(workspace, dataset_dir, {dev_out.resolve()} if dev_out else set())
+    found = compose_file(settings, dataset_dir, out, past=past, dev_out=dev_out)
     found = found.changed(notes=(*found.notes, *said))
     if as_json:
         print_json(found.model_dump(mode="json"))
@@ -35,4 +38,6 @@ def compose(
     console.print(f"{found.out}: {found.rows} rows", markup=False)
     for name, count in found.sources.items():
         console.print(f"· {name}: {count}", markup=False)
+    if dev_out:
+        console.print(f"{dev_out}: {found.dev} dev rows", markup=False)
     print_notes({"compose": found.notes})

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json
+from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, print_json, print_notes
 
 if TYPE_CHECKING:
     from nacre.cycle.rows.diff import Part
@@ -33,14 +33,18 @@ def diff(
     differs = any(part.added or part.removed or part.changed for part in found.values())
     if as_json:
         parts = {name: part.as_dict() for name, part in found.items()}
-        print_json({"before": one.name, "after": two.name, "differs": differs, **parts})
+        notes = [*one.notes, *two.notes]
+        print_json({"before": one.name, "after": two.name, "differs": differs, **parts, "notes": notes})
     else:
         for name, part in found.items():
             _show(f"{name}, {one.name} → {two.name}", part, rows)
+        print_notes({side.name: side.notes for side in (one, two)})
     raise typer.Exit(1 if differs else 0)
 
 
 def _show(title: str, part: "Part", rows: int) -> None:
+    from nacre.cycle.rows.diff import short
+
     console.print(
         f"{title}: {len(part.added)} added, {len(part.removed)} removed, {len(part.changed)} answered otherwise, "
         f"{part.same} the same",
@@ -51,7 +55,8 @@ def _show(title: str, part: "Part", rows: int) -> None:
     for sign, found in (("+", part.added), ("-", part.removed)):
         for row in found[:rows]:
             where = f"  ({row.origin.file}, line {row.origin.line})" if row.origin.file else ""
-            console.print(f"{sign} {row.prompt[-1].content!r} → {row.answer!r}{where}", markup=False)
+            asked, answer = short(row.prompt[-1].content), short(row.answer)
+            console.print(f"{sign} {asked!r} → {answer!r}{where}", markup=False)
         if len(found) > rows:
             console.print(f"{sign} and {len(found) - rows} more", markup=False)
     for one in part.changed[:rows]:

@@ -41,7 +41,7 @@ def forget(
     """
     from nacre.cycle.rows.forget import finish as finish_removal
     from nacre.cycle.rows.forget import forget as forget_rows
-    from nacre.cycle.rows.forget import wanted
+    from nacre.cycle.rows.wanted import wanted
 
     if action != "rows" and (ids or pattern or where):
         fix = f"nacre data forget {action}, and nothing else"

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.table import Table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nacre.cycle.workspace import Workspace
     from nacre.data.dataset import DatasetFiles
     from nacre.data.report.build import Earlier
-    from nacre.data.report.records import DataReport
+    from nacre.data.report.records import DataReport, Said
 
 
 class Asked(NamedTuple):
@@ -54,7 +54,9 @@ class Asked(NamedTuple):
     out: Annotated[
         list[Path] | None, typer.Option(help="write a file that ends with .html or .json; several times too")
     ] = None
-    lang: Annotated[str, typer.Option(help="language of the page: en, zh or both")] = "both"
+    lang: Annotated[
+        str, typer.Option(help="language of page and terminal: en, zh or both (the terminal's is then English)")
+    ] = "both"
     as_json: JsonOption = False
 
 
@@ -91,8 +93,9 @@ def report(**given: Any) -> None:
     if asked.as_json:
         print_json(found.model_dump(mode="json"))
         return
-    _show(found)
-    print_notes({"report": [*found.notes, *(f"written: {file}" for file in files)]})
+    _show(found, "zh" if asked.lang == "zh" else "en")
+    notes = [note.zh if asked.lang == "zh" else note.en for note in found.notes]
+    print_notes({"report": [*notes, *(f"written: {file}" for file in files)]})
 
 
 _read_by_typer: Any = report
@@ -120,7 +123,7 @@ class _Place:
     def __init__(self, folder: Path, dataset_dir: Path | None) -> None:
         self._space: Workspace | None = open_workspace(folder) if (folder / "nacre.yaml").is_file() else None
         self._dataset_dir = dataset_dir or (self._space.dataset_dir if self._space else folder / "dataset")
-        self.notes: list[str] = []
+        self.notes: list[Said] = []
 
     def __enter__(self) -> "_Place":
         return self
@@ -151,17 +154,22 @@ class _Place:
     def known(self, task: str) -> "Iterator[Earlier]":
         """What a workspace knows to be earlier: rows the champion's line learned, or else datasets named before it."""
         from nacre.data.dataset import resolve
+        from nacre.data.report.records import Said
 
         if self._space is None:
             return
         if learned := list(self._learned(task)):
-            self.notes.append(f"compared with the kept rows of {self._names(learned)}, learned by the champion's line")
+            names = ", ".join(dict.fromkeys(one.name for one in learned))
+            en = f"compared with the kept rows of {names}, learned by the champion's line"
+            self.notes.append(Said(en=en, zh=f"对比对象：冠军版本一脉学过并保留的 {names}"))
             yield from learned
             return
-        names = _before(task, self._dataset_dir)
-        if names:
-            self.notes.append(f"nothing was learned yet: compared with the datasets before it, {', '.join(names)}")
-        for name in names:
+        before = _before(task, self._dataset_dir)
+        if before:
+            listed = ", ".join(before)
+            en = f"nothing was learned yet: compared with the datasets before it, {listed}"
+            self.notes.append(Said(en=en, zh=f"尚未学过任何数据：对比对象是排在它之前的数据集 {listed}"))
+        for name in before:
             yield from _both_splits(resolve(name, self._dataset_dir))
 
     def _learned(self, task: str) -> "Iterator[Earlier]":
@@ -180,10 +188,6 @@ class _Place:
             yield Earlier(learned.name, rows)
             if learned.dev is not None:
                 yield Earlier(learned.name, read_rows(space.memory, learned.dev), "dev")
-
-    @staticmethod
-    def _names(learned: "list[Earlier]") -> str:
-        return ", ".join(dict.fromkeys(one.name for one in learned))
 
 
 def _both_splits(files: "DatasetFiles") -> "Iterator[Earlier]":
@@ -208,19 +212,28 @@ def _natural(name: str) -> tuple[bool, list[tuple[int, str]]]:
     return name != "base", parts
 
 
-def _show(found: "DataReport") -> None:
+def _show(found: "DataReport", lang: Literal["en", "zh"]) -> None:
+    from nacre.data.report.page_words import WORDS
+    from nacre.data.report.records import Said
     from nacre.data.report.summary import NAMES, summary
 
-    earlier = ", ".join(dict.fromkeys(one.name for one in found.earlier)) or "nothing"
-    console.print(f"{found.target}: {found.rows:,} rows, compared with {earlier}", markup=False)
+    def said(texts: Said) -> str:
+        return texts.zh if lang == "zh" else texts.en
+
+    rows, against, nothing = (said(WORDS[key]) for key in ("rows", "against", "alone"))
+    earlier = ", ".join(dict.fromkeys(one.name for one in found.earlier))
+    about = f"{against} {earlier}" if earlier else nothing
+    console.print(f"{found.target}: {found.rows:,} {rows}, {about}", markup=False)
     table = Table()
-    for column in ("measure", "found", "wanted", ""):
-        table.add_column(column)
+    for key in ("measure", "found", "wanted"):
+        table.add_column(said(WORDS[key]).rstrip(":："))
+    table.add_column("")
     for line in summary(found):
-        state = {"flag": Text("flagged", style="bold red"), "ok": Text("ok", style="green")}.get(line.state, Text("–"))
-        table.add_row(line.name.en, Text(line.value.en), Text(line.wanted.en), state)
+        style = {"flag": "bold red", "ok": "green"}.get(line.state)
+        state = Text(said(WORDS[line.state]), style=style) if style else Text("–")
+        table.add_row(said(line.name), Text(said(line.value)), Text(said(line.wanted)), state)
     console.print(table)
     for flag in found.flags:
         style = "bold red" if flag.level == "flag" else "bold"
-        console.print(Text(f"{NAMES[flag.measure].en}: {flag.found.en}", style=style))
-        console.print(f"  {flag.advice.en}", markup=False)
+        console.print(Text(f"{said(NAMES[flag.measure])}: {said(flag.found)}", style=style))
+        console.print(f"  {said(flag.advice)}", markup=False)

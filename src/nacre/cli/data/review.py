@@ -1,6 +1,7 @@
 """`nacre data review`: accept, reject or correct made-up rows, by key or by number."""
 
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -70,9 +71,9 @@ def _by_key(space: "Workspace", queue: str, by: str) -> None:
     waiting = [one for one in space.ledger.drafts.drafts(queue) if one.status == "open"]
     for place, one in enumerate(waiting, start=1):
         console.rule(f"draft {one.id} · {place} of {len(waiting)} · {one.model}", align="left")
-        console.print(one.row.prompt[-1].content, markup=False)
+        console.print(_visible(one.row.prompt[-1].content), markup=False)
         console.rule("answer", align="left")
-        console.print(one.row.answer, markup=False)
+        console.print(_visible(one.row.answer), markup=False)
         console.print("[a]ccept  [r]eject  [e]dit  [s]kip  [q]uit", markup=False)
         key = typer.getchar().lower()
         while key not in ("a", "r", "e", "s", "q"):
@@ -87,6 +88,13 @@ def _by_key(space: "Workspace", queue: str, by: str) -> None:
                 decide(space, one.id, "accepted", by=by, row=row)
         elif key != "s":
             decide(space, one.id, "accepted" if key == "a" else "rejected", by=by)
+
+
+def _visible(text: str) -> str:
+    """The text with what steers a terminal or turns the direction of writing shown as a code: nobody shall accept
+    what they could not see."""
+    hidden = (letter for letter in set(text) if unicodedata.category(letter) in ("Cc", "Cf") and letter not in "\n\t")
+    return text.translate({ord(letter): f"<U+{ord(letter):04X}>" for letter in hidden})
 
 
 def _edited(row: "Example") -> "Example | None":

@@ -7,6 +7,7 @@ so that nothing is learned twice as often as the rest.
 Cost: one more training, on the part, and one more judgement.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,29 +43,48 @@ def first_part(snapshot: Snapshot, rows: int | None, memory: Path) -> Snapshot:
     return snapshot.changed(train=write_rows(memory, kept), notes=(*snapshot.notes, said))
 
 
-def decide(found: Evolution) -> Progress:
-    """Whether the rest is worth learning, from what the first rows did to earlier tasks and to the new one."""
+def guessed(snapshot: Snapshot, memory: Path) -> float:
+    """The most that one and the same answer scores on the dev rows: what is had without understanding any of them."""
+    dev = read_rows(memory, snapshot.dev) if snapshot.dev else []
+    answers = Counter(row.answer.strip() for row in dev)
+    return max(answers.values(), default=0) / max(1, len(dev))
+
+
+def decide(found: Evolution, guess: float = 0.0) -> Progress:
+    """Whether the rest is worth learning, from what the first rows did to earlier tasks and to the new one.
+
+    Args:
+        found: what came of the first rows.
+        guess: what the same answer to every question scores on the new task; less than that is nothing gained.
+    """
     number = found.version.number
     if found.verdict.outcome == "fail":
         lost = ", ".join(f"{task.task} -{task.drop:.3f}" for task in found.verdict.tasks if task.outcome == "fail")
         return Progress("stop", f"the gate refused version {number}: {lost or 'see its rules'}")
-    gains = {task: after - before for task, (before, after) in found.new_tasks.items()}
+    own = found.version.snapshot.task
+    held = {task: max(before, guess if task == own else 0.0) for task, (before, _) in found.new_tasks.items()}
+    gains = {task: after - held[task] for task, (_, after) in found.new_tasks.items()}
     if not gains:
         return Progress("go on", f"version {number} lost nothing that the gate saw; no new task to see a gain in")
     said = ", ".join(f"{task} {gain:+.3f}" for task, gain in gains.items())
+    if own in held and held[own] > found.new_tasks[own][0]:
+        said += f" over the {guess:.3f} that one and the same answer scores"
     full = all(after > 1 - LITTLE_GAINED for _, after in found.new_tasks.values())
     if max(gains.values()) < LITTLE_GAINED and not full:
         return Progress("nothing gained", f"version {number} learned next to nothing of it: {said}")
     return Progress("go on", f"version {number} gained {said} and lost nothing that the gate saw")
 
 
-def progressively(learn: Callable[[int | None], Evolution], rows: int, tell: Callable[[str], None]) -> Evolution:
+def progressively(
+    learn: Callable[[int | None], Evolution], rows: int, tell: Callable[[str], None], memory: Path
+) -> Evolution:
     """Learn `rows` of the increment, decide, and then perhaps learn all of it.
 
     Args:
         learn: learns so many rows of the increment without promoting the version, or (None) all of it.
         rows: how many first.
         tell: is told the decision before the second training begins.
+        memory: the folder that rows are kept in.
     """
     first = learn(rows)
     number = first.version.number
@@ -74,7 +94,7 @@ def progressively(learn: Callable[[int | None], Evolution], rows: int, tell: Cal
         )
         last = learn(None)
         return replace(last, notes={**last.notes, "progressive": (why,)})
-    found = decide(first)
+    found = decide(first, guessed(first.version.snapshot, memory))
     said = f"{found.decision}: {found.why}"
     if found.decision != "go on":
         more = f"the other rows were not learned; nacre evolve without --progressive learns all, {number} is kept"

@@ -136,7 +136,7 @@ def _part(
     for row in added:
         was = waiting.get(plain(question_of(row))) if row.kind != "text" else None
         if was:
-            changed.append(Changed(_short(question_of(row)), _short(was.pop(0).answer), _short(row.answer)))
+            changed.append(Changed(short(question_of(row)), short(was.pop(0).answer), short(row.answer)))
         else:
             new.append(row)
     left = {id(row) for rows in waiting.values() for row in rows}
@@ -188,15 +188,16 @@ def _figures(rows: Sequence[Example]) -> list[tuple[str, float]]:
     ]
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """The beginning of a text, to be shown."""
     return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 1]}…"
 
 
 def _told(row: Example) -> dict[str, Any]:
     origin = row.origin
     return {
-        "question": _short(question_of(row)),
-        "answer": _short(row.answer),
+        "question": short(question_of(row)),
+        "answer": short(row.answer),
         "file": origin.file,
         "line": origin.line,
         "id": row.content_id,

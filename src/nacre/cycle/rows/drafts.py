@@ -29,7 +29,7 @@ class Made:
 
 
 def make(workspace: Workspace, dataset: str, wanted: int, endpoint: Endpoint, *, queue: str, seed: int = 0) -> Made:
-    """Have rows made up after a dataset's rows, and put them before a person.
+    """Have rows made up after a dataset's rows, and put each before a person as soon as it is there.
 
     Rows like those of the dataset, like any row of the queue (rejected ones too), or like any dev row of the datasets
     and of the ledger are dropped and counted.
@@ -44,13 +44,18 @@ def make(workspace: Workspace, dataset: str, wanted: int, endpoint: Endpoint, *,
     seeds = [row.example for row in read_pieces(dataset, workspace.dataset_dir).rows]
     dev, notes = gather_dev(workspace.root, workspace.dataset_dir, set())
     held = [draft.row for draft in workspace.ledger.drafts.drafts() if draft.queue == queue]
-    found = synthesize(seeds, wanted, endpoint, dev=dev, known=held, seed=seed + len(held))
-    drafts = [
-        Draft(queue=queue, row=row, model=endpoint.model, seeds=shown, created=now()) for row, shown in found.rows
-    ]
-    added = workspace.ledger.drafts.add(drafts)
-    detail = {"queue": queue, "rows": added, "model": endpoint.model, "after": dataset}
-    workspace.ledger.record("synthesized", "synthesize", detail)
+    added = 0
+
+    def keep(row: Example, shown: tuple[str, ...]) -> None:
+        nonlocal added
+        draft = Draft(queue=queue, row=row, model=endpoint.model, seeds=shown, created=now())
+        added += workspace.ledger.drafts.add([draft])
+
+    try:
+        found = synthesize(seeds, wanted, endpoint, dev=dev, known=held, keep=keep, seed=seed + len(held))
+    finally:
+        detail = {"queue": queue, "rows": added, "model": endpoint.model, "after": dataset}
+        workspace.ledger.record("synthesized", "synthesize", detail)
     return Made(queue, added, dict(found.dropped), found.requests, (*notes, *found.notes))
 
 

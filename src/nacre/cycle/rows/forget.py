@@ -5,9 +5,8 @@ the rows that remain takes its place, and an event says so (docs/decisions/0013-
 says happens before anything is deleted; killed in between, `verify` names it and the next call ends the work.
 """
 
-import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,50 +14,19 @@ from typing import Any
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write, disk_errors, file_lock
 from nacre.cycle.lineage import ancestry, tasks_of
+from nacre.cycle.rows.wanted import Wanted
 from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.dataset import ENDINGS
 from nacre.data.rows import read_forgotten, read_rows, rows_path, write_forgotten, write_rows
-from nacre.records import Dropped, Event, Example, RowsFile, Version
+from nacre.records import Dropped, Event, Example, RowsFile, Snapshot, Version
 from nacre.records.forgotten import Forgotten
 
-_LEAST_ID = 8  # characters of a content id that name a row
 _CACHES = ("teacher", "rehearsed")  # memory that can spell rows and is made again when it is missing
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which rows: those that fit any of these.
-
-    Attributes:
-        ids: content ids or the beginning of one, or values of a column `id`.
-        patterns: regular expressions, searched for in all texts of a row and in its columns.
-        where: column and value, compared as text; the columns beside a row, or `task`, `file` and `line`.
-    """
-
-    ids: tuple[str, ...] = ()
-    patterns: tuple[re.Pattern[str], ...] = ()
-    where: tuple[tuple[str, str], ...] = ()
-
-    def fits(self, row: Example) -> bool:
-        """Whether a row is one of them."""
-        origin = row.origin
-        columns = {**{name: str(value) for name, value in origin.extra.items()}, "task": origin.task}
-        columns |= {"file": origin.file, "line": str(origin.line)}
-        if any(columns.get(name) == value for name, value in self.where):
-            return True
-        if self.ids and (columns.get("id") in self.ids or row.content_id.startswith(self._long_ids)):
-            return True
-        texts = [row.system, row.tools, *(turn.content for turn in (*row.prompt, *row.answers)), *columns.values()]
-        return any(pattern.search(text) for pattern in self.patterns for text in texts if text)
-
-    @property
-    def _long_ids(self) -> tuple[str, ...]:
-        return tuple(one for one in self.ids if len(one) >= _LEAST_ID)
-
-    def in_text(self, text: str) -> bool:
-        """Whether a row that could not be read as one may be one of them: its text is all there is."""
-        return any(pattern.search(text) for pattern in self.patterns)
+_Text = tuple[str, int, str]
+"""File, line and shown text of a row that could not be used."""
 
 
 @dataclass(frozen=True)
@@ -104,35 +72,6 @@ class _Found:
     places: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def wanted(ids: Sequence[str], patterns: Sequence[str], where: Sequence[str]) -> Wanted:
-    """What a user asked for.
-
-    Raises:
-        InputError: nothing, a pattern that cannot be read or fits everything, an id that is too short, or no
-            ``column=value``.
-    """
-    if not (ids or patterns or where):
-        raise InputError(
-            "it is not said which rows", where="nacre data forget", fix="give --id, --pattern or --where COLUMN=VALUE"
-        )
-    compiled = []
-    for text in patterns:
-        try:
-            pattern = re.compile(text)
-        except re.error as error:
-            raise InputError(f"the pattern cannot be read: {error}", where="--pattern", fix="correct it") from None
-        if pattern.search(""):
-            raise InputError("the pattern fits every row", where="--pattern", fix="give one that needs a character")
-        compiled.append(pattern)
-    pairs = []
-    for text in where:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise InputError(f"'{text}' is not COLUMN=VALUE", where="--where", fix="write e.g. --where user=anna")
-        pairs.append((name, value))
-    return Wanted(tuple(ids), tuple(compiled), tuple(pairs))
-
-
 def forget(
     workspace: Workspace, asked: Wanted, *, dry_run: bool = False, actor: str = "user", why: str = ""
 ) -> Removal:
@@ -153,11 +92,12 @@ def forget(
             finish(workspace)
         found = _search(workspace, asked)
         datasets = tuple(_in_datasets(workspace, asked))
-        aside = [path for path in _dropped_files(workspace) if any(asked.in_text(one.original) for one in _read(path))]
-        if not found.rows and not aside:
+        aside = {path: hits for path in _dropped_files(workspace) if (hits := _unusable(path, asked))}
+        gone = _unusable_texts(workspace, asked, aside)
+        if not found.rows and not gone:
             still = f"; your own files have it: {datasets[0]}" if datasets else ""
             raise InputError(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
-        versions, tasks, retrain = _touched(workspace, found)
+        versions, tasks, retrain = _touched(workspace, found, gone)
         files = tuple(_emptied(workspace, found, write=not dry_run))
         rows = {row for one in files for row in one.rows}
         removal = Removal(files, len(rows), versions, retrain, datasets)
@@ -166,12 +106,12 @@ def forget(
         event, counts = workspace.ledger.forgetting.forget(
             files,
             tasks=tasks,
-            unusable=asked.in_text,
+            unusable=lambda row: _text_of(row) in gone,
             detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)},
             actor=actor,
         )
         empty = [f"no row is left of {one.sha256[:12]}" for one in files if not one.now.rows]
-        left = [*empty, *_said(counts), *_clear(workspace, asked, aside, trained=bool(retrain)), *finish(workspace)]
+        left = [*empty, *_said(counts), *_clear(workspace, aside, trained=bool(retrain)), *finish(workspace)]
         return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id)
 
 
@@ -247,7 +187,9 @@ def _emptied(workspace: Workspace, found: _Found, *, write: bool) -> Iterator[Fo
         yield Forgotten(sha256=sha, now=now, rows=tuple(ids), places=found.places[sha])
 
 
-def _touched(workspace: Workspace, found: _Found) -> tuple[dict[int, tuple[str, ...]], list[str], tuple[str, ...]]:
+def _touched(
+    workspace: Workspace, found: _Found, unusable: set[_Text]
+) -> tuple[dict[int, tuple[str, ...]], list[str], tuple[str, ...]]:
     """By version how the rows touched it; the tasks that are judged by them; what has to be trained again."""
     versions = workspace.ledger.versions()
     said: dict[int, list[str]] = {version.number: [] for version in versions}
@@ -255,10 +197,7 @@ def _touched(workspace: Workspace, found: _Found) -> tuple[dict[int, tuple[str, 
     tasks: dict[str, None] = {}
     for version in versions:
         own = version.snapshot
-        snapshot = f"snapshot {own.digest[:12]} ({own.task})"
-        for file, how in ((own.train, "trained on"), (own.dev, "judged by"), (own.kept, "keeps")):
-            if file and file.sha256 in found.places:
-                said[version.number].append(f"{how} {len(found.places[file.sha256])} of them: {snapshot}")
+        said[version.number] += _in_snapshot(own, found, unusable)
         if own.train.sha256 in found.places:
             learned[version.number] = version
         for task in tasks_of(ancestry(workspace, version.number)).values():
@@ -278,6 +217,15 @@ def _touched(workspace: Workspace, found: _Found) -> tuple[dict[int, tuple[str, 
     return touched, list(tasks), tuple(_retrain(learned))
 
 
+def _in_snapshot(own: Snapshot, found: _Found, unusable: set[_Text]) -> Iterator[str]:
+    snapshot = f"snapshot {own.digest[:12]} ({own.task})"
+    for file, how in ((own.train, "trained on"), (own.dev, "judged by"), (own.kept, "keeps")):
+        if file and file.sha256 in found.places:
+            yield f"{how} {len(found.places[file.sha256])} of them: {snapshot}"
+    if texts := sum(_text_of(row) in unusable for row in own.dropped):
+        yield f"has the text of {texts} of them, which could not be used: {snapshot}"
+
+
 def _retrain(learned: Mapping[int, Version]) -> Iterator[str]:
     for number, version in learned.items():
         above = next((parent for parent in version.parents if parent in learned), None)
@@ -295,14 +243,12 @@ def _said(counts: Mapping[str, int]) -> list[str]:
     return [f"{counts[what]} {sentence}" for what, sentence in words.items() if counts[what]]
 
 
-def _clear(workspace: Workspace, asked: Wanted, aside: Iterable[Path], *, trained: bool) -> list[str]:
+def _clear(workspace: Workspace, aside: Mapping[Path, Sequence[Dropped]], *, trained: bool) -> list[str]:
     """Remove what repeats the rows outside of rows files."""
     notes = []
-    count = 0
-    for path in aside:
-        lines = _read(path)
-        kept = [one for one in lines if not asked.in_text(one.original)]
-        count += len(lines) - len(kept)
+    count = sum(map(len, aside.values()))
+    for path, gone in aside.items():
+        kept = [one for one in _read(path) if one not in gone]
         if kept:
             atomic_write(path, "".join(one.to_json() + "\n" for one in kept))
         else:
@@ -325,8 +271,25 @@ def _dropped_files(workspace: Workspace) -> list[Path]:
     return sorted((workspace.memory / "dropped").glob("*.jsonl"))
 
 
+def _text_of(row: Dropped) -> _Text:
+    return row.file, row.line, row.original
+
+
+def _unusable_texts(workspace: Workspace, asked: Wanted, aside: Mapping[Path, Sequence[Dropped]]) -> set[_Text]:
+    """The rows that could not be used, in the memory folder (with their bytes) and in version records (without)."""
+    found = {_text_of(row) for rows in aside.values() for row in rows}
+    for version in workspace.ledger.versions():
+        found |= {_text_of(row) for row in version.snapshot.dropped if row.original and asked.fits_unusable(row)}
+    return found
+
+
+def _unusable(path: Path, asked: Wanted) -> list[Dropped]:
+    return [one for one in _read(path) if asked.fits_unusable(one)]
+
+
 def _read(path: Path) -> list[Dropped]:
-    return [Dropped.from_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would also cut at U+2028, which stands in texts
+    return [Dropped.from_json(line) for line in lines if line]
 
 
 def _in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
@@ -340,7 +303,7 @@ def _in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
         except InputError:
             continue
         found = [row.origin.line for row in rows.examples if asked.fits(row)]
-        found += [one.line for one in rows.dropped if asked.in_text(one.original)]
+        found += [one.line for one in rows.dropped if asked.fits_unusable(one)]
         if found:
             lines = ", ".join(map(str, sorted(set(found))[:10])) + (" …" if len(set(found)) > 10 else "")
             yield f"{path.relative_to(workspace.root)}: line {lines}"

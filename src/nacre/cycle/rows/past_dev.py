@@ -7,6 +7,7 @@ from nacre.cycle.workspace import CONFIG, Workspace
 from nacre.data.convert import read_examples
 from nacre.data.dataset import ENDINGS
 from nacre.data.rows import read_rows, rows_path
+from nacre.data.suspects import text_of
 from nacre.records import Example, RowsFile
 
 
@@ -31,6 +32,15 @@ def past_dev(workspace: Workspace) -> tuple[list[Example], list[str]]:
     return list(found.values()), notes
 
 
+def past_dev_texts(workspace: Path) -> tuple[list[list[str]], list[str]]:
+    """What `past_dev` finds, as the step `leaks` takes it: the texts of each row. Nothing where there is no ledger."""
+    if not (workspace / CONFIG).is_file():
+        return [], []
+    with Workspace.open(workspace) as space:
+        rows, notes = past_dev(space)
+    return [[text_of(row)] for row in rows], notes
+
+
 def gather_dev(workspace: Path, dataset_dir: Path, own: set[Path]) -> tuple[list[Example], list[str]]:
     """Dev rows to compare with: of every dev file among the datasets, and of the workspace's ledger.
 
@@ -51,12 +61,14 @@ def gather_dev(workspace: Path, dataset_dir: Path, own: set[Path]) -> tuple[list
         found += rows.examples
         if rows.dropped:
             notes.append(f"{path}: {len(rows.dropped)} dev rows cannot be used and were not compared with")
-    if (workspace / CONFIG).is_file():
+    known = (workspace / CONFIG).is_file()
+    if known:
         with Workspace.open(workspace) as space:
             past, said = past_dev(space)
         found += past
         notes += said
     distinct = list({row.content_id: row for row in found}.values())
     if distinct:
-        notes.append(f"compared with {len(distinct)} dev rows of {len(kept)} files and of the ledger")
+        ledger = " and of the ledger" if known else "; there is no workspace here, and so no ledger"
+        notes.append(f"compared with {len(distinct)} dev rows of {len(kept)} files{ledger}")
     return distinct, notes

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nacre.base.config import Settings
+from nacre.data.formats.layout import is_judged, wanted
 
 
 class Cleaner:
@@ -21,6 +22,8 @@ class Cleaner:
         does: one line for the list of cleaners.
         default: whether the step runs when the user names no steps.
         private: what it removes must not be shown, so its examples are what it left, not what it found.
+        remembers: whether `refuse` depends on the records before this one. Such steps see every record in one place,
+            in order, wherever the others are worked on; what `text` does may never depend on other records.
         Config: its settings.
         counts: what was found, by kind, for steps that know several.
     """
@@ -28,6 +31,7 @@ class Cleaner:
     does: ClassVar[str]
     default: ClassVar[bool] = True
     private: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     Config: ClassVar[type[Settings]] = Settings
 
     def __init__(self, config: Settings) -> None:
@@ -56,6 +60,13 @@ class Cleaner:
         """What is to be said once at the end of a run, beside the counts."""
         return []
 
+    def environment(self) -> Sequence[str]:
+        """The environment variables that it reads."""
+        return ()
+
+    def close(self) -> None:
+        """Called once after the last record, whatever came before: temporary files go."""
+
 
 def record_text(texts: Sequence[str]) -> str:
     """A record as one text, for steps that compare whole records."""
@@ -64,7 +75,4 @@ def record_text(texts: Sequence[str]) -> str:
 
 def verdict_of(record: Mapping[str, Any]) -> bool | None:
     """What a judged row (KTO) says of its answer: equal texts judged differently are no duplicates."""
-    for name in ("label", "kto_tag"):
-        if isinstance(value := record.get(name), bool):
-            return value
-    return None
+    return wanted(record.get("kto_tag", record.get("label"))) if is_judged(record) else None

@@ -1,6 +1,6 @@
 """The chain: every step asked in order about every record, with a count and a few examples of what each did."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,24 @@ from nacre.base.config import Settings, parse, read_yaml
 from nacre.base.errors import InputError
 from nacre.data.clean import CLEANERS, in_order
 from nacre.data.clean.base import Cleaner
+from nacre.data.clean.leaks import Leaks
 from nacre.data.clean.marks import Marks
 from nacre.data.clean.places import Place
 
 EXAMPLES = 3
 _CONTEXT_CHARS = 60
+_ROUNDS = 8  # over the text steps; those that undo each other (a date, and a glossary with that date) are left so
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one step did to some of the records; `counts` is what it found by kind. See `Tally`."""
+
+    records: int
+    texts: int
+    dropped: int
+    examples: tuple[tuple[int, str, str], ...]
+    counts: Mapping[str, int]
 
 
 @dataclass(slots=True)
@@ -42,6 +55,23 @@ class Tally:
             shown_before, shown_after = _around(before, after)
             self.examples.append((line, "" if self.cleaner.private else shown_before, shown_after))
 
+    def taken(self) -> Share:
+        """What was counted so far; counting begins anew."""
+        share = Share(self.records, self.texts, self.dropped, tuple(self.examples), dict(self.cleaner.counts))
+        self.records = self.texts = self.dropped = self._last = 0
+        self.examples.clear()
+        self.cleaner.counts.clear()
+        return share
+
+    def add(self, share: Share) -> None:
+        """Count what was done elsewhere to the records that follow on those counted here."""
+        self.records += share.records
+        self.texts += share.texts
+        self.dropped += share.dropped
+        self.examples += share.examples[: EXAMPLES - len(self.examples)]
+        for kind, count in share.counts.items():
+            self.cleaner.counts[kind] += count
+
 
 class Chain:
     """Steps with their settings, made for one run.
@@ -61,20 +91,46 @@ class Chain:
         self._refusals = [
             (tally, tally.cleaner.refuse) for tally in self.tallies if type(tally.cleaner).refuse is not Cleaner.refuse
         ]
+        remembering = [place for place, (tally, _) in enumerate(self._refusals) if tally.cleaner.remembers]
+        first = remembering[0] if remembering else len(self._refusals)
+        self._alone, self._remembering = self._refusals[:first], self._refusals[first:]
         self._marks = Marks([tally.cleaner.marks() for tally, _ in self._texts])
         self.records = 0
 
-    def prepare(self) -> None:
-        """Let the steps read what they need. Their dealings with it are not counted: other objects do it."""
-        fresh = [type(tally.cleaner)(tally.cleaner.config).text for tally, _ in self._texts]
+    def __enter__(self) -> "Chain":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the steps close what they opened."""
+        for tally in self.tallies:
+            tally.cleaner.close()
+
+    def prepare(self, dev: Sequence[Sequence[str]] = ()) -> None:
+        """Let the steps read what they need. Their dealings with it are not counted: other objects do it.
+
+        Args:
+            dev: texts of dev rows that stand in no file, for the step `leaks`.
+        """
+        fresh: list[Callable[[str], str]] = []
 
         def clean(text: str) -> str:
-            for step in fresh:
-                if text:
-                    text = step(text)
+            if not fresh:  # only now: a large glossary takes a while to read
+                fresh.extend(type(tally.cleaner)(tally.cleaner.config).text for tally, _ in self._texts)
+            for _ in range(_ROUNDS):
+                before = text
+                for step in fresh:
+                    if text:
+                        text = step(text)
+                if text is before:
+                    break
             return text
 
         for tally in self.tallies:
+            if isinstance(tally.cleaner, Leaks):
+                tally.cleaner.known = dev
             tally.cleaner.prepare(clean)
 
     def clean(self, record: Mapping[str, Any], places: Sequence[Place], line: int = 0) -> tuple[str, str] | None:
@@ -83,6 +139,11 @@ class Chain:
         Returns:
             None where the record stays, else the name of the step that drops it and the reason.
         """
+        found = self.texts(record, places, line)
+        return found if isinstance(found, tuple) else self.alone(found, record) or self.remembering(found, record)
+
+    def texts(self, record: Mapping[str, Any], places: Sequence[Place], line: int = 0) -> list[str] | tuple[str, str]:
+        """The first half of `clean`: the cleaned texts, or the step that drops the record and the reason."""
         self.records += 1
         texts = []
         needed = self._marks.steps
@@ -96,33 +157,63 @@ class Chain:
                 if cleaned is not text:
                     place.holder[place.key] = text = cleaned
             texts.append(text)
-        for tally, refuse in self._refusals:
-            reason = refuse(texts, record)
-            if reason:
-                tally.dropped += 1
-                return tally.name, reason
-        return None
+        return texts
+
+    def alone(self, texts: Sequence[str], record: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Which of the steps that come before any that remembers drops the record, and the reason."""
+        return _refusal(self._alone, texts, record)
+
+    def remembering(self, texts: Sequence[str], record: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The steps after `alone`, which must be asked for all records that it lets pass, in order."""
+        return _refusal(self._remembering, texts, record)
 
     def _stepped(self, text: str, steps: Sequence[int], line: int) -> tuple[str, Tally | None]:
         """A text after the steps that it needs, and the one that left nothing of it."""
-        done = -1
-        while steps := [step for step in steps if step > done]:
-            for done in steps:
-                tally, step = self._texts[done]
-                cleaned = step(text)
-                if cleaned is not text:
-                    tally.changed(self.records, line, text, cleaned)
-                    emptied = bool(text.strip()) and not cleaned.strip()
-                    text = cleaned
-                    if emptied:
-                        return text, tally
-                    steps = self._marks.steps(text)  # what has changed may need other steps than before
-                    break
+        for again in range(_ROUNDS):
+            last = done = -1
+            while steps := [step for step in steps if step > done]:
+                for done in steps:
+                    tally, step = self._texts[done]
+                    cleaned = self._again(done, text) if again else step(text)
+                    if cleaned is not text:
+                        tally.changed(self.records, line, text, cleaned)
+                        emptied = bool(text.strip()) and not cleaned.strip()
+                        text, last = cleaned, done
+                        if emptied:
+                            return text, tally
+                        steps = self._marks.steps(text)  # what has changed may need other steps than before
+                        break
+            # a later step may have brought to light what an earlier one is there for
+            if last < 0 or not (steps := [step for step in self._marks.steps(text) if step < last]):
+                break
         return text, None
+
+    def _again(self, place: int, text: str) -> str:
+        """What a step makes of a text that it has seen before. What it lets stand was counted then."""
+        tally, step = self._texts[place]
+        counts = tally.cleaner.counts.copy()
+        cleaned = step(text)
+        if cleaned is text:
+            tally.cleaner.counts.clear()
+            tally.cleaner.counts.update(counts)
+        return cleaned
 
     def notes(self) -> list[str]:
         """What the steps have to say at the end."""
         return [note for tally in self.tallies for note in tally.cleaner.notes()]
+
+
+def _refusal(
+    refusals: Sequence[tuple[Tally, Callable[[Sequence[str], Mapping[str, Any]], str]]],
+    texts: Sequence[str],
+    record: Mapping[str, Any],
+) -> tuple[str, str] | None:
+    for tally, refuse in refusals:
+        reason = refuse(texts, record)
+        if reason:
+            tally.dropped += 1
+            return tally.name, reason
+    return None
 
 
 def default_steps() -> list[str]:

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from nacre.base.config import Settings
 from nacre.data.clean.base import Cleaner
+from nacre.data.clean.marks import Marks
 
 MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -30,10 +31,10 @@ _MONTH += r"|Sep(?:tember|t\.?|\.)?|Oct(?:ober|\.)?|Nov(?:ember|\.)?|Dec(?:ember
 _YEAR_FIRST = re.compile(r"(?<![\w./-])([0-9]{4})([-/.])([0-9]{1,2})\2([0-9]{1,2})(?![0-9A-Za-z_]|[-/.][0-9A-Za-z])")
 _YEAR_LAST = re.compile(r"(?<![\w./-])([0-9]{1,2})([-/.])([0-9]{1,2})\2([0-9]{4})(?![0-9A-Za-z_]|[-/.][0-9A-Za-z])")
 _MONTH_FIRST = re.compile(
-    rf"\b{_MONTH}\s+([0-9]{{1,2}})(?:st|nd|rd|th)?(?:,\s*|\s+)([0-9]{{4}})(?![0-9A-Za-z_]|[-/.][0-9])"
+    rf"(?i)\b{_MONTH}\s+([0-9]{{1,2}})(?:st|nd|rd|th)?(?:,\s*|\s+)([0-9]{{4}})(?![0-9A-Za-z_]|[-/.][0-9])"
 )
 _DAY_FIRST = re.compile(
-    rf"(?<![\w./-])([0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+([0-9]{{4}})(?![0-9A-Za-z_]|[-/.][0-9])"
+    rf"(?i)(?<![\w./-])([0-9]{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH},?\s+([0-9]{{4}})(?![0-9A-Za-z_]|[-/.][0-9])"
 )
 _CHINESE = re.compile(r"(?<![0-9])([0-9]{4})\s?年\s?([0-9]{1,2})\s?月\s?([0-9]{1,2})\s?[日号]")
 _CHINESE_WORDS = re.compile(
@@ -42,11 +43,11 @@ _CHINESE_WORDS = re.compile(
 _FIGURES = {sign: figure for figure, signs in enumerate(("〇零○", *"一二三四五六七八九")) for sign in signs}
 _STEMS = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}[.]?"
 _GAP = r"[\s\x80-\xff]"
-_MARKS = (
+_MARKS = (  # in the order in which the ways of writing are rewritten
     "[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]",
     "[0-9][-/.][0-9]{1,2}[-/.][0-9]{4}",
-    f"{_STEMS}{_GAP}+[0-9]{{1,2}}(st|nd|rd|th)?,?{_GAP}*[0-9]{{4}}",
-    f"[0-9](st|nd|rd|th)?{_GAP}+(of{_GAP}+)?{_STEMS},?{_GAP}+[0-9]{{4}}",
+    f"(?i){_STEMS}{_GAP}+[0-9]{{1,2}}(st|nd|rd|th)?,?{_GAP}*[0-9]{{4}}",
+    f"(?i)[0-9](st|nd|rd|th)?{_GAP}+(of{_GAP}+)?{_STEMS},?{_GAP}+[0-9]{{4}}",
     "年.{1,12}月.{1,12}(日|号)",
 )
 
@@ -92,6 +93,14 @@ class Dates(Cleaner):
         super().__init__(config)
         self._order = config.numeric_order
         self._left: Counter[str] = Counter()
+        self._ways_in = Marks([[mark] for mark in _MARKS])
+        self._ways = (
+            lambda text: _YEAR_FIRST.sub(self._year_first, text),
+            lambda text: _YEAR_LAST.sub(self._year_last, text),
+            lambda text: _MONTH_FIRST.sub(lambda found: self._named(found, found[1], found[2]), text),
+            lambda text: _DAY_FIRST.sub(lambda found: self._named(found, found[2], found[1]), text),
+            self._in_chinese,
+        )
         self._write = writer(config.format)
         self._write_chinese = writer(config.chinese_format or config.format)
 
@@ -110,14 +119,13 @@ class Dates(Cleaner):
         return text
 
     def _rewritten(self, text: str) -> str:
-        cleaned = _YEAR_FIRST.sub(self._year_first, text)
-        cleaned = _YEAR_LAST.sub(self._year_last, cleaned)
-        cleaned = _MONTH_FIRST.sub(lambda found: self._named(found, found[1], found[2]), cleaned)
-        cleaned = _DAY_FIRST.sub(lambda found: self._named(found, found[2], found[1]), cleaned)
-        if "年" in text:
-            cleaned = _CHINESE.sub(lambda found: self._chinese(found, *map(int, found.groups())), cleaned)
-            cleaned = _CHINESE_WORDS.sub(self._chinese_words, cleaned)
-        return cleaned
+        for way in self._ways_in.steps(text):
+            text = self._ways[way](text)
+        return text
+
+    def _in_chinese(self, text: str) -> str:
+        text = _CHINESE.sub(lambda found: self._chinese(found, *map(int, found.groups())), text)
+        return _CHINESE_WORDS.sub(self._chinese_words, text)
 
     def notes(self) -> list[str]:
         """How many dates could be read two ways, and how many are no dates."""
@@ -141,7 +149,7 @@ class Dates(Cleaner):
         return self._day(found[0], year, month, day, self._write)
 
     def _named(self, found: re.Match[str], month: str, day: str) -> str:
-        number = next(place for place, name in enumerate(MONTHS, 1) if name[:3] == month[:3])
+        number = next(place for place, name in enumerate(MONTHS, 1) if name[:3] == month[:3].capitalize())
         return self._day(found[0], int(found[3]), number, int(day), self._write)
 
     def _chinese(self, found: re.Match[str], year: int, month: int, day: int) -> str:

@@ -1,7 +1,11 @@
 """Low-quality dialogue: records whose sentences are, on average, hardly sentences.
 
-The measure is the mean length of a sentence over all texts of a record. A Chinese character counts as five eighths
-of a word: running Chinese has about 1.6 characters a word, so five words are eight characters.
+The measure is the mean length of a sentence over all texts of a record. Scripts that put no space between words, or
+put it around more than a word, are counted by characters, each as a part of an English word: a Chinese character is
+five eighths (running Chinese has about 1.6 characters a word, so five words are eight characters), a Japanese kana
+three eighths, a Korean syllable one half. Measured on article 1 of the Universal Declaration of Human Rights in the
+translations of the United Nations, its 30 English words are 66 syllables (20 Korean words), which makes 0.45, and 25
+kanji with 52 kana, which makes 0.28 a kana; everyday Japanese has fewer kanji, and a sentence is rather kept.
 """
 
 import re
@@ -15,9 +19,12 @@ from nacre.data.clean.base import Cleaner, record_text
 
 _END = re.compile(r"[.!?…]+(?=\s|$)|[。！？；\n]+")
 _HAN = re.compile("[\u4000-\u9fff]")
+_KANA = re.compile("[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+_OTHERS = re.compile(f"{_KANA.pattern}|{_HANGUL.pattern}")
 _HAN_LEADS = b"\xe4\xe5\xe6\xe7\xe8\xe9"  # U+4000 to U+9FFF
 _WIDE_ENDS = tuple(mark.encode() for mark in "。！？；…")
-_HAN_WORD = 5 / 8
+_HAN_WORD, _KANA_WORD, _SYLLABLE_WORD = 5 / 8, 3 / 8, 1 / 2
 
 
 class DialogueConfig(Settings):
@@ -29,7 +36,9 @@ class DialogueConfig(Settings):
 class Dialogue(Cleaner):
     """Drops records of very short sentences: greetings, single words, noise. Off by default: labels are short too."""
 
-    does: ClassVar[str] = "drops records whose mean sentence is under five words (eight Chinese characters)"
+    does: ClassVar[str] = (
+        "drops records whose mean sentence is under five words (eight Chinese characters, ten Korean syllables)"
+    )
     default: ClassVar[bool] = False
     Config = DialogueConfig
 
@@ -40,13 +49,18 @@ class Dialogue(Cleaner):
     def refuse(self, texts: Sequence[str], record: Mapping[str, Any]) -> str:
         """Whether the mean sentence is too short."""
         text = record_text(texts)
-        data = text.encode("utf-8", "surrogatepass")
-        han = _han(data) if len(data) != len(text) else 0
-        ends = len(data) - len(data.translate(None, b".!?\n")) + 1
-        ends += sum(data.count(mark) for mark in _WIDE_ENDS) if len(data) != len(text) else 0
+        ends = text.count(".") + text.count("!") + text.count("?") + text.count("\n") + 1
+        han, others = 0, False
+        if not text.isascii():
+            data = text.encode("utf-8", "surrogatepass")
+            han = _han(data)
+            others = _OTHERS.search(text) is not None
+            ends += sum(data.count(mark) for mark in _WIDE_ENDS)
         # at least so many words, even if every mark ended a sentence; where no space follows another, words and ends
         # together are no fewer than spaces
-        words = han * _HAN_WORD if han else data.count(b" ") - ends if b"  " not in data else 0
+        words = han * _HAN_WORD if han else 0
+        if not han and not others and "  " not in text:
+            words = text.count(" ") - ends
         if words >= self._least * ends:
             return ""
         mean = mean_sentence(text)
@@ -60,8 +74,12 @@ def mean_sentence(text: str) -> float:
 
 
 def _words(part: str) -> float:
-    han = 0 if part.isascii() else _han(part.encode("utf-8", "surrogatepass"))
-    return han * _HAN_WORD + len(_HAN.sub(" ", part).split()) if han else len(part.split())
+    if part.isascii():
+        return len(part.split())
+    rest, kana = _KANA.subn(" ", part)
+    rest, syllables = _HANGUL.subn(" ", rest)
+    rest, han = _HAN.subn(" ", rest)
+    return len(rest.split()) + han * _HAN_WORD + kana * _KANA_WORD + syllables * _SYLLABLE_WORD
 
 
 def _han(data: bytes) -> int:

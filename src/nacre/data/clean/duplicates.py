@@ -22,6 +22,7 @@ class Duplicates(Cleaner):
     """Keeps the first of equal records."""
 
     does: ClassVar[str] = "drops records that equal an earlier one"
+    remembers: ClassVar[bool] = True
 
     def __init__(self, config: Settings) -> None:
         super().__init__(config)

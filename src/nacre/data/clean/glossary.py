@@ -7,9 +7,10 @@ terms match whole words whatever their case; all-capital terms of up to five let
 """
 
 import csv
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from string import ascii_letters
 from typing import ClassVar
 
 import ahocorasick
@@ -22,6 +23,8 @@ from nacre.data.encoding import open_bytes, sniff
 
 _ACRONYM_CHARS = 5
 _HEADINGS = {"synonym", "synonyms", "term", "from", "variant"}
+_LATIN = frozenset({*"_0123456789", *ascii_letters, *map(chr, range(0xC0, 0x250))})
+_MARKED_TERMS = 2000  # of a larger table the automaton of all steps' marks would take long to make
 _ROUNDS = 8  # a replacement may complete another term; a table that never comes to rest is given up after so many
 
 
@@ -48,6 +51,14 @@ class Glossary(Cleaner):
             if preferred.lower() not in self._automaton:
                 self._automaton.add_word(preferred.lower(), (len(preferred), preferred, preferred))
         self._automaton.make_automaton()
+
+    def marks(self) -> list[str] | None:
+        """The synonyms themselves, unless there are very many."""
+        if len(self._terms) > _MARKED_TERMS:
+            return None
+        capitals = _capitals()
+        alone = [sign for small in capitals if small.isascii() for sign in capitals[small]]  # such as the Kelvin sign
+        return [*(_mark(synonym.lower(), capitals) for synonym in self._terms), *alone]
 
     def text(self, text: str) -> str:
         """The text in preferred terms."""
@@ -158,6 +169,27 @@ def resolved(pairs: Iterable[tuple[str, str]], where: str) -> tuple[dict[str, st
     return followed, notes
 
 
+@cache
+def _capitals() -> Mapping[str, str]:
+    """What becomes each letter when it is made small, beyond ASCII's own capitals."""
+    found = {"ς": "Σ"}  # at the end of a word
+    for sign in map(chr, range(0x80, 0x20000)):
+        small = sign.lower()
+        if small != sign and len(small) == 1:
+            found[small] = found.get(small, "") + sign
+    return found
+
+
+def _mark(term: str, capitals: Mapping[str, str]) -> str:
+    signs = []
+    for sign in term:
+        if sign.isascii():
+            signs.append(sign if sign.isalnum() else f"\\x{ord(sign):02x}")
+        else:
+            signs.append(f"({'|'.join((sign, *capitals[sign]))})" if sign in capitals else sign)
+    return f"(?i){''.join(signs)}"
+
+
 def _lower(text: str) -> str:
     lowered = text.lower()
     if len(lowered) == len(text):
@@ -176,7 +208,7 @@ def _whole_word(text: str, start: int, end: int) -> bool:
 
 
 def _joins(sign: str) -> bool:
-    return bool(re.match(r"[0-9A-Za-z\u00c0-\u024f_]", sign)) if sign else False
+    return sign in _LATIN
 
 
 def _cased(written: str, preferred: str) -> str:

@@ -33,10 +33,8 @@ _TAG = re.compile(rf"<(/?)({_NAMES})({_ATTRIBUTES})\s*/?>|<!--.*?-->|<!doctype[^
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _HINT = re.compile(rf"</?(?:{_NAMES})[\s/>]|<!--|<!doctype", re.IGNORECASE)
 _CODE = re.compile(r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]*`)", re.DOTALL)
-_PAGE = re.compile(
-    r"<!doctype\s+html|<(?:html|head|body|form|input|button|select|textarea|svg)[\s>]|(?-i:(?<![./])\bHTML\b)",
-    re.IGNORECASE,
-)
+_PAGE = re.compile(r"<(?:!doctype\s+html|(?:html|head|body|form|input|button|select|textarea|svg)[\s>])", re.IGNORECASE)
+_ABOUT = re.compile(r"(?<![./])\bHTML\b")
 _BREAK = re.compile(rf"<(?:/?(?:{_BLOCKS})|br)[\s/>]", re.IGNORECASE)
 _CELL = re.compile(r"</?t[dh][\s/>]", re.IGNORECASE)
 _SILENT = ["script", "style", "noscript", "template", "iframe", "svg"]
@@ -70,15 +68,15 @@ class Html(Cleaner):
         """The text without markup. Repeated until nothing changes: an entity may spell a tag."""
         if not self._may_have(text):
             return text
-        if self._keep_pages and _PAGE.search(_CODE.sub("", text)):
+        if self._keep_pages and _is_page(text):
             self.counts["pages kept"] += 1
             return text
         cleaned = text
         while True:
-            pieces = _CODE.split(cleaned)
+            pieces = _CODE.split(cleaned) if _has_code(cleaned) else [cleaned]
             pieces[::2] = [_plain(piece) if piece else piece for piece in pieces[::2]]
             once = "".join(pieces)
-            if once == cleaned or (self._keep_pages and _PAGE.search(_CODE.sub("", once))):
+            if once == cleaned or (self._keep_pages and _is_page(once)):
                 break
             cleaned = once
         if cleaned != text:
@@ -95,6 +93,18 @@ class Html(Cleaner):
         """How many texts were left because they are pages."""
         kept = self.counts["pages kept"]
         return [f"html: {kept} texts are pages or forms or speak of HTML, and were kept (pages: strip)"] if kept else []
+
+
+def _has_code(text: str) -> bool:
+    return "`" in text or "~~~" in text
+
+
+def _is_page(text: str) -> bool:
+    """Whether a text is a page or a form, or speaks of HTML, outside its code."""
+    if "<" not in text and "HTML" not in text:
+        return False
+    outside = _CODE.sub("", text) if _has_code(text) else text
+    return _PAGE.search(outside) is not None or _ABOUT.search(outside) is not None
 
 
 def _plain(piece: str) -> str:

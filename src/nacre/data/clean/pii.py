@@ -68,10 +68,15 @@ class Pii(Cleaner):
     def __init__(self, config: PiiConfig) -> None:
         super().__init__(config)
         self._drop = config.action == "drop"
+        self._key_env = config.key_env
         self._key = _key(config.key_env) if config.action == "pseudonymise" else b""
         self._listed = _automaton(_listed(config))
         self._looked_for = [kind for kind in KINDS if kind in config.kinds]
         self._kinds_in = Marks([_MARKS[kind] for kind in self._looked_for])
+
+    def environment(self) -> list[str]:
+        """Where the key for pseudonyms is."""
+        return [self._key_env] if self._key else []
 
     def marks(self) -> list[str] | None:
         """The outline of each kind that is looked for."""

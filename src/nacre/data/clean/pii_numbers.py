@@ -69,6 +69,13 @@ def is_identity(number: str) -> bool:
     return _CHECK_DIGITS[total % 11] == number[17]
 
 
+def is_hong_kong_identity(number: str) -> bool:
+    """A Hong Kong identity card such as A123456(3), by its check digit (weights 9 to 1, modulo 11; a blank is 36)."""
+    signs = re.sub(r"[^0-9A-Z]", "", number.upper()).rjust(9)
+    values = [36 if sign == " " else int(sign, 36) for sign in signs]
+    return sum(value * weight for value, weight in zip(values, range(9, 0, -1), strict=True)) % 11 == 0
+
+
 def is_day(digits: str) -> bool:
     """Whether YYYYMMDD is a day of the calendar that a living person may have been born on."""
     try:
@@ -81,7 +88,9 @@ def is_day(digits: str) -> bool:
 def is_card(number: str) -> bool:
     """A payment card: 13 to 19 digits of a known issuer, not all alike, with a right Luhn digit."""
     digits = digits_of(number)
-    if not 13 <= len(digits) <= 19 or digits[0] not in "3456" or len(set(digits)) < 3:
+    if not 13 <= len(digits) <= 19 or len(set(digits)) < 2:
+        return False
+    if not ("3" <= digits[0] <= "6" or "2221" <= digits[:4] <= "2720"):
         return False
     doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits))]
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
@@ -130,9 +139,15 @@ IDENTITY = (
             r"(?:身份证|居民证|证件)(?:号码|号)?[是为:：\s]{0,3}(?P<it>[1-8][0-9]{16}[0-9Xx]|[1-8][0-9]{14})(?![0-9Xx])"
         ),
     ),
+    Pattern("ID", re.compile(r"(?<![0-9A-Za-z_])[A-Z]{1,2}[0-9]{6}\s?[(（][0-9A][)）]"), is_hong_kong_identity),
+    # of the United States; area 000, 666 and 9xx, group 00 and number 0000 are never given out
+    Pattern(
+        "ID",
+        re.compile(r"(?<![0-9A-Za-z_.-])(?!000|666|9)[0-9]{3}-(?!00)[0-9]{2}-(?!0000)[0-9]{4}(?![0-9A-Za-z_]|-[0-9])"),
+    ),
 )
 CARD = (
-    Pattern("CARD", re.compile(r"(?<![0-9A-Za-z_.+-])[3-6](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z_]|[.-][0-9])"), is_card),
+    Pattern("CARD", re.compile(r"(?<![0-9A-Za-z_.+-])[2-6](?:[ -]?[0-9]){12,18}(?![0-9A-Za-z_]|[.-][0-9])"), is_card),
 )
 PHONE = (
     Pattern(
@@ -144,7 +159,15 @@ PHONE = (
     Pattern(
         "PHONE",
         re.compile(
-            r"(?<![0-9A-Za-z_.-])(?:\(0[1-9][0-9]{1,2}\)|（0[1-9][0-9]{1,2}）|0[1-9][0-9]{1,2}-)\s?[2-9][0-9]{6,7}(?:-[0-9]{1,5})?(?![0-9A-Za-z_]|-[0-9])"
+            r"(?<![0-9A-Za-z_.-])(?:\(0[1-9][0-9]{1,2}\)|（0[1-9][0-9]{1,2}）|0[1-9][0-9]{1,2}[- ])"
+            r"\s?[2-9][0-9]{2,3}[- ]?[0-9]{4}(?:-[0-9]{1,5})?(?![0-9A-Za-z_]|-[0-9])"
+        ),
+    ),
+    Pattern(  # of the United Kingdom, as they are written without the country
+        "PHONE",
+        re.compile(
+            r"(?<![0-9A-Za-z_.+-])(?:0[0-9]{2} [0-9]{4} [0-9]{4}|07[0-9]{3} ?[0-9]{6}|07[0-9]{3} [0-9]{3} [0-9]{3}"
+            r"|01[0-9]{2,3} [0-9]{3} ?[0-9]{3,4})(?![0-9A-Za-z_]|[-.][0-9])"
         ),
     ),
     Pattern(
@@ -202,12 +225,17 @@ IP = (
 _PHONE_WORDS = "(phone|mobile|tel|cell|whatsapp|电话|手机|微信|联系方式)"
 MARKS: dict[Kind, tuple[str, ...]] = {
     "EMAIL": ("[A-Za-z0-9_%+-]@[A-Za-z0-9-]+[.]",),
-    "ID": ("[0-9]([ -]?[0-9]){14}",),
-    "CARD": ("[3-6]([ -]?[0-9]){12}",),
+    "ID": (
+        "[0-9]([ -]?[0-9]){14}",
+        "[A-Z][0-9]{6}[\\s\\x80-\\xff]{0,3}(\\(|（)[0-9A]",
+        "[0-9]{3}-[0-9]{2}-[0-9]{4}",
+    ),
+    "CARD": ("[2-6]([ -]?[0-9]){12}",),
     "PHONE": (
         "1[3-9][0-9][- ]?[0-9]{4}[- ]?[0-9]{4}",
-        "(\\(|（|[^0-9])0[1-9][0-9]{1,2}(-|\\)|）)",
-        "^0[1-9][0-9]{1,2}-",
+        "(\\(|（|[^0-9])0[1-9][0-9]{1,2}(-|\\)|）| )",
+        "^0[1-9][0-9]{1,2}[- ]",
+        "0(20 |1[0-9]{2,3} |7[0-9]{3} ?)[0-9]{3}",
         "[+][1-9]([-. ()]{0,3}[0-9]){5}",
         "[2-9][0-9]{2}[)]?[-. ]{1,2}[2-9][0-9]{2}[-. ][0-9]{4}",
         "[)][2-9][0-9]{2}[-. ][0-9]{4}",

@@ -1,16 +1,17 @@
 """Where the texts of a record stand, so that they can be replaced without touching anything else in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nacre.data.dataset_info import Entry
 from nacre.data.formats import formats
 from nacre.data.formats.fields import Unusable
-from nacre.data.formats.layout import Format
+from nacre.data.formats.layout import Format, is_annotated
 
 _NO_TEXTS = frozenset({"tools", "images", "videos", "audios"})
 _MAY_BE_BLANK = frozenset({"input", "system", "history"})
 _CONTENT = ("content", "value")
+_ANNOTATED = ("data", "annotations")
 _SHAPES_KEPT = 1024
 
 
@@ -23,7 +24,9 @@ class Place(NamedTuple):
 
 
 class Places:
-    """Finds the texts of records: those of its format's columns, in messages the content alone.
+    """Finds the texts of records: those of its format's columns, in messages the content and the arguments of calls.
+
+    Of a task of Label Studio's export these are its data and what people wrote about it.
 
     Args:
         entry: how `dataset_info.json` describes the rows; without it each row is told by its columns.
@@ -42,7 +45,7 @@ class Places:
         self._may_be_blank = frozenset(optional) if entry else _MAY_BE_BLANK
 
     def find(self, record: dict[str, Any]) -> list[Place]:
-        """The places of the record's texts, in the order of its columns.
+        """The places of the record's texts, by the names of its columns, whatever their order in the record.
 
         Raises:
             Unusable: the record is in no known format.
@@ -59,6 +62,8 @@ class Places:
             value = record[name]
             if isinstance(value, str):
                 found.append(Place(record, name, optional))
+            elif name in _ANNOTATED and is_annotated(record):
+                self._annotated(name, value, found)
             elif value:
                 self._inside(value, optional, found)
         return found
@@ -69,7 +74,7 @@ class Places:
             names = ", ".join(list(record)[:8]) or "none"
             raise Unusable(f"unknown columns: {names}", "see nacre data check")
         used = form.used(record) - self._no_texts
-        return tuple((name, name in self._may_be_blank) for name in record if name in used)
+        return tuple((name, name in self._may_be_blank) for name in sorted(used.intersection(record)))
 
     def _inside(self, value: Any, optional: bool, found: list[Place]) -> None:
         """Texts in a list of messages, in one message, or in a history of pairs."""
@@ -80,4 +85,43 @@ class Places:
                 elif item:
                     self._inside(item, optional, found)
         elif isinstance(value, dict):
-            found += [Place(value, name, False) for name in self._content if isinstance(value.get(name), str)]
+            self._message(value, found)
+
+    def _message(self, message: dict[str, Any], found: list[Place]) -> None:
+        """Texts of one message: its content or the parts of it, and the arguments of its calls."""
+        for name in self._content:
+            content = message.get(name)
+            if isinstance(content, str):
+                found.append(Place(message, name, False))
+            elif isinstance(content, list):  # OpenAI's parts
+                parts = (part for part in content if isinstance(part, dict))
+                found += [Place(part, "text", True) for part in parts if isinstance(part.get("text"), str)]
+        calls = message.get("tool_calls")
+        for call in calls if isinstance(calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            if isinstance(function, dict) and "arguments" in function:
+                found += strings(function, "arguments")
+
+    @staticmethod
+    def _annotated(name: str, value: Any, found: list[Place]) -> None:
+        """Texts in the data of a task, or in what was written as an answer to it."""
+        if name == "data":
+            if isinstance(value, dict):
+                found += [place for key in value for place in strings(value, key)]
+            return
+        for one in value if isinstance(value, list) else ():
+            result = one.get("result") if isinstance(one, dict) else None
+            for answer in result if isinstance(result, list) else ():
+                written = answer.get("value") if isinstance(answer, dict) else None
+                if isinstance(written, dict) and "text" in written:
+                    found += strings(written, "text")
+
+
+def strings(holder: Any, key: Any) -> Iterator[Place]:
+    """Every text at any depth of a value. None of them is missed when it is empty."""
+    value = holder[key]
+    if isinstance(value, str):
+        yield Place(holder, key, True)
+    elif isinstance(value, dict | list):
+        for inner in value if isinstance(value, dict) else range(len(value)):
+            yield from strings(value, inner)

@@ -63,8 +63,9 @@ def may_repeat(text: str, share: float) -> bool:
     step = max(1, (len(text) - chars) // _PROBES)
     found = 0
     needed = _PROBES * share * 3 / 8
-    for place, start in enumerate(range(0, len(text) - chars, step)):
-        if place == _PROBES // 2 and not found:
+    starts = range(0, len(text) - chars, step)
+    for place, start in enumerate(starts):
+        if (place == _PROBES // 2 and not found) or found + len(starts) - place < needed:
             return False
         piece = text[start : start + chars]
         if text.find(piece, start + 1) >= 0:

@@ -1,8 +1,8 @@
 """Keys, tokens and passwords: what would open something if a model repeated it.
 
-Known shapes first (OpenAI, Anthropic, AWS, GitHub, GitLab, Slack, Google, Stripe, Hugging Face, npm, PyPI, JWT, private
-keys), then values that are assigned to a telling name (``api_key = …``) and look random: at least 16 characters with
-letters and figures, and 3 bits of entropy a character.
+Known shapes first (OpenAI, Anthropic, AWS, Alibaba and Tencent Cloud, GitHub, GitLab, Slack, Google, Stripe, Hugging
+Face, npm, PyPI, JWT, bearer tokens, private keys), then values that are assigned to a telling name (``api_key = …``)
+and look random: at least 16 characters (8 of a password) with letters and figures, and 3 bits of entropy a character.
 """
 
 import math
@@ -26,6 +26,9 @@ _SHAPES: tuple[tuple[str, tuple[str, ...], str], ...] = (
         rf"-----BEGIN {_KEY}-----.*?(?:-----END {_KEY}-----|\Z)",
     ),
     ("AWS key id", ("AKIA", "ASIA"), _B + r"(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    ("Alibaba Cloud key id", ("LTAI",), _B + r"LTAI[A-Za-z0-9]{12,26}(?![A-Za-z0-9])"),
+    ("Tencent Cloud key id", ("AKID",), _B + r"AKID[A-Za-z0-9]{32}(?![A-Za-z0-9])"),
+    ("bearer token", ("Bearer ",), r"(?<=Bearer )(?=[^\s]*[0-9])[A-Za-z0-9_\-.=+/]{20,}"),
     (
         "GitHub token",
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
@@ -52,9 +55,9 @@ _NAMES = (
     r"|private[_\-]?key|密码|密钥|口令)"
 )
 _ASSIGNED = re.compile(
-    rf"(?i)(?P<name>{_NAMES})(?P<between>[\"'`]?\s*(?::=|=>|[=:：]|是)\s*[\"'`]?)(?P<value>[A-Za-z0-9+/_\-.=!@#$%^&*]{{8,256}})"
+    rf"(?i)(?P<name>{_NAMES})(?P<between>[\"'`]?\s*(?::=|=>|[=:：]|是|\bis\b)\s*[\"'`]?)(?P<value>[A-Za-z0-9+/_\-.=!@#$%^&*]{{8,256}})"
 )
-_ASSIGNED_MARK = rf"(?i){_NAMES}[\"'`]?[\s\x80-\xff]*(:|=|：|是)[=>]?[\s\x80-\xff]*[\"'`]?[!-~]{{8}}"
+_ASSIGNED_MARK = rf"(?i){_NAMES}[\"'`]?[\s\x80-\xff]*(:|=|：|是|is)[=>]?[\s\x80-\xff]*[\"'`]?[!-~]{{8}}"
 _LEAST_CHARS = 16
 _LEAST_BITS = 3.0
 _PASSWORD_CHARS = 8

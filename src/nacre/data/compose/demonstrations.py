@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from nacre.base.config import Settings
 from nacre.base.hashing import sha256_text
 from nacre.data.compose.likeness import plain
-from nacre.data.compose.pieces import ORIGIN_FILE, ORIGIN_LINE, Piece, changed, question_of
+from nacre.data.compose.pieces import DEMONSTRATIONS, ORIGIN_FILE, ORIGIN_LINE, Piece, changed, place_of, question_of
+from nacre.data.convert import SHORT_CHARS
 from nacre.data.curriculum import dataset_of
 from nacre.records import Example
 
 _BLOCK = 256
-_SHOWN_CHARS = 64  # what a column that is carried along may have
 
 
 class Demonstrations(Settings):
@@ -31,6 +31,13 @@ class Demonstrations(Settings):
     )
     template: str = Field("{question}\n{answer}", description="one demonstration, with {question} and {answer}")
     between: str = Field("\n\n", description="stands after each demonstration")
+
+    @field_validator("template")
+    @classmethod
+    def _with_both(cls, template: str) -> str:
+        if missing := [place for place in ("{question}", "{answer}") if place not in template]:
+            raise ValueError(f"the template {template!r} must hold {' and '.join(missing)}")
+        return template
 
 
 def demonstrate(
@@ -81,10 +88,7 @@ def _shows(example: Example, hidden: set[str]) -> bool:
 
 def _itself(row: Example, other: Example) -> bool:
     """Whether the other asks the same, or stood at the place that the row was made from."""
-    extra, there = row.origin.extra, other.origin.extra
-    places = [(one.get(ORIGIN_FILE), one.get(ORIGIN_LINE)) for one in (extra, there)]
-    same_place = places[0] == places[1] != (None, None) and dataset_of(row) == dataset_of(other)
-    return same_place or plain(question_of(row)) == plain(question_of(other))
+    return place_of(row) == place_of(other) is not None or plain(question_of(row)) == plain(question_of(other))
 
 
 def _ranked(asked: Sequence[Example], pool: Sequence[Piece], settings: Demonstrations, seed: int) -> list[list[int]]:
@@ -120,6 +124,6 @@ def _with(row: Piece, shown: Sequence[Piece], settings: Demonstrations) -> Piece
         f"{one.example.origin.extra.get(ORIGIN_FILE, '')}:{one.example.origin.extra.get(ORIGIN_LINE, 0)}"
         for one in shown
     )
-    if len(names) > _SHOWN_CHARS:
-        names = f"{names[: _SHOWN_CHARS - 1]}…"
-    return changed(row, example.model_copy(update={"prompt": prompt}), demonstrations=names)
+    if len(names) > SHORT_CHARS:
+        names = f"{names[: SHORT_CHARS - 1]}…"
+    return changed(row, example.model_copy(update={"prompt": prompt}), **{DEMONSTRATIONS: names})

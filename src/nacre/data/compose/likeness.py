@@ -11,7 +11,7 @@ Cost: what all texts share is looked at last, and groups that are known to be on
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from nacre.data.clean.near import Hashes, distinct, jaccard, piece_hashes
 
@@ -41,6 +41,13 @@ class Sets:
         """Make two sets one; the smaller number stands for it."""
         first, second = sorted((self.root(one), self.root(other)))
         self._above[second] = first
+
+    def join_equal(self, keys: Sequence[Hashable]) -> None:
+        """Put the members with equal keys into one set; None is no key."""
+        held: dict[Hashable, int] = {}
+        for member, key in enumerate(keys):
+            if key is not None:
+                self.join(member, held.setdefault(key, member))
 
 
 class Likeness:

@@ -20,8 +20,9 @@ from nacre.data.compose.augment import Augment, augment
 from nacre.data.compose.balance import Balance, balance, classes_of
 from nacre.data.compose.demonstrations import Demonstrations, demonstrate
 from nacre.data.compose.likeness import Likeness, plain
-from nacre.data.compose.pieces import Piece, dropped_note, question_of, read_dev, read_pieces, text_of, write_pieces
+from nacre.data.compose.pieces import Piece, dropped_note, question_of, read_pieces, text_of, write_pieces
 from nacre.data.compose.split import NEAR
+from nacre.data.convert import SHORT_CHARS
 from nacre.data.curriculum import COLUMN, column, easy_first, lengths
 from nacre.data.schedule import apportion, in_proportion
 from nacre.records import Example
@@ -55,10 +56,11 @@ class Composition(Settings):
 
 
 class Composed(Record):
-    """What came of it: the file, its rows by source and by class, and what was done on the way."""
+    """What came of it: the file, its rows by source and by class, dev rows written, and what was done on the way."""
 
     out: str
     rows: int
+    dev: int = 0
     sources: dict[str, int]
     classes: dict[str, int]
     notes: tuple[str, ...]
@@ -67,11 +69,19 @@ class Composed(Record):
 @dataclass
 class _Read:
     pool: list[list[Piece]]
-    dev: list[Example]
+    own_dev: list[Piece]  # of the sources
+    dev: list[Example]  # all that must not be trained on
     notes: list[str]
 
 
-def compose(settings: Composition, dataset_dir: Path, out: Path, *, past: Sequence[Example] = ()) -> Composed:
+def compose(
+    settings: Composition,
+    dataset_dir: Path,
+    out: Path,
+    *,
+    past: Sequence[Example] = (),
+    dev_out: Path | None = None,
+) -> Composed:
     """Write one file as the settings say; each row keeps where it came from, and what was done to it.
 
     Args:
@@ -79,15 +89,19 @@ def compose(settings: Composition, dataset_dir: Path, out: Path, *, past: Sequen
         dataset_dir: where datasets are looked for.
         out: JSON lines.
         past: more dev rows that must not be trained on.
+        dev_out: where the dev rows of the sources go, all of them, with demonstrations if the train rows have them.
 
     Raises:
-        InputError: a source, column or setting that cannot be used.
+        InputError: a source, column or setting that cannot be used; or dev rows are asked for and no source has any.
         NacreError: the disk is full or cannot be written.
     """
     names = [source.name for source in settings.sources]
     if len(set(names)) < len(names):
         raise InputError("a source is named twice", where="sources", fix="name it once, with the weights added up")
     read = _read(settings, dataset_dir, past)
+    if dev_out is not None and not read.own_dev:
+        fix = "split a source first (nacre data split), or leave --dev-out away"
+        raise InputError("no source has dev rows", where=f"--dev-out {dev_out}", fix=fix)
     notes = read.notes
     pools = read.pool
     if settings.balance is not None:
@@ -103,26 +117,46 @@ def compose(settings: Composition, dataset_dir: Path, out: Path, *, past: Sequen
         notes += said
         mixed = _without(mixed, read.dev, settings.near, "augmented", notes)
     rows = _in_order(mixed, settings.curriculum, settings.seed, notes)
+    dev = read.own_dev
     if settings.demonstrations is not None:
-        pool = [row for part in read.pool for row in part]
-        rows, said = demonstrate(rows, settings.demonstrations, pool=pool, dev=read.dev, seed=settings.seed)
-        notes += said
+        rows, dev = _demonstrated(rows, read, settings.demonstrations, settings.seed, asked=dev_out is not None)
     classes = Counter(name for name in classes_of(mixed, settings.balance.by if settings.balance else "answer") if name)
     count = write_pieces(out, rows)
     return Composed(
         out=str(out),
         rows=count,
+        dev=write_pieces(dev_out, dev) if dev_out is not None else 0,
         sources=dict(zip(names, counts, strict=True)),
         classes=dict(classes.most_common()),
         notes=tuple(notes),
     )
 
 
+def _demonstrated(
+    rows: list[Piece], read: _Read, how: Demonstrations, seed: int, *, asked: bool
+) -> tuple[list[Piece], list[Piece]]:
+    """The train rows and the sources' dev rows, both with train rows in their prompts."""
+    pool = [row for part in read.pool for row in part]
+    rows, said = demonstrate(rows, how, pool=pool, dev=read.dev, seed=seed)
+    read.notes += said
+    dev, said = demonstrate(read.own_dev, how, pool=pool, dev=read.dev, seed=seed) if asked else (read.own_dev, [])
+    read.notes += [f"dev, {one}" for one in said]
+    if not asked:
+        read.notes.append(
+            "demonstrations: no dev row was written with them (--dev-out does): who asks without demonstrations asks "
+            "otherwise than the rows do"
+        )
+    return rows, dev
+
+
 def _read(settings: Composition, dataset_dir: Path, past: Sequence[Example]) -> _Read:
     notes: list[str] = []
-    dev = list(past)
+    own_dev: list[Piece] = []
     for source in settings.sources:
-        dev += read_dev(source.name, dataset_dir)
+        held = read_pieces(source.name, dataset_dir, "dev")
+        notes += [f"dev, {one}" for one in dropped_note(held.dropped)]
+        own_dev += [row.marked(source=source.name[:SHORT_CHARS]) for row in held.rows]
+    dev = [*past, *(row.example for row in own_dev)]
     for name in settings.dev:
         found = read_pieces(name, dataset_dir)
         dev += [row.example for row in found.rows]
@@ -130,9 +164,9 @@ def _read(settings: Composition, dataset_dir: Path, past: Sequence[Example]) -> 
     for source in settings.sources:
         found = read_pieces(source.name, dataset_dir)
         notes += [*found.notes, *dropped_note(found.dropped)]
-        rows = [Piece(row.example, row.raw).marked(source=source.name[:64]) for row in found.rows]
+        rows = [Piece(row.example, row.raw).marked(source=source.name[:SHORT_CHARS]) for row in found.rows]
         pools.append(_without(rows, dev, settings.near, source.name, notes))
-    return _Read(pools, dev, notes)
+    return _Read(pools, own_dev, dev, notes)
 
 
 def _without(rows: list[Piece], dev: Sequence[Example], near: float, name: str, notes: list[str]) -> list[Piece]:

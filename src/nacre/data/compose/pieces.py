@@ -13,12 +13,14 @@ from typing import Any
 
 from nacre.base.errors import InputError
 from nacre.data.all_dev import row_of
-from nacre.data.convert import Stream
-from nacre.data.dataset import DatasetFiles, at_path, load_split, resolve, split_names
+from nacre.data.convert import SHORT_CHARS, Stream
+from nacre.data.curriculum import dataset_of
+from nacre.data.dataset import DatasetFiles, Split, at_path, resolve, split_names
 from nacre.data.written import lines_to
 from nacre.records import Dropped, Example, Origin
 
 ORIGIN_FILE, ORIGIN_LINE = "origin_file", "origin_line"
+DEMONSTRATIONS = "demonstrations"
 Extra = Mapping[str, str | int | float]
 
 
@@ -51,32 +53,23 @@ class Pieces:
     notes: list[str] = field(default_factory=list)
 
 
-def read_pieces(name: str, dataset_dir: Path) -> Pieces:
-    """The train rows of datasets by name (see `nacre.data.dataset.resolve`), or of files by path.
+def read_pieces(name: str, dataset_dir: Path, split: Split = "train") -> Pieces:
+    """The rows of datasets by name (see `nacre.data.dataset.resolve`), or of files by path, whose rows are train rows.
 
     Raises:
-        InputError: there is no such dataset, or a file as a whole cannot be used.
+        InputError: there is no such dataset, a file as a whole cannot be used, or there are no train rows.
     """
     found = Pieces()
     for part in split_names(name):
         files = at_path(Path(part)) if Path(part).is_file() else None
-        _read(files or resolve(part, dataset_dir), found)
-    if not found.rows:
+        _read(files or resolve(part, dataset_dir), split, found)
+    if not found.rows and split == "train":
         raise InputError("no row can be used", where=name, fix="nacre data check says what is wrong with each")
     return found
 
 
-def read_dev(name: str, dataset_dir: Path) -> list[Example]:
-    """The dev rows that datasets bring; empty where they bring none."""
-    found = []
-    for part in split_names(name):
-        files = at_path(Path(part)) if Path(part).is_file() else None
-        found += load_split(files or resolve(part, dataset_dir), "dev").examples
-    return found
-
-
-def _read(files: DatasetFiles, found: Pieces) -> None:
-    for path in files.train:
+def _read(files: DatasetFiles, split: Split, found: Pieces) -> None:
+    for path in files.train if split == "train" else files.dev:
         stream = Stream(path, task=files.task, entry=files.entry)
         for one in stream:
             if isinstance(one, Dropped):
@@ -90,7 +83,9 @@ def _read(files: DatasetFiles, found: Pieces) -> None:
 def _traced(example: Example) -> Example:
     """The example with the place it stood at; one that was composed before keeps the first place it came from."""
     origin = example.origin
-    here = {ORIGIN_FILE: Path(origin.file).name, ORIGIN_LINE: origin.line}
+    path = Path(origin.file)
+    named = f"{path.parent.name}/{path.name}" if path.parent.name else path.name
+    here = {ORIGIN_FILE: named if len(named) <= SHORT_CHARS else path.name[-SHORT_CHARS:], ORIGIN_LINE: origin.line}
     return example.model_copy(update={"origin": origin.model_copy(update={"extra": here | origin.extra})})
 
 
@@ -148,6 +143,15 @@ def text_of(row: Example) -> str:
 def question_of(row: Example) -> str:
     """All that a row asks: system text and prompt."""
     return "\n".join(([row.system] if row.system else []) + [turn.content for turn in row.prompt])
+
+
+def place_of(row: Example) -> tuple[str | int | float, ...] | None:
+    """Where a row, or the one that it was made from, stood first; None where that is not known, and for plain text,
+    of which many pieces stand in one place."""
+    extra = row.origin.extra
+    if row.kind == "text" or ORIGIN_FILE not in extra:
+        return None
+    return dataset_of(row), extra.get("source", ""), extra[ORIGIN_FILE], extra.get(ORIGIN_LINE, 0)
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Train and dev rows that have nothing in common: no row of dev is in train, nor one like it.
 
-What belongs together goes to one side: rows that are equal or nearly so, rows that ask the same, and rows with the
-same value in a column such as a user. Rows that are like dev rows of earlier increments go to neither side.
+What belongs together goes to one side: rows that are equal or nearly so, rows that ask the same, rows that were made
+from one row (`nacre data compose`), and rows with the same value in a column such as a user. Rows that are like dev
+rows of earlier increments go to neither side.
 """
 
 from collections import Counter
@@ -12,11 +13,12 @@ from typing import Any
 from nacre.base.errors import InputError, unknown
 from nacre.base.hashing import sha256_text
 from nacre.data.compose.likeness import Likeness, Sets, plain
-from nacre.data.compose.pieces import Piece, question_of, text_of
+from nacre.data.compose.pieces import DEMONSTRATIONS, Piece, place_of, question_of, text_of
 from nacre.data.strata import clusters_for, seats, stratify
 from nacre.records import Example
 
 NEAR = 0.8
+_UNDIVIDED = "answers whose rows belong together"
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Split:
     Attributes:
         train, dev: places among the rows given, in their order.
         left_out: rows that are like a dev row of earlier data, each with the reason.
-        together: rows that are on a side because others are there: equal ones, near duplicates, the same question or
-            group; counted by that reason.
+        together: rows that are on a side because others are there: equal ones, near duplicates, the same question, made
+            from one row, or of one group; counted by that reason.
         classes: of each class or cluster how many rows are in train and in dev.
         notes: what was decided on the way.
     """
@@ -63,8 +65,9 @@ def split(
         seed: of the choice among rows that may go to either side.
 
     Raises:
-        InputError: a column that no row has, or rows that cannot be divided.
+        InputError: a column that no row has, rows that cannot be divided, or rows that show others in their prompts.
     """
+    _refuse_shown(rows)
     found = Likeness([text_of(row.example) for row in rows] + [text_of(one) for one in past], near)
     like = found.like_any(range(len(rows)), range(len(rows), len(rows) + len(past)))
     asked = {plain(question_of(one)) for one in past if one.kind != "text"}
@@ -76,10 +79,9 @@ def split(
     strata = _strata(rows, by, dev, seed)
     here = [place for place in range(len(rows)) if place not in left_out]
     parts = _parts(here, sets, rows, seed)
-    wanted = round(dev * len(here)) if dev < 1 else int(dev)
-    if not 0 < wanted < len(here):
-        fix = "give a share between 0 and 1, or fewer dev rows than there are"
-        raise InputError(f"{wanted} of {len(here)} rows cannot be dev rows", where="nacre data split", fix=fix)
+    if by is None:
+        _merge_undivided(strata, parts)
+    wanted = _wanted(dev, len(here))
     targets = _targets(here, strata, wanted)
     chosen = _choose(parts, strata, targets)
     dev_places = tuple(sorted(place for part in chosen for place in part))
@@ -97,6 +99,24 @@ def split(
     return Split(train, dev_places, left_out, together, classes, notes)
 
 
+def _refuse_shown(rows: Sequence[Piece]) -> None:
+    if shown := sum(DEMONSTRATIONS in row.example.origin.extra for row in rows):
+        fix = "split the rows first, then compose the train side with demonstrations"
+        what = f"{shown} rows show other rows in their prompts, so that no side would be without the other"
+        raise InputError(what, where="nacre data split", fix=fix)
+
+
+def _wanted(dev: float, count: int) -> int:
+    """The number of dev rows that is asked for."""
+    wanted = round(dev * count) if dev < 1 else int(dev)
+    if dev > 1 and dev != wanted:
+        raise InputError(f"{dev:g} is no number of rows", where="--dev", fix="give a share below 1, or a whole number")
+    if not 0 < wanted < count:
+        fix = "give a share between 0 and 1, or fewer dev rows than there are"
+        raise InputError(f"{wanted} of {count} rows cannot be dev rows", where="nacre data split", fix=fix)
+    return wanted
+
+
 def _together(rows: Sequence[Piece], found: Likeness, group: str | None) -> tuple[Sets, dict[str, int]]:
     """The sets of rows that stay together, and how many rows joined others for which reason."""
     count = len(rows)
@@ -110,26 +130,21 @@ def _together(rows: Sequence[Piece], found: Likeness, group: str | None) -> tupl
         counts[reason] = before - now
         before = now
 
-    _join_equal(sets, [plain(text_of(row.example)) for row in rows])
+    sets.join_equal([plain(text_of(row.example)) for row in rows])
     said("equal")
     found.join(sets, count)
     said("near duplicates")
     asked = [plain(question_of(row.example)) if row.example.kind != "text" else None for row in rows]
-    _join_equal(sets, asked)
+    sets.join_equal(asked)
     said("same question")
+    sets.join_equal([place_of(row.example) for row in rows])
+    said("made from one row")
     if group is not None:
         values = [row.column(group) for row in rows]
         _refuse_unknown(rows, values, group, "--group")
-        _join_equal(sets, [None if value is None else str(value) for value in values])
+        sets.join_equal([None if value is None else str(value) for value in values])
         said("same group")
     return sets, counts
-
-
-def _join_equal(sets: Sets, keys: Sequence[str | None]) -> None:
-    first: dict[str, int] = {}
-    for place, key in enumerate(keys):
-        if key is not None:
-            sets.join(place, first.setdefault(key, place))
 
 
 def _refuse_unknown(rows: Sequence[Piece], values: Sequence[Any], name: str, where: str) -> None:
@@ -151,6 +166,15 @@ def _strata(rows: Sequence[Piece], by: str | None, dev: float, seed: int) -> lis
         for place in places:
             strata[place] = name
     return strata
+
+
+def _merge_undivided(strata: list[str], parts: Sequence[Sequence[int]]) -> None:
+    """Put the classes whose rows all belong together into one: by itself none of them could be on both sides."""
+    times = Counter(name for part in parts for name in {strata[place] for place in part})
+    for part in parts:
+        for place in part:
+            if times[strata[place]] == 1:
+                strata[place] = _UNDIVIDED
 
 
 def _parts(here: Sequence[int], sets: Sets, rows: Sequence[Piece], seed: int) -> list[list[int]]:
@@ -189,7 +213,21 @@ def _choose(parts: Sequence[list[int]], strata: Sequence[str], targets: dict[str
         else:
             over.append(part)
     _show_all(chosen, over, strata, targets)
+    _fill(chosen, over, strata, sum(targets.values()))
     return chosen
+
+
+def _fill(chosen: list[list[int]], others: Sequence[list[int]], strata: Sequence[str], wanted: int) -> None:
+    """Bring more parts to dev where that comes nearer to the number wanted: parts can be larger than what each class
+    is to give. No class loses its last rows in train."""
+    left = Counter(strata[place] for part in others for place in part)
+    missing = wanted - sum(map(len, chosen))
+    for part in others:
+        need = Counter(strata[place] for place in part)
+        if len(part) < 2 * missing and all(left[name] > count for name, count in need.items()):
+            chosen.append(part)
+            left -= need
+            missing -= len(part)
 
 
 def _show_all(
@@ -220,7 +258,8 @@ def _said(parts: Sequence[list[int]], count: int, wanted: int, found: int, left_
 def _one_piece(parts: Sequence[list[int]], count: int) -> InputError:
     largest = max(map(len, parts))
     return InputError(
-        f"the rows cannot be divided: {largest} of {count} belong together (near duplicates, one question, one group)",
+        f"the rows cannot be divided: {largest} of {count} belong together (near duplicates, one question, made from "
+        "one row, one group)",
         where="nacre data split",
         fix="raise --near (2: only equal rows count), take another --group, or add rows that are different",
     )

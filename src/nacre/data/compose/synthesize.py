@@ -9,7 +9,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from nacre.base.config import Settings
 from nacre.base.errors import InputError
 from nacre.data.compose.likeness import Likeness, plain
 from nacre.data.compose.pieces import question_of, text_of
+from nacre.data.compose.split import NEAR
 from nacre.records import Example, Message
 
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL)
@@ -67,7 +68,7 @@ def synthesize(
     *,
     dev: Sequence[Example] = (),
     known: Sequence[Example] = (),
-    near: float = 0.8,
+    keep: Callable[[Example, tuple[str, ...]], None] = lambda *_: None,
     seed: int = 0,
 ) -> Synthetic:
     """Ask for rows until there are as many as wanted, or three times the requests it should take were sent.
@@ -78,7 +79,8 @@ def synthesize(
         endpoint: who is asked.
         dev: rows that no new row may be like.
         known: more rows that no new row may be like, such as those that a person rejected.
-        near: Jaccard coefficient from which two rows are alike.
+        keep: is given each new row and the content ids of its examples at once: replies are paid for, and a server that
+            fails later must not cost them.
         seed: of which rows are shown when.
 
     Raises:
@@ -98,8 +100,9 @@ def synthesize(
         found.requests += 1
         made = _parsed(reply, found.dropped)
         against = [*seeds, *known, *(row for row, _ in found.rows)]
-        for row in _new(made, against, dev, near, found.dropped)[: wanted - len(found.rows)]:
+        for row in _new(made, against, dev, NEAR, found.dropped)[: wanted - len(found.rows)]:
             found.rows.append((row, tuple(one.content_id for one in examples)))
+            keep(*found.rows[-1])
     if len(found.rows) < wanted:
         found.notes.append(f"{len(found.rows)} rows, not {wanted}: {found.requests} requests gave no more")
     found.notes += [f"{count} dropped: {reason}" for reason, count in found.dropped.most_common()]
@@ -179,4 +182,4 @@ def _client(endpoint: Endpoint) -> ChatClient:
     """Asks the server, again where it failed."""
     asked = ("url", "model", "key_env", "max_tokens", "temperature", "timeout_s", "retries")
     values = endpoint.model_dump(include=set(asked))
-    return ChatClient(ChatServer(**values, who="the server", settings="", kept="rows of earlier runs are kept"))
+    return ChatClient(ChatServer(**values, who="the server", settings="", kept="rows that it made so far are kept"))

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.fields import Unusable, answer, media, missing, optional, tools
-from nacre.data.formats.layout import Columns, Reading, is_annotated, is_prompted
+from nacre.data.formats.fields import Unusable, answer, beside, missing, optional
+from nacre.data.formats.layout import Columns, Reading, is_annotated, is_judged, is_prompted
+from nacre.data.formats.messages import Messages
+from nacre.data.formats.spoken import as_dialogue
 from nacre.records import Example, Message
 
 _OTHERS = ("messages", "conversations", "chosen", "rejected")
@@ -21,18 +23,16 @@ class Alpaca(Reading):
         return "instruction" in record or "output" in record
 
     def read(self, record: Mapping[str, Any]) -> Example:
-        """The prompt is the history, then instruction and input joined by a line feed."""
-        columns = self.layout(record).columns
+        """The prompt is the history, then instruction and input joined by a line feed; or it is a dialogue."""
+        record, layout = as_dialogue(record, self.layout(record))
+        if layout.formatting != "alpaca":
+            return Messages(layout).read(record)
+        columns = layout.columns
         prompt = alpaca_prompt(record, columns)
         if columns.response is None:
             raise Unusable("no column is named as the response", 'name it in dataset_info.json: "response": …')
         reply = Message(role="assistant", content=answer(record, columns.response))
         return Example(prompt=prompt, answers=(reply,), **beside(record, columns, (*prompt, reply)))
-
-
-def is_judged(record: Mapping[str, Any]) -> bool:
-    """Whether the row says if its answer was wanted."""
-    return isinstance(record.get("label"), bool) or "kto_tag" in record
 
 
 def alpaca_prompt(record: Mapping[str, Any], columns: Columns) -> tuple[Message, ...]:
@@ -46,12 +46,6 @@ def alpaca_prompt(record: Mapping[str, Any], columns: Columns) -> tuple[Message,
         named = " and ".join(f"'{name}'" for name in (columns.prompt, columns.query) if name)
         raise Unusable(f"the prompt is blank (column {named})", "fill it in, or delete the row")
     return (*turns, Message(role="user", content=question))
-
-
-def beside(record: Mapping[str, Any], columns: Columns, messages: tuple[Message, ...]) -> dict[str, Any]:
-    """The fields of an Example that stand beside its messages."""
-    found = media(record, columns, messages)
-    return {"system": optional(record, columns.system), "tools": tools(record, columns.tools), **found}
 
 
 def _history(record: Mapping[str, Any], column: str | None) -> list[Message]:

@@ -67,6 +67,12 @@ def tools(record: Mapping[str, Any], column: str | None) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else optional(record, column)
 
 
+def beside(record: Mapping[str, Any], columns: Columns, messages: Sequence[Message]) -> dict[str, Any]:
+    """The fields of an Example that stand beside its messages."""
+    found = media(record, columns, messages)
+    return {"system": optional(record, columns.system), "tools": tools(record, columns.tools), **found}
+
+
 def media(
     record: Mapping[str, Any], columns: Columns, messages: Sequence[Message]
 ) -> dict[str, tuple[str, ...] | None]:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.alpaca import Alpaca, is_judged
+from nacre.data.formats.alpaca import Alpaca
 from nacre.data.formats.fields import Unusable, kind_of, missing
-from nacre.data.formats.layout import Reading, is_annotated
+from nacre.data.formats.layout import Reading, is_annotated, is_judged, wanted
 from nacre.data.formats.messages import Messages
 from nacre.records import Example
 
@@ -13,7 +13,7 @@ _SHAPES = ("instruction", "output", "prompt", "messages", "conversations")
 
 
 class Kto(Reading):
-    """An alpaca row or a dialogue with ``label`` (or ``kto_tag``) true or false."""
+    """An alpaca row or a dialogue with ``label`` (or ``kto_tag``) true or false, or 1 or 0."""
 
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
@@ -27,8 +27,10 @@ class Kto(Reading):
         column = str(layout.columns.kto_tag)
         if column not in record:
             raise missing(record, column)
-        wanted = record[column]
-        if not isinstance(wanted, bool):
-            raise Unusable(f"column '{column}' is {kind_of(wanted)}", "write true (wanted) or false (not wanted)")
+        desirable = wanted(record[column])
+        if desirable is None:
+            raise Unusable(
+                f"column '{column}' is {kind_of(record[column])}", "write true (wanted) or false (not wanted)"
+            )
         shape = Alpaca(layout) if layout.formatting == "alpaca" else Messages(layout)
-        return shape.read(record).changed(kind="kto", desirable=wanted)
+        return shape.read(record).changed(kind="kto", desirable=desirable)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 from nacre.base.config import Settings
 from nacre.records import Example
@@ -69,6 +69,7 @@ OPENAI_TAGS = Tags(
     function_tag="function_call",
     system_tag="system",
 )
+_JUDGEMENTS = {"true": True, "false": False, "1": True, "0": False}
 _MEDIA = {"images": "images", "videos": "videos", "audios": "audios"}
 
 
@@ -119,19 +120,23 @@ class Reading:
 
     def used(self, record: Mapping[str, Any]) -> frozenset[str]:
         """The columns that `read` looks at in this row."""
-        return self.layout(record).columns.names
+        names = self.layout(record).columns.names
+        if self._layout is not None or is_judged(record):
+            return names
+        return names - {"label"}  # a class, perhaps, but nothing that is read
 
 
 def conventional(record: Mapping[str, Any]) -> Layout:
     """The layout of a row that no `dataset_info.json` describes: the customary column names."""
     label = "kto_tag" if "kto_tag" in record else "label"
     messages = "messages" if "messages" in record else "conversations"
-    if messages not in record:
+    if messages not in record or any(is_spoken(record.get(name)) for name in ("chosen", "rejected")):
+        turns = messages if messages in record else None
         if not is_prompted(record):
-            return _alpaca("instruction", "output", label)
-        return _alpaca("prompt", next((name for name in RESPONSES if name in record), RESPONSES[0]), label)
-    turns = record[messages] if isinstance(record[messages], list) else []
-    first = next((turn for turn in turns if isinstance(turn, dict)), {})
+            return _alpaca("instruction", "output", label, turns)
+        return _alpaca("prompt", next((name for name in RESPONSES if name in record), RESPONSES[0]), label, turns)
+    items = record[messages] if isinstance(record[messages], list) else []
+    first = next((item for item in items if isinstance(item, dict)), {})
     return _messages(messages, label, openai="role" in first)
 
 
@@ -140,15 +145,40 @@ def is_prompted(record: Mapping[str, Any]) -> bool:
     return "prompt" in record and "instruction" not in record
 
 
+def is_spoken(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    """Whether the value is a list of messages."""
+    return isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
+
+
 def is_annotated(record: Mapping[str, Any]) -> bool:
     """Whether the row is a task of Label Studio, or a row of its flat JSON_MIN export."""
     return ("annotations" in record and "data" in record) or ("annotation_id" in record and "annotator" in record)
 
 
+def is_judged(record: Mapping[str, Any]) -> bool:
+    """Whether the row says if its answer was wanted, in ``kto_tag`` or ``label``.
+
+    A label of 0 or 1 does so only in TRL's columns, prompt and completion: elsewhere it may as well name a class.
+    """
+    label = record.get("label")
+    if label is None or isinstance(label, bool):
+        return label is not None or "kto_tag" in record
+    numbered = "prompt" in record and "completion" in record
+    said = wanted(label) is not None and (numbered or str(label).strip().lower() in ("true", "false"))
+    return said or "kto_tag" in record
+
+
+def wanted(value: Any) -> bool | None:
+    """What a judgement says: true or false, 1 or 0, as such or as text; None where it says neither."""
+    if isinstance(value, str):
+        return _JUDGEMENTS.get(value.strip().lower())
+    return bool(value) if isinstance(value, bool | int | float) and value in (0, 1) else None
+
+
 @cache
-def _alpaca(prompt: str, response: str, label: str) -> Layout:
+def _alpaca(prompt: str, response: str, label: str, messages: str | None) -> Layout:
     names = ("history", "system", "tools", "chosen", "rejected")
-    columns = {"prompt": prompt, "query": "input", "response": response, "kto_tag": label}
+    columns = {"prompt": prompt, "query": "input", "response": response, "kto_tag": label, "messages": messages}
     return Layout("alpaca", Columns(**columns, **{name: name for name in names}, **_MEDIA))
 
 

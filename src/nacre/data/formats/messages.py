@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.alpaca import beside, is_judged
-from nacre.data.formats.fields import Unusable, kind_of, missing
-from nacre.data.formats.layout import Layout, Reading, Tags, is_annotated
+from nacre.data.formats.fields import Unusable, beside, kind_of, missing
+from nacre.data.formats.layout import Layout, Reading, Tags, is_annotated, is_judged, is_spoken
 from nacre.records import Example, Message
 from nacre.records.example import Role
 
@@ -68,6 +67,23 @@ def reply(message: Message) -> Message:
     return message
 
 
+def joined(content: Any, where: str) -> Any:
+    """A content that is a list of OpenAI's parts, as the text that they are together; any other as it is.
+
+    Raises:
+        Unusable: a part is no text.
+    """
+    if not is_spoken(content):
+        return content
+    for part in content:
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = part.get("type")
+            found = f"of type '{kind}'" if isinstance(kind, str) and kind != "text" else "without text"
+            fix = "delete the row, or leave the part out: this version trains text only"
+            raise Unusable(f"{where} has a part {found}", fix)
+    return "".join(part["text"] for part in content)
+
+
 def _turn(item: Any, number: int, layout: Layout) -> tuple[Role | str, str]:
     """Role and text of one message."""
     tags = layout.tags
@@ -78,6 +94,7 @@ def _turn(item: Any, number: int, layout: Layout) -> tuple[Role | str, str]:
         raise Unusable(f"message {number} has no '{tags.role_tag}' or no '{tags.content_tag}'", _shape(tags))
     if layout.formatting == "openai" and item.get("tool_calls"):
         return "function", _calls(item["tool_calls"], number)
+    content = joined(content, f"message {number}")
     if not isinstance(content, str):
         raise Unusable(f"message {number}: '{tags.content_tag}' is {kind_of(content)}, not text", _shape(tags))
     roles = _roles(tags)

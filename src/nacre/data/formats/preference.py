@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.alpaca import alpaca_prompt, beside
-from nacre.data.formats.fields import Unusable, answer, kind_of, missing
+from nacre.data.formats.alpaca import alpaca_prompt
+from nacre.data.formats.fields import Unusable, answer, beside, kind_of, missing
 from nacre.data.formats.layout import Layout, Reading, is_annotated
-from nacre.data.formats.messages import dialogue, reply
+from nacre.data.formats.messages import dialogue, joined, reply
+from nacre.data.formats.spoken import as_dialogue
 from nacre.records import Example, Message
 
 
 class Preference(Reading):
-    """``chosen`` and ``rejected`` beside an instruction (as texts) or beside a dialogue (as messages)."""
+    """``chosen`` and ``rejected`` beside an instruction (as texts), or beside or with a dialogue (as messages)."""
 
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:
@@ -20,7 +21,7 @@ class Preference(Reading):
 
     def read(self, record: Mapping[str, Any]) -> Example:
         """The answers are (chosen, rejected)."""
-        layout = self.layout(record)
+        record, layout = as_dialogue(record, self.layout(record))
         if layout.columns.chosen is None or layout.columns.rejected is None:
             fix = 'name both in dataset_info.json: "chosen": …, "rejected": …'
             raise Unusable("no columns are named as chosen and rejected", fix)
@@ -44,7 +45,7 @@ def _answer(record: Mapping[str, Any], column: str, layout: Layout) -> Message:
     if not isinstance(value, dict):
         fix = f'write {{"{tags.role_tag}": "{tags.assistant_tag}", "{tags.content_tag}": "…"}}'
         raise Unusable(f"column '{column}' is {kind_of(value)}, not a message", fix)
-    role, content = value.get(str(tags.role_tag)), value.get(str(tags.content_tag))
+    role, content = value.get(str(tags.role_tag)), joined(value.get(str(tags.content_tag)), f"column '{column}'")
     if role not in (tags.assistant_tag, tags.function_tag) or not isinstance(content, str):
         fix = f"its '{tags.role_tag}' must be {tags.assistant_tag} and its '{tags.content_tag}' text"
         raise Unusable(f"column '{column}' is no answer of the assistant", fix)

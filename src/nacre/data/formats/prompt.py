@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.alpaca import Alpaca, is_judged
-from nacre.data.formats.layout import RESPONSES, is_annotated, is_prompted
+from nacre.data.formats.alpaca import Alpaca
+from nacre.data.formats.layout import RESPONSES, is_annotated, is_judged, is_prompted
 
 _OTHERS = frozenset({"messages", "conversations", "chosen", "rejected"})
 
 
 class Prompt(Alpaca):
-    """``{"prompt": …, "answer": …}``; the answer may be called completion, response or output."""
+    """``{"prompt": …, "answer": …}``; the answer may be called completion, response or output, and both be messages."""
 
     @staticmethod
     def looks_like(record: Mapping[str, Any]) -> bool:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from nacre.data.formats.alpaca import alpaca_prompt, beside
+from nacre.data.formats.alpaca import alpaca_prompt
+from nacre.data.formats.fields import beside
 from nacre.data.formats.layout import RESPONSES, Columns, Layout, Reading, is_annotated, is_prompted
 from nacre.records import Example
 

@@ -68,7 +68,9 @@ class Balances:
         return Balance()
 
     def _of(self, by: str, counts: Counter[str]) -> Balance | None:
-        least = CLASS_ROWS if by == "answer" else 1
+        often = sum(rows >= CLASS_ROWS for rows in counts.values())
+        # where no more answers are rare than come back, a rare one is a rare class, else a text of its own
+        least = CLASS_ROWS if by == "answer" and len(counts) - often > often else 1
         sizes = [(name, rows) for name, rows in counts.most_common() if rows >= least]
         inside = sum(rows for _, rows in sizes)
         if by != self._column and (len(sizes) < 2 or inside < _CLASSED * self._rows or len(sizes) > inside / 2):
@@ -98,9 +100,12 @@ def flags(found: Balance) -> list[Flag]:
         f"{found.ratio:g} 倍；应不超过 {MAX_RATIO}:1。",
     )
     need = -(-big.rows // MAX_RATIO) - small.rows
+    rare = small.rows < CLASS_ROWS
+    stray_en = f" So rare a class ({small.name}) may be a slip of whoever labelled: look." if rare else ""
+    stray_zh = f"{small.name} 只有 {small.rows} 行，也可能是标注笔误，请核对。" if rare else ""
     advice = Said(
         en=f"Collect about {need:,} more rows of {small.name}, or take fewer rows of {big.name}: otherwise the model "
-        "learns to guess the larger class.",
-        zh=f"请为 {small.name} 补充约 {need:,} 行，或减少 {big.name} 的行数：否则模型会学成总猜大类。",
+        f"learns to guess the larger class.{stray_en}",
+        zh=f"请为 {small.name} 补充约 {need:,} 行，或减少 {big.name} 的行数：否则模型会学成总猜大类。{stray_zh}",
     )
     return [Flag(measure="balance", level="flag", found=said, advice=advice)]

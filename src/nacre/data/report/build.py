@@ -1,7 +1,7 @@
 """A report on rows: every measure in one pass, memory of bounded size."""
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ from nacre.base.errors import InputError
 from nacre.data.convert import Stream
 from nacre.data.dataset import DatasetFiles, Split
 from nacre.data.report import balance, coverage, diversity, drift, duplicates, language, length, private, timeliness
-from nacre.data.report.records import DataReport, EarlierRows, Flag
+from nacre.data.report.records import DataReport, EarlierRows, Flag, Said
 from nacre.data.report.sample import SAMPLE_ROWS, Look, Sample
 from nacre.data.seen import Seen
 from nacre.records import Dropped, Example
@@ -59,7 +59,8 @@ def report_on(
         InputError: there are no rows, a column is in no row, or there is no such tokenizer.
     """
     with ExitStack() as stack:
-        measuring = _Measuring(stack.enter_context(Seen()), options or Options())
+        repeats = stack.enter_context(duplicates.Repeats(stack.enter_context(Seen())))
+        measuring = _Measuring(repeats, options or Options())
         for source in earlier:
             measuring.earlier(source)
         for row in rows:
@@ -91,13 +92,13 @@ class Rows:
 class _Measuring:
     """All measures of one run."""
 
-    def __init__(self, seen: Seen, options: Options) -> None:
+    def __init__(self, repeats: duplicates.Repeats, options: Options) -> None:
         self._today = options.today or datetime.datetime.now(datetime.UTC).date()
         self._rows = 0
         self._sources: list[EarlierRows] = []
         self._new, self._learned = Sample(), Sample()
         self._privacy = private.Privacy()
-        self._repeats = duplicates.Repeats(seen)
+        self._repeats = repeats
         self._languages = language.Languages()
         self._balances = balance.Balances(options.label, lambda name: self._privacy.mask(name, count=False)[0])
         self._times = timeliness.Times(self._today, options.date)
@@ -156,7 +157,7 @@ class _Measuring:
             private=self._privacy.result(),
             drift=drift.measure(new, learned),
         )
-        notes = [*dict.fromkeys(read.notes if read else ()), *_notes(found)]
+        notes = [*(Said(en=one, zh=one) for one in dict.fromkeys(read.notes if read else ())), *_notes(found)]
         return found.changed(flags=tuple(_flags(found)), notes=tuple(notes))
 
 
@@ -175,27 +176,60 @@ def _flags(found: DataReport) -> list[Flag]:
     return sorted(raised, key=lambda flag: flag.level != "flag")
 
 
-def _notes(found: DataReport) -> list[str]:
+def _notes(found: DataReport) -> list[Said]:
     """What was not measured, or on part of the rows alone."""
     said = []
+
+    def say(en: str, zh: str) -> None:
+        said.append(Said(en=en, zh=zh))
+
     if found.dropped:
-        said.append(f"{found.dropped:,} rows cannot be used and are not counted here (nacre data check names them)")
+        say(
+            f"{found.dropped:,} rows cannot be used and are not counted here (nacre data check names them)",
+            f"{found.dropped:,} 行无法使用，未计入本报告（nacre data check 会逐条列出）",
+        )
     if not found.balance.by:
-        said.append("balance: no classes were found; --label COLUMN names the column that holds them")
+        say(
+            "balance: no classes were found; --label COLUMN names the column that holds them",
+            "均衡性：没有发现类别；可用 --label 指定类别列",
+        )
     if not found.earlier:
-        said.append("no earlier rows were given: nothing is said on drift and repeats (--against NAME)")
+        say(
+            "no earlier rows were given: nothing is said on drift and repeats (--against NAME)",
+            "没有给出早期数据：不报告漂移和跨增量重复（--against NAME）",
+        )
     elif found.drift.auc is None:
         new, old = found.drift.sampled
-        said.append(f"drift needs {drift.MIN_ROWS} distinct rows on either side; there are {new} new and {old} earlier")
-    if found.coverage.share is None:
-        said.append(f"coverage needs a list of domains (--domains FILE) or at least {coverage.MIN_ROWS} earlier rows")
-    if found.timeliness.future:
-        said.append(f"timeliness: {found.timeliness.future:,} rows name days to come only and count as undated")
-    if found.diversity.sampled >= SAMPLE_ROWS:
-        part = "diversity, drift and clusters are" if found.earlier else "diversity is"
-        said.append(f"{part} measured on a sample of {found.diversity.sampled:,} distinct rows")
-    if found.duplicates.compared >= duplicates.COMPARED or found.duplicates.compared_earlier >= duplicates.COMPARED:
-        said.append(
-            f"near duplicates are looked for among the first {duplicates.COMPARED:,} distinct rows of each side only"
+        say(
+            f"drift needs {drift.MIN_ROWS} distinct rows on either side; there are {new} new and {old} earlier",
+            f"漂移需要双方至少各有 {drift.MIN_ROWS} 个不同的行；现有新数据 {new} 行，早期数据 {old} 行",
         )
+    if found.coverage.share is None:
+        say(
+            f"coverage needs a list of domains (--domains FILE) or at least {coverage.MIN_ROWS} earlier rows",
+            f"覆盖度需要领域列表（--domains FILE）或至少 {coverage.MIN_ROWS} 行早期数据",
+        )
+    if future := found.timeliness.future:
+        say(
+            f"timeliness: {future:,} rows name days to come only and count as undated",
+            f"时效性：{future:,} 行只含未来的日期，按没有日期计",
+        )
+    _say_samples(found, say)
     return said
+
+
+def _say_samples(found: DataReport, say: Callable[[str, str], None]) -> None:
+    if (sampled := found.diversity.sampled) >= SAMPLE_ROWS:
+        part = ("diversity is", "多样性")
+        if found.earlier:
+            part = ("diversity, drift and clusters are", "多样性、漂移和聚类")
+        say(
+            f"{part[0]} measured on a sample of {sampled:,} distinct rows",
+            f"{part[1]}在 {sampled:,} 个不同行的抽样上测量",
+        )
+    most = duplicates.COMPARED
+    if found.duplicates.compared >= most or found.duplicates.compared_earlier >= most:
+        say(
+            f"near duplicates are looked for among the first {most:,} distinct rows of each side only",
+            f"近似重复只在每一侧的前 {most:,} 个不同行中查找",
+        )

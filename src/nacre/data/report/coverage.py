@@ -109,9 +109,11 @@ def clusters(new: Sequence[Kept], earlier: Sequence[Kept], seed: int = 0) -> Cov
     inside = near.max(axis=1) >= np.asarray(bounds)[nearest]
     names = vectoriser.get_feature_names_out()
     row_counts = np.asarray((old > 0).sum(axis=0)).ravel()
+    telling = centres - centres.mean(axis=0)  # words that every row of a task has, such as its instruction, name none
+    called = _named([shown(names, telling[k], row_counts, 2 * _NAMED_BY) for k in range(count)])
     fields = [
         Field(
-            name=" · ".join(shown(names, centres[k], row_counts, _NAMED_BY)) or f"cluster {k + 1}",
+            name=called[k],
             rows=int((inside & (nearest == k)).sum()),
             earlier=int((own == k).sum()),
         )
@@ -123,6 +125,16 @@ def clusters(new: Sequence[Kept], earlier: Sequence[Kept], seed: int = 0) -> Cov
     return Coverage(
         of="clusters", share=share, fields=tuple(fields), looked=len(new), outside=int(len(new) - inside.sum())
     )
+
+
+def _named(terms: Sequence[Sequence[str]]) -> list[str]:
+    """A name for each cluster out of its terms, the most telling first; no two have the same."""
+    found: list[str] = []
+    for number, told in enumerate(terms, 1):
+        parts = (told[start : start + _NAMED_BY] for start in range(max(1, len(told) - _NAMED_BY + 1)))
+        names = (" · ".join(part) for part in parts if part)
+        found.append(next((name for name in names if name not in found), f"cluster {number}"))
+    return found
 
 
 def flags(found: Coverage) -> list[Flag]:

@@ -1,8 +1,8 @@
 """Rows that stand more than once, equal or nearly, in the data or in earlier increments.
 
 Equal rows are counted exactly however many there are, their hashes on disk. Likeness (Jaccard of 5-character pieces
-from 0.8) is looked for among the first 20,000 distinct rows of either side: about 2 kB of memory a row, and up to a few
-milliseconds where thousands are made from one template.
+from 0.8) is looked for among the first 20,000 distinct rows of either side, earlier dev rows apart: about 2 kB of
+memory a row, and up to a few milliseconds where thousands are made from one template.
 """
 
 from nacre.base.hashing import sha256_text
@@ -18,13 +18,20 @@ _NEW, _PROMPTS = "new", "prompts"
 
 
 class Repeats:
-    """Equal and similar rows. `seen` keeps the hashes and is closed by whoever made it."""
+    """Equal and similar rows; closed by whoever made it. `seen` keeps the hashes and is closed apart."""
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
         self._sources: list[tuple[str, str]] = []
-        self._own, self._earlier = _Alike(), _Alike()
-        self._rows = self._near = self._near_across = 0
+        self._own, self._earlier, self._judged = _Alike(), _Alike(), _Alike()
+        self._rows = self._near = self._near_across = self._near_dev = 0
+
+    def __enter__(self) -> "Repeats":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        for index in (self._own, self._earlier, self._judged):
+            index.close()
 
     def source(self, name: str, split: str) -> None:
         """The earlier rows that follow are of this increment."""
@@ -33,7 +40,7 @@ class Repeats:
     def earlier(self, look: Look) -> None:
         """One more earlier row."""
         self._seen.add(str(len(self._sources) - 1), look.content_id, (0, 0))
-        self._earlier.like_or_add(look)
+        (self._judged if self._sources[-1][1] == "dev" else self._earlier).like_or_add(look)
 
     def look(self, look: Look) -> None:
         """One more row, after all the earlier ones."""
@@ -42,6 +49,8 @@ class Repeats:
         self._seen.add(_PROMPTS, sha256_text(look.prompt.strip()), (0, self._rows))
         if self._own.full or self._own.holds(look):
             return
+        if self._judged.rows and not self._judged.holds(look):
+            self._near_dev += self._judged.like(look)
         if self._earlier.rows and not self._earlier.holds(look):
             self._near_across += self._earlier.like(look)
         self._near += self._own.like_or_add(look)
@@ -61,8 +70,9 @@ class Repeats:
             near=self._near,
             across=tuple(across),
             near_across=self._near_across,
+            near_dev=self._near_dev,
             compared=self._own.rows,
-            compared_earlier=self._earlier.rows,
+            compared_earlier=max(self._earlier.rows, self._judged.rows),
         )
 
 
@@ -73,6 +83,9 @@ class _Alike:
         self._index = NearIndex(_THRESHOLD)
         self._equal: set[int] = set()
         self.rows = 0
+
+    def close(self) -> None:
+        self._index.close()
 
     @property
     def full(self) -> bool:
@@ -107,12 +120,15 @@ def flags(found: Duplicates, rows: int) -> list[Flag]:
             )
         )
     raised += _across(found, rows)
-    if dev := [one for one in found.across if one.split == "dev" and one.rows]:
-        leaked, names = sum(one.rows for one in dev), ", ".join(one.name for one in dev)
+    leaked = sum(one.rows for one in found.across if one.split == "dev")
+    if leaked or found.near_dev:
+        names = ", ".join(one.name for one in found.across if one.split == "dev" and one.rows)
+        named_en, named_zh = (f" ({names})", f"（{names}）") if names else ("", "")
         raised.append(
             _flag(
-                f"{leaked:,} rows are dev rows of earlier increments ({names}).",
-                f"有 {leaked:,} 行是早期增量（{names}）的 dev 数据。",
+                f"{leaked:,} rows are dev rows of earlier increments{named_en}, and {found.near_dev:,} more are like "
+                "one.",
+                f"有 {leaked:,} 行是早期增量{named_zh}的 dev 数据，另有 {found.near_dev:,} 行与之近似。",
                 "Trained on, they prove nothing any more. nacre evolve leaves equal ones out; remove similar ones by "
                 "nacre data clean with the step leaks.",
                 "一旦用于训练，评测便失去意义。nacre evolve 会剔除完全相同的行；"

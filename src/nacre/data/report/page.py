@@ -35,13 +35,13 @@ def save(found: DataReport, path: Path, *, lang: Lang = "both") -> None:
 
 
 def to_html(found: DataReport, *, lang: Lang = "both") -> str:
-    """The page. Names and notes stay as they are; all other words are in `lang`, which may be both."""
+    """The page. Names and what the reader of files notes stay as they are; all else is in `lang`, which may be both."""
     languages: tuple[Language, ...] = ("en", "zh") if lang == "both" else (lang,)
     said = Words(languages)
     lines = list(summary(found))
     title = f"{escape(found.target)} · {' · '.join(getattr(WORDS['title'], one) for one in languages)}"
     sections = "\n".join(_section(found, line, said) for line in lines)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
+    notes = "".join(f"<li>{said.either(note)}</li>" for note in found.notes)
     after = f'<h2>{said("notes")}</h2>\n<ul class="notes">{notes}</ul>\n' if notes else ""
     return (
         f'<!doctype html>\n<html lang="{"zh-CN" if languages[0] == "zh" else "en"}"><head><meta charset="utf-8">'

@@ -80,7 +80,7 @@ circle.dot { stroke: var(--paper); stroke-width: 2 }
 .keys { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: .5rem 0 0; padding: 0; list-style: none;
   font-size: .9rem; color: var(--soft) }
 .keys i { display: inline-block; width: .75rem; height: .75rem; border-radius: 3px; margin-right: .4rem }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.2rem, 1fr)); gap: .6rem; margin: .2rem 0 0 }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(4.4rem, 1fr)); gap: .6rem; margin: .2rem 0 0 }
 .figures div { min-width: 0 }
 .figures dt { color: var(--soft); font-size: .84rem; line-height: 1.3 }
 .figures dd { margin: 0; font-size: 1.15rem; font-weight: 600; font-variant-numeric: tabular-nums }

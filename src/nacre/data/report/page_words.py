@@ -11,6 +11,8 @@ WORDS = {
     "alone": Said(en="compared with nothing", zh="没有对比数据"),
     "all well": Said(en="Nothing is out of bounds.", zh="所有指标都在范围之内。"),
     "advice": Said(en="What to do", zh="处理建议"),
+    "measure": Said(en="measure", zh="指标"),
+    "found": Said(en="found", zh="结果"),
     "wanted": Said(en="wanted:", zh="目标："),
     "ok": Said(en="in bounds", zh="正常"),
     "flag": Said(en="look here", zh="需处理"),
@@ -49,7 +51,8 @@ WORDS = {
         en="Coloured (the first year lighter): the last three years, since", zh="着色部分（首年为浅色）：最近三年，自"
     ),
     "undated": Said(en="rows without a date", zh="行没有日期"),
-    "years": Said(en="Dated rows by year", zh="按年份统计"),
+    "years": Said(en="Dated rows by year.", zh="按年份统计。"),
+    "stop": Said(en=".", zh="。"),
     "no dates": Said(en="No row has a date, in a column or in its text.", zh="没有任何一行在列中或文本中带有日期。"),
     "these": Said(en="These rows", zh="本次数据"),
     "earlier": Said(en="Earlier rows", zh="早期数据"),
@@ -64,7 +67,8 @@ WORDS = {
     "equal within": Said(en="equal to another row", zh="与另一行完全相同"),
     "near within": Said(en="like another row", zh="与另一行近似"),
     "equal across": Said(en="equal to a row of", zh="与该数据中某行相同："),
-    "near across": Said(en="like an earlier row", zh="与某一早期行近似"),
+    "near across": Said(en="like an earlier train row", zh="与某一早期训练行近似"),
+    "near dev": Said(en="like an earlier dev row", zh="与某一早期 dev 行近似"),
     "no private": Said(en="None was found.", zh="未发现。"),
     "private": Said(
         en="Rows that hold each kind. What was found is not in this report. Hatched: told by context, look at some.",

@@ -100,7 +100,7 @@ def _timeliness(found: DataReport, said: Words) -> str:
         ],
         title="years",
     )
-    return _p(f"{said('years')}. {said('since')} {one.since}.") + drawn + undated
+    return _p(f"{said('years')} {said('since')} {one.since}{said('stop')}") + drawn + undated
 
 
 def _language(found: DataReport, said: Words) -> str:
@@ -143,7 +143,7 @@ def _duplicates(found: DataReport, said: Words) -> str:
     rows = [(said("equal within"), one.within), (said("near within"), one.near)]
     rows += [(f"{said('equal across')} {escape(each.name)} ({each.split})", each.rows) for each in one.across]
     if one.across:
-        rows.append((said("near across"), one.near_across))
+        rows += [(said("near across"), one.near_across), (said("near dev"), one.near_dev)]
     return plots.bars((label, count / found.rows, f"{count:,}", "bad" if count else "") for label, count in rows)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 _HEIGHT = 150  # pixels of the columns, their labels not counted
+_LETTERS = 36  # that a phone of 390 pixels has room for below the columns
 
 
 def bar(share: float, kind: str = "", mark: float | None = None) -> str:
@@ -30,7 +31,7 @@ def columns(values: Sequence[tuple[str, int, str]], *, title: str) -> str:
     if not values:
         return ""
     top, step = max(number for _, number, _ in values) or 1, 100 / len(values)
-    every = -(-len(values) * max(len(label) for label, _, _ in values) // 54)  # letters that a phone has room for
+    every = -(-len(values) * max(len(label) for label, _, _ in values) // _LETTERS)
     drawn = []
     for place, (label, number, kind) in enumerate(values):
         height = number / top * (_HEIGHT - 22)

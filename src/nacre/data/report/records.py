@@ -147,7 +147,8 @@ class Duplicates(Record):
 
     Attributes:
         within: rows that equal an earlier row of the same data; `near` are like one (Jaccard from 0.8), not equal.
-        across: rows that equal one of an earlier increment, by increment and split; `near_across` are like one.
+        across: rows that equal one of an earlier increment, by increment and split; `near_across` are like a
+            train row of one, `near_dev` like a dev row.
         compared, compared_earlier: rows that others were compared with for likeness.
     """
 
@@ -155,6 +156,7 @@ class Duplicates(Record):
     near: int
     across: tuple[Across, ...]
     near_across: int
+    near_dev: int = 0
     compared: int
     compared_earlier: int
 
@@ -215,7 +217,7 @@ class DataReport(Record):
     private: Private
     drift: Drift
     flags: tuple[Flag, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Said, ...] = ()
 
     @property
     def flagged(self) -> frozenset[str]:

@@ -111,7 +111,7 @@ def _length(found: DataReport) -> tuple[Said | None, Said]:
 
 def _duplicates(found: DataReport) -> tuple[Said | None, Said]:
     one = found.duplicates
-    across = sum(each.rows for each in one.across) + one.near_across
+    across = sum(each.rows for each in one.across) + one.near_across + one.near_dev
     within = one.within + one.near
     return Said(
         en=f"{within:,} within" + (f", {across:,} across increments" if found.earlier else ""),

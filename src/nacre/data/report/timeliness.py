@@ -7,6 +7,7 @@ March: the year is what matters here.
 
 import calendar
 import datetime
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from nacre.data.report.sample import Look
 
 YEARS = 3
 LEAST_RECENT = 0.6
-FEW_DATED = 0.1
+FEW_DATED = 0.1  # of the rows
+ENOUGH_DATED = 30  # fewer dates, on few of the rows, are noted and not flagged
 _COLUMNS: tuple[str, ...] = (
     "date",
     "time",
@@ -111,7 +113,7 @@ class Times:
             yield self._year(int(year))
 
     def _number(self, value: float) -> Iterator[datetime.date]:
-        if value == int(value) and _FIRST_YEAR <= value < _LAST_YEAR:
+        if math.isfinite(value) and value == int(value) and _FIRST_YEAR <= value < _LAST_YEAR:
             yield self._year(int(value))
         else:
             yield from _moment(value)
@@ -152,7 +154,10 @@ class Times:
 
 
 def _moment(value: float) -> Iterator[datetime.date]:
-    """Seconds or milliseconds since 1970."""
+    """A day written as one number, 20240520; or seconds or milliseconds since 1970."""
+    if _FIRST_YEAR * 10_000 <= value < _LAST_YEAR * 10_000:
+        year, rest = divmod(int(value), 10_000)
+        yield from _day(year, *divmod(rest, 100))
     if _EPOCH_S <= value < 100 * _EPOCH_MS:
         seconds = value / 1000 if value >= _EPOCH_MS else value
         yield datetime.datetime.fromtimestamp(seconds, datetime.UTC).date()
@@ -172,6 +177,7 @@ def flags(found: Timeliness) -> list[Flag]:
     """Whether less than 60 % of the dated rows is recent, and whether hardly a row has a date."""
     rows = found.dated + found.undated
     raised = []
+    few = found.dated < min(FEW_DATED * rows, ENOUGH_DATED)
     if found.share is not None and found.share < LEAST_RECENT:
         said = Said(
             en=f"{found.share:.0%} of the {found.dated:,} dated rows are from {found.since} or later; at least "
@@ -186,7 +192,7 @@ def flags(found: Timeliness) -> list[Flag]:
             zh="请核对旧数据是否仍然成立，替换过时的部分，并补充最近三年的数据。"
             + ("文本中的日期可能是所述之事的日期，而非写作日期。" if in_text else ""),
         )
-        raised.append(Flag(measure="timeliness", level="flag", found=said, advice=advice))
+        raised.append(Flag(measure="timeliness", level="note" if few else "flag", found=said, advice=advice))
     if rows and found.dated < FEW_DATED * rows:
         said = Said(
             en=f"{found.undated:,} of {rows:,} rows have no date, so how recent they are is not known.",

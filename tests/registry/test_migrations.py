@@ -17,13 +17,17 @@ from nacre.registry import ArtifactStore, Ledger, migrations, tables
 from process_kit import in_child
 
 SCRIPTS = Path(__file__).parent / "schema_1"
-NEW = {"follower", "release", "review"}
+NEW = {"follower", "key", "key_use", "release", "review"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a ledger of schema 1: three versions, two promotions, a report, a verdict, one opinion."""
-    script = (SCRIPTS / f"{request.param}.sql").read_text()
+    return _restored(request, tmp_path, SCRIPTS)
+
+
+def _restored(request: pytest.FixtureRequest, tmp_path: Path, scripts: Path) -> str:
+    script = (scripts / f"{request.param}.sql").read_text()
     if request.param == "sqlite":
         with sqlite3.connect(tmp_path / "ledger.db") as connection:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -38,6 +42,12 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             connection.exec_driver_sql(statements.replace("%", "%%"))
         engine.dispose()
     return first.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def second(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a ledger of schema 2, which came from one of schema 1."""
+    return _restored(request, tmp_path, SCRIPTS.with_name("schema_2"))
 
 
 def opened(url: str, tmp_path: Path) -> Ledger:
@@ -87,6 +97,23 @@ def test_the_new_tables_are_those_of_a_fresh_ledger(older: str, tmp_path: Path) 
         assert columns == {column.name: bool(column.nullable) for column in table.columns}
         assert {index["name"] for index in inspector.get_indexes(table.name)} == {one.name for one in table.indexes}
     engine.dispose()
+
+
+def test_the_second_schema_gets_its_keys_and_loses_nothing(second: str, tmp_path: Path) -> None:
+    found, present = state(second)
+    assert found == "2"
+    assert set(tables.metadata.tables) - present == {"key", "key_use"}
+    with opened(second, tmp_path) as ledger:
+        assert {name: slot.version for name, slot in ledger.slots().items()} == {"champion": 2, "previous-1": 1}
+        event = ledger.events(1)[0]
+        assert (event.kind, event.detail["from"], event.detail["to"]) == ("migrated", 2, tables.SCHEMA)
+        assert ledger.keys.all() == []
+        made, _ = ledger.keys.create("ann", ["infer"])
+        assert ledger.verify_chain() == 8
+    with opened(second, tmp_path) as ledger:
+        assert [held.key for held in ledger.keys.all()] == [made]
+    found, present = state(second)
+    assert (found, present) == (str(tables.SCHEMA), set(tables.metadata.tables))
 
 
 def test_a_copy_of_the_file_is_made_before(tmp_path: Path) -> None:

@@ -5,13 +5,9 @@ from pathlib import Path
 
 import openai
 import pytest
-from serving_kit import ANSWERS, Connect, Place, Shelf, make_model
+from conformance_kit import SERVERS
+from serving_kit import ANSWERS, Connect, Place, Shelf, make_model, make_place
 
-from nacre.records import RowsFile, Snapshot
-from nacre.records.recipe import Recipe
-from nacre.records.version import Environment
-from nacre.registry.ledger import Ledger
-from nacre.registry.store import ArtifactStore
 from nacre.serve.run import background
 from nacre.serve.settings import Serve
 
@@ -24,21 +20,8 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
 
 @pytest.fixture
 def place(shelf: Shelf, tmp_path: Path) -> Iterator[Place]:
-    store = ArtifactStore(tmp_path / "artifacts")
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    with Ledger(url, store) as ledger:
-        for folder in shelf.folders:
-            ledger.add_version(
-                base="base",
-                base_sha256="0" * 64,
-                kind="full",
-                artifact=store.publish_folder(folder),
-                recipe=Recipe(),
-                environment=Environment(python="3", packages={}, machine="here", device="cpu"),
-                snapshot=Snapshot(task="t", train=RowsFile(sha256="a" * 64, rows=1), dev=None, sources={}),
-                tasks=("t",),
-            )
-        yield Place(ledger, url, store, tmp_path / "response.key")
+    with make_place(shelf, tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
@@ -52,6 +35,18 @@ def folder_url(shelf: Shelf) -> Iterator[str]:
     """A server of model 0 without a ledger."""
     with background(shelf.weights(0), Serve(port=0, name="bot")) as url:
         yield url
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS))
+def served(
+    request: pytest.FixtureRequest, shelf: Shelf, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Place]]:
+    """A server of every engine in turn, and its ledger: 1 is champion, 2 stays loaded as the one before."""
+    with make_place(shelf, tmp_path_factory.mktemp("conformance")) as place:
+        place.ledger.promote(2, actor="test", why="start")
+        place.ledger.promote(1, actor="test", why="the next one")
+        with SERVERS[request.param](place) as url:
+            yield url, place
 
 
 @pytest.fixture

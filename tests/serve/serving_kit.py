@@ -1,16 +1,20 @@
 """What the serving tests share: two tiny models that learned different answers by heart, and a ledger place."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import openai
+import sqlalchemy as sa
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nacre.model.chat import IGNORED, encode, ensure_template
-from nacre.records import Example, Message, Version, Weights
+from nacre.records import Example, Interaction, Message, RowsFile, Snapshot, Version, Weights
+from nacre.records.recipe import Recipe
+from nacre.records.version import Environment
 from nacre.registry.ledger import Ledger
 from nacre.registry.store import ArtifactStore
 from nacre.serve.run import LedgerSource
@@ -104,6 +108,35 @@ class Place:
     @property
     def source(self) -> LedgerSource:
         return LedgerSource(self.ledger, self.resolve, self.secret)
+
+
+@contextmanager
+def make_place(shelf: Shelf, root: Path) -> Iterator[Place]:
+    """A ledger below `root` with both models as versions 1 and 2, neither of them champion."""
+    store = ArtifactStore(root / "artifacts")
+    url = f"sqlite:///{root / 'ledger.db'}"
+    with Ledger(url, store) as ledger:
+        for folder in shelf.folders:
+            ledger.add_version(
+                base="base",
+                base_sha256="0" * 64,
+                kind="full",
+                artifact=store.publish_folder(folder),
+                recipe=Recipe(),
+                environment=Environment(python="3", packages={}, machine="here", device="cpu"),
+                snapshot=Snapshot(task="t", train=RowsFile(sha256="a" * 64, rows=1), dev=None, sources={}),
+                tasks=("t",),
+            )
+        yield Place(ledger, url, store, root / "response.key")
+
+
+def kept(place: Place) -> list[Interaction]:
+    """Every interaction the ledger has, in the order they were written."""
+    engine = sa.create_engine(place.url)
+    with engine.connect() as connection:
+        found = connection.execute(sa.text("select id from interaction order by rowid")).scalars().all()
+    engine.dispose()
+    return [one for identity in found if (one := place.ledger.interaction(identity)) is not None]
 
 
 def ask(client: openai.OpenAI, question: str = QUESTION, **options: object) -> openai.types.chat.ChatCompletion:

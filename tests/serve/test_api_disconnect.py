@@ -9,7 +9,9 @@ import pytest
 from serving_kit import ANSWERS, LONG, Connect, Place, ask, text_of
 
 from nacre.serve.run import background
-from nacre.serve.settings import Serve
+from nacre.serve.settings import EmbeddedSettings, Serve
+
+ONE_AT_A_TIME = EmbeddedSettings(max_running=1)
 
 # Two thousand tokens take this machine seconds; whoever waits behind them must not.
 ENDLESS = {
@@ -55,7 +57,7 @@ def test_a_client_that_leaves_frees_the_engine_at_once(champion: Place, connect:
 
 
 def test_a_waiting_request_whose_client_left_is_never_computed(champion: Place, connect: Connect) -> None:
-    with background(champion.source, Serve(port=0, name="bot", max_waiting=1)) as url:
+    with background(champion.source, Serve(port=0, name="bot", max_waiting=1, embedded=ONE_AT_A_TIME)) as url:
         client = connect(url)
         running = ask(client, LONG, stream=True, max_tokens=1900)
         next(iter(running))
@@ -69,7 +71,7 @@ def test_a_waiting_request_whose_client_left_is_never_computed(champion: Place, 
 
 
 def test_one_request_too_many_is_told_to_come_back(champion: Place, connect: Connect) -> None:
-    with background(champion.source, Serve(port=0, name="bot", max_waiting=1)) as url:
+    with background(champion.source, Serve(port=0, name="bot", max_waiting=1, embedded=ONE_AT_A_TIME)) as url:
         client = connect(url)
         running = ask(client, LONG, stream=True, max_tokens=1900)
         for chunk in running:

@@ -123,7 +123,7 @@ def test_a_stop_signal_lets_running_answers_end(champion: Place, connect: Connec
         assert url, server.stderr.read()
         client = connect(url)
         chunks: list[object] = []
-        stream = ask(client, LONG, stream=True, max_tokens=600)
+        stream = ask(client, LONG, stream=True, max_tokens=200)
         reader = threading.Thread(target=lambda: chunks.extend(stream))
         reader.start()
         while len(chunks) < 5:

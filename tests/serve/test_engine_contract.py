@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from behind_kit import BehindNacre
 from peft import LoraConfig, get_peft_model
 from serving_kit import ANSWERS, LONG, QUESTION, Shelf
 from transformers import LlamaForCausalLM
@@ -28,6 +29,7 @@ from nacre.serve.engines import (
     Sampling,
     Target,
 )
+from nacre.serve.engines.embedded import EmbeddedEngine
 from nacre.serve.settings import Serve
 
 GREEDY = Sampling(temperature=0)
@@ -56,11 +58,15 @@ async def _text(generation: Generation) -> tuple[str, Finish]:
     return text, piece
 
 
+# What stands for each engine of the table: the one that asks other servers gets a real one behind it.
+MADE = {"embedded": EmbeddedEngine, "upstream": BehindNacre}
+
+
 @pytest.fixture(params=ENGINES.names())
 def run(request: pytest.FixtureRequest) -> Callable[..., None]:
-    def run(scenario: Callable[[Engine], Coroutine[Any, Any, None]], max_waiting: int = 8) -> None:
+    def run(scenario: Callable[[Engine], Coroutine[Any, Any, None]], max_waiting: int = 8, **embedded: float) -> None:
         async def main() -> None:
-            engine = ENGINES.load(request.param)(Serve(max_waiting=max_waiting))
+            engine = MADE[request.param](Serve(max_waiting=max_waiting, embedded=embedded))
             try:
                 await asyncio.wait_for(scenario(engine), 60)
             finally:
@@ -156,7 +162,7 @@ def test_one_request_too_many_is_refused_and_a_cancelled_one_gives_its_place_bac
         assert (await _text(waiting[1]))[0] == ANSWERS[0]
         assert (await _text(again))[0] == ANSWERS[0]
 
-    run(scenario, max_waiting=2)
+    run(scenario, max_waiting=2, max_running=1)
 
 
 def test_what_does_not_fit_the_context_is_refused_before_computing(run: Callable[..., None], shelf: Shelf) -> None:

@@ -27,7 +27,7 @@ class _LaterError(Exception):
         self.wait_s = wait_s
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
     """A redirect is an error: following it would hand the key to whatever host it names."""
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
@@ -85,7 +85,7 @@ class ChatClient:
         if server.key_env is not None:
             self._key = _key(server.key_env, server.key("key_env"))
             self._headers["Authorization"] = f"Bearer {self._key}"
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(NoRedirect)
         self._url = server.url.rstrip("/").removesuffix("/chat/completions") + "/chat/completions"
         self._where = ", ".join(filter(None, (server.settings, self._url)))
 

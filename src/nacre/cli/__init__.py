@@ -32,6 +32,8 @@ VERBS = {
     "gc": "nacre.cli.gc",
     "reproduce": "nacre.cli.reproduce",
     "serve": "nacre.cli.serve",
+    "chat": "nacre.cli.chat",
+    "keys": "nacre.cli.keys",
     "harvest": "nacre.cli.harvest",
     "schedule": "nacre.cli.schedule",
     "mirror": "nacre.cli.mirror",

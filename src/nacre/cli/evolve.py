@@ -71,7 +71,7 @@ def evolve(
                 now = "never" if rows else promote
                 return evolve_increment(once, increment, promote=now, parent=parent, tell=tell, rows=rows)
 
-            result = progressively(learn, progressive, tell) if progressive else learn(None)
+            result = progressively(learn, progressive, tell, once.memory) if progressive else learn(None)
     if said:
         result = replace(result, notes={**result.notes, "protection": (*said, *result.notes.get("protection", ()))})
     if as_json:

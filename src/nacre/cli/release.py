@@ -32,16 +32,17 @@ ForceOption = Annotated[bool, typer.Option("--force", help="overrule what speaks
 def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
     """Where the rollout is, what its answers show, what it waits for, and which moves are possible."""
     from nacre.cycle.releases.rollout import look
+    from nacre.cycle.releases.steering import status as standing
+    from nacre.cycle.scores.similarity import similarity
     from nacre.records.release import possible
 
     with open_workspace(workspace) as space:
         seen = look(space)
-        slots = {name: slot.version for name, slot in space.ledger.slots().items()}
+        told = standing(space, seen) if as_json else {}
         past = space.ledger.releases.all()
+        alike = similarity(space, seen.rollout) if seen and not as_json else None
     if as_json:
-        found = seen.as_dict() | {"possible": list(possible(seen.rollout))} if seen else None
-        told = [{"id": one.id, "version": one.version, "state": one.state, "why": one.why} for one in past]
-        print_json({"active": found, "slots": slots, "releases": told})
+        print_json(told)
         return
     if seen is None:
         console.print("no rollout is active: nacre release start N begins one", markup=False)
@@ -49,6 +50,8 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
             console.print(f"release {one.id}: version {one.version} is {one.state}: {one.why}", markup=False)
         return
     _show(seen)
+    if alike is not None:
+        console.print(str(alike), markup=False)
     console.print(f"possible: {', '.join(possible(seen.rollout))}", markup=False)
 
 

@@ -285,6 +285,7 @@ def _page(found: Mapping[str, Any]) -> None:
         "knows": ", ".join(found["tasks"]),
         "scores": ", ".join(f"{task} {score:.3f}" for task, score in found["scores"].items()) or "none",
         "recipe": ", ".join(f"{key} {_short(value)}" for key, value in flat(found["recipe"]).items()),
+        "answers with": ", ".join(f"{key} {value:g}" for key, value in found["defaults"].items()) or "nothing set",
         "made": f"{found['created'][:19]}, {found['train_seconds']:.0f} s of training on {environment['device']}",
         "packages": ", ".join(f"{name} {number}" for name, number in environment["packages"].items()),
         "energy": f"{energy['watt_hours']:.3g} Wh: {energy['source']}" if energy else "not measured",

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import ensure_template
+from nacre.model.foreign import refuse_foreign
 from nacre.model.prompts import learns_prompts, load_prompts
 from nacre.model.quantised import answers_quantised, keep_packing, quantisation
 from nacre.model.routed import load_routed
@@ -69,6 +70,7 @@ def load_model(
     """
     device = pick_device()
     wanted = dtype or (torch.float32 if device.type == "cpu" else "auto")
+    refuse_foreign(weights.model)
     bits = quantised or (None if train else answers_quantised(weights.adapter))
     given: dict[str, Any] = {"dtype": wanted, "use_safetensors": True, "trust_remote_code": False}
     if bits is not None:
@@ -141,8 +143,9 @@ def configuration(weights: Weights) -> Any:
     """The model's configuration.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or it asks for what is refused (`refuse_foreign`).
     """
+    refuse_foreign(weights.model)
     try:
         return AutoConfig.from_pretrained(weights.model, trust_remote_code=False)
     except (OSError, ValueError) as error:

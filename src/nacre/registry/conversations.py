@@ -9,6 +9,9 @@ from nacre.records import Feedback, FeedbackStatus, Interaction
 from nacre.registry.tables import feedback, interaction
 
 
+MOST_OPINIONS = 32  # on one answer: whoever holds its id could else fill the disk with them
+
+
 def add_interactions(connection: sa.Connection, added: Sequence[Interaction]) -> None:
     """Store answered requests, all or none."""
     columns = ("id", "time", "version", "arm", "session")
@@ -34,6 +37,13 @@ def add_feedback(connection: sa.Connection, opinion: Feedback) -> int:
             f"no answer has the id '{opinion.interaction}'",
             where="feedback",
             fix="send the id of an answer this server gave (the `id` of the response)",
+        )
+    held = sa.select(sa.func.count()).where(feedback.c.interaction == opinion.interaction)
+    if connection.execute(held).scalar_one() >= MOST_OPINIONS:
+        raise InputError(
+            f"this answer has {MOST_OPINIONS} opinions, and takes no more",
+            where="feedback",
+            fix="the first of each kind counts, or the newest correction: say nothing twice",
         )
     values = {name: getattr(opinion, name) for name in ("time", "interaction", "kind", "status")}
     added = feedback.insert().values(values | {"record": opinion.to_json()}).returning(feedback.c.id)

@@ -14,6 +14,7 @@ from nacre.registry.drafts import Drafts
 from nacre.registry.followers import Followers
 from nacre.registry.forgetting import Forgetting
 from nacre.registry.keeping import REGISTERED, Keeping, brought, refuse_collected
+from nacre.registry.keys import Keys
 from nacre.registry.reviews import Reviews
 from nacre.registry.slots import Note, Slot
 from nacre.registry.store import ArtifactStore
@@ -44,6 +45,7 @@ class Ledger:
         self.evidence = evidence.Evidence(self._database)
         self.forgetting = Forgetting(self._database)
         self.keeping = Keeping(self._database)
+        self.keys = Keys(self._database)
         self.reviews = Reviews(self._database)
         self.releases = releases.Releases(self._database, self.verify_version)
 

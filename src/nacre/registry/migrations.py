@@ -32,8 +32,14 @@ def _to_2(connection: sa.Connection) -> None:
         index.create(connection)
 
 
+def _to_3(connection: sa.Connection) -> None:
+    """Keys to the API, and what they have used."""
+    for table in (tables.key, tables.key_use):
+        table.create(connection)
+
+
 # From which schema a step leads to the next one. A step is never changed once it was released.
-STEPS: Mapping[int, Callable[[sa.Connection], None]] = {1: _to_2}
+STEPS: Mapping[int, Callable[[sa.Connection], None]] = {1: _to_2, 2: _to_3}
 
 
 def can_migrate(found: str | None) -> bool:

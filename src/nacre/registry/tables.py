@@ -1,8 +1,8 @@
 """The ledger's tables. Columns are what is searched; the whole record lies beside them as canonical JSON."""
 
-from sqlalchemy import Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
 
-SCHEMA = 2
+SCHEMA = 3
 
 metadata = MetaData()
 
@@ -125,4 +125,25 @@ review = Table(
     Column("status", String(16), nullable=False, index=True),
     Column("created", String(32), nullable=False),
     Column("record", Text, nullable=False),
+)
+
+# Keys to the API: hashes of their secrets, of the present one and of the one before it.
+key = Table(
+    "key",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("old_hash", String(64), nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+# What each key has used in a day (UTC). No foreign key: keys of the configuration are counted too.
+key_use = Table(
+    "key_use",
+    metadata,
+    Column("key", String(16), primary_key=True),
+    Column("day", String(10), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
 )

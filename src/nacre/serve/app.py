@@ -10,34 +10,50 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from nacre.serve.api.completion import create_completion
-from nacre.serve.api.feedback import create_feedback
-from nacre.serve.gateway.errors import ApiError, model_not_found, on_any_error, on_api_error, on_http_error
+from nacre.serve.admin import ADMIN_ROUTES, METRICS_ROUTE
+from nacre.serve.api.routes import ROUTES
+from nacre.serve.gateway.errors import ApiError, on_any_error, on_api_error, on_http_error
 from nacre.serve.gateway.ids import RequestIds
-from nacre.serve.gateway.keys import Keys
+from nacre.serve.gateway.keys import HEALTH, METRICS, OPEN_PATHS, Door, KeyGate
+from nacre.serve.gateway.observe import Observed, Tracer
 from nacre.serve.service import Service
 
 
-def make_app(service: Service) -> Starlette:
-    """The API as an ASGI app. Starting and stopping what is in `service` is the caller's."""
-    handlers = {ApiError: on_api_error, HTTPException: on_http_error}
-    app = Starlette(
-        routes=[
-            Route("/health", health, methods=["GET"]),
-            Route("/v1/models", list_models, methods=["GET"]),
-            Route("/v1/models/{name}", retrieve_model, methods=["GET"]),
-            Route("/v1/chat/completions", create_completion, methods=["POST"]),
-            Route("/v1/feedback", create_feedback, methods=["POST"]),
-        ],
-        middleware=[
-            Middleware(RequestIds),
-            Middleware(ExceptionMiddleware, handlers=handlers | {Exception: on_any_error}),
-            Middleware(Keys, keys=service.settings.api_keys),
-        ],
-        exception_handlers=handlers,
-    )
+def make_app(service: Service, tracer: Tracer | None = None) -> Starlette:
+    """The API as an ASGI app. Starting and stopping what is in `service` is the caller's.
+
+    The admin API is part of it where it has no listener of its own.
+    """
+    more = [METRICS_ROUTE, *ADMIN_ROUTES] if service.settings.admin_port is None else []
+    return _app(service, [*ROUTES, Route(HEALTH, health, methods=["GET"]), *more], OPEN_PATHS, tracer)
+
+
+def make_admin_app(service: Service) -> Starlette:
+    """What listens on `admin_port`: the admin API for its keys, and numbers and health for everybody who reaches it."""
+    routes = [Route(HEALTH, health, methods=["GET"]), METRICS_ROUTE, *ADMIN_ROUTES]
+    return _app(service, routes, OPEN_PATHS | {METRICS}, None)
+
+
+def middleware(service: Service, open_paths: frozenset[str], tracer: Tracer | None) -> list[Middleware]:
+    """What every request passes, the outermost first."""
+    handlers = _HANDLERS | {Exception: on_any_error}
+    return [
+        Middleware(RequestIds),
+        Middleware(Observed, metrics=service.metrics, tracer=tracer),
+        Middleware(ExceptionMiddleware, handlers=handlers),
+        Middleware(Door, crowd=service.crowd),
+        Middleware(KeyGate, ring=service.ring, open_paths=open_paths),
+    ]
+
+
+_HANDLERS: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error}
+
+
+def _app(service: Service, routes: list[Route], open_paths: frozenset[str], tracer: Tracer | None) -> Starlette:
+    app = Starlette(routes=routes, middleware=middleware(service, open_paths, tracer), exception_handlers=_HANDLERS)
     app.router.redirect_slashes = False
     app.state.service = service
+    app.state.metrics_open = METRICS in open_paths
     return app
 
 
@@ -53,26 +69,10 @@ async def health(request: Request) -> JSONResponse:
             "slots": {slot: target.label for slot, target in live.slots.items()},
             "waiting": service.engine.waiting,
             "dropped_interactions": service.memory.writer.dropped if service.memory else 0,
+            "shadow_waiting": service.shadow.waiting if service.shadow else 0,
         }
+        if troubles := service.troubles():
+            body["troubles"] = dict(troubles)
         if problem:
             body["problem"] = problem
     return JSONResponse(body, 200 if live.champion else 503)
-
-
-async def list_models(request: Request) -> JSONResponse:
-    """The names that are answered now."""
-    service: Service = request.app.state.service
-    return JSONResponse({"object": "list", "data": [_model(name) for name in service.model_ids()]})
-
-
-async def retrieve_model(request: Request) -> JSONResponse:
-    """One of them."""
-    service: Service = request.app.state.service
-    name = request.path_params["name"]
-    if name not in service.model_ids():
-        raise model_not_found(name, service.model_ids())
-    return JSONResponse(_model(name))
-
-
-def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "nacre"}

@@ -12,6 +12,7 @@ _log = logging.getLogger("nacre.serve")
 _MOST_KEPT = 10_000  # waiting for a ledger that does not answer; what comes beyond is counted and dropped
 _BATCH = 500
 _RETRY_S = 1.0
+_GATHER_S = 0.2  # a batch waits so long for more: a transaction costs as much as hundreds of rows
 
 
 class Writer:
@@ -26,6 +27,7 @@ class Writer:
         self._changed = threading.Condition()
         self._added = 0
         self._written = 0
+        self._flushing = 0
         self._closing = False
         self._broken = False  # the thread ended on an error that asking again would not mend
         self.dropped = 0
@@ -42,7 +44,8 @@ class Writer:
                 return
             self._waiting.append(interaction)
             self._added += 1
-            self._changed.notify_all()
+            if len(self._waiting) in (1, _BATCH):  # a thread that is woken for each row takes time from the requests
+                self._changed.notify_all()
 
     def flush(self, timeout_s: float = 10.0) -> None:
         """Wait until everything added so far is in the ledger.
@@ -52,7 +55,10 @@ class Writer:
         """
         with self._changed:
             goal = self._added
+            self._flushing += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._written >= goal or self._broken, timeout_s)
+            self._flushing -= 1
             if self._written < goal:
                 raise NacreError("the ledger does not take what was answered", fix="see the server's log")
 
@@ -78,6 +84,7 @@ class Writer:
         """Write one batch; False when there is nothing more to do."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
+            self._changed.wait_for(self._hurried, _GATHER_S)
             batch, last_try = self._waiting[:_BATCH], self._closing
         if not batch:
             return False
@@ -89,11 +96,15 @@ class Writer:
             self._changed.notify_all()
         return True
 
+    def _hurried(self) -> bool:
+        return self._closing or self._flushing > 0 or len(self._waiting) >= _BATCH
+
     def _write(self, batch: list[Interaction]) -> bool:
         try:
-            self._ledger.add_interactions(batch)
-        except InputError:  # these ids are stored: an attempt that seemed to fail had arrived
-            return True
+            try:
+                self._ledger.add_interactions(batch)
+            except InputError:  # an attempt that seemed to fail had arrived; what was added since had not
+                self._ledger.add_interactions([one for one in batch if self._ledger.interaction(one.id) is None])
         except NacreError as error:
             _log.warning("interactions are not written yet, trying again: %s", error.what)
             with self._changed:

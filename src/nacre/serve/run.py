@@ -1,54 +1,38 @@
 """Start the server, keep it running, and end it without losing an answer."""
 
 import asyncio
-import logging
-import secrets
-import signal
-import socket
+import gc
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from queue import Queue
+from socket import socket
 
 import uvicorn
+from starlette.types import ASGIApp
 
-from nacre.base.errors import NacreError
-from nacre.records import Version, Weights
-from nacre.registry.leases import Lease
-from nacre.registry.ledger import Ledger
-from nacre.serve.app import make_app
-from nacre.serve.engines import ENGINES, Engine, Target
-from nacre.serve.gateway.ids import Signer
-from nacre.serve.gateway.keys import check_exposure
-from nacre.serve.interactions import Writer
-from nacre.serve.live import Watcher
-from nacre.serve.routing import CHAMPION, Live
-from nacre.serve.service import Memory, Service
+from nacre.base.errors import InputError, NacreError
+from nacre.records import Weights
+from nacre.serve.app import make_admin_app, make_app
+from nacre.serve.assembly import LedgerSource, assembled
+from nacre.serve.engines import ENGINES, Engine
+from nacre.serve.gateway.keyring import KeyRing
+from nacre.serve.gateway.keys import check_exposure, check_keys
+from nacre.serve.gateway.logs import logging_to_stderr
+from nacre.serve.gateway.observe import TRACERS, Tracer
+from nacre.serve.gateway.wire import limited
+from nacre.serve.grpc import RpcServer, server_class
+from nacre.serve.listen import listen, signals_end_quietly, url_of
+from nacre.serve.service import Service
 from nacre.serve.settings import Serve
 
-_log = logging.getLogger("nacre.serve")
+_ALLOCATIONS = 10_000  # of containers, net, between two looks of the garbage collector at the youngest
 
-
-@dataclass(frozen=True)
-class LedgerSource:
-    """Serve what a ledger calls champion.
-
-    Attributes:
-        resolve: where the weights of a version lie.
-        secret: file with the secret that signs response ids; made at the first start.
-        serving: folder in which this server says what it holds; None where nobody collects garbage.
-    """
-
-    ledger: Ledger
-    resolve: Callable[[Version], Weights]
-    secret: Path
-    serving: Path | None = None
+__all__ = ["ApiServer", "LedgerSource", "background", "serve"]
 
 
 def serve(source: LedgerSource | Weights, settings: Serve, *, announce: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; then take no more requests, end the running ones and return.
+    """Serve until SIGINT or SIGTERM; then take no more requests, end the running ones and return. Logs go to stderr.
 
     Args:
         source: a ledger to follow, or one model folder. A folder keeps no answers and takes no feedback.
@@ -59,7 +43,10 @@ def serve(source: LedgerSource | Weights, settings: Serve, *, announce: Callable
         InputError: an address others can reach and no key; an unknown engine; a folder that is no model.
         NacreError: the port is taken, or the champion cannot be loaded.
     """
-    ApiServer(source, settings).run(announce)
+    with logging_to_stderr(settings.log, settings.api_keys):
+        server = ApiServer(source, settings)
+        with _collecting_seldom():
+            server.run(announce)
 
 
 @contextmanager
@@ -87,151 +74,154 @@ def background(source: LedgerSource | Weights, settings: Serve) -> Iterator[str]
 
 
 class ApiServer:
-    """One server. The port is taken at once, so that a taken one is known before a model is loaded."""
+    """One server. Its ports are taken at once, so that a taken one is known before a model is loaded."""
 
     def __init__(self, source: LedgerSource | Weights, settings: Serve) -> None:
-        check_exposure(settings.host, settings.api_keys)
+        check_keys(settings.api_keys, settings.host, *([] if settings.admin_port is None else [settings.admin_host]))
+        self._ring = KeyRing(settings.api_keys, source.ledger.keys if isinstance(source, LedgerSource) else None)
+        self._ring.load()
+        check_exposure(settings.host, usable=self._ring.usable)
+        check_exposure(settings.admin_host, usable=self._ring.usable or settings.admin_port is None)
         self._engine_class = ENGINES.load(settings.engine, where="serve.engine")
+        self._rpc_class = server_class(settings)
+        self._rpc: RpcServer | None = None
         self._source, self._settings = source, settings
-        self._listener = _listen(settings.host, settings.port)
+        self._admin_listener: socket | None = None
+        with ExitStack() as taken:
+            self._listener = taken.enter_context(listen(settings.host, settings.port))
+            if settings.admin_port is not None:
+                self._admin_listener = taken.enter_context(listen(settings.admin_host, settings.admin_port))
+            taken.pop_all()
         self._stopping = False
-        self._uvicorn: uvicorn.Server | None = None
+        self._servers: list[uvicorn.Server | RpcServer] = []
 
     @property
     def url(self) -> str:
         """Where the server is reached."""
-        host, port = self._listener.getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        return url_of(self._listener)
+
+    @property
+    def admin_url(self) -> str:
+        """Where its admin API is reached."""
+        return url_of(self._admin_listener or self._listener)
+
+    @property
+    def grpc_address(self) -> str:
+        """Where gRPC is reached, once it runs; empty where it is not served."""
+        return self._rpc.address if self._rpc else ""
 
     def run(self, announce: Callable[[str], None]) -> None:
         """Serve until stopped, see `serve`."""
-        try:
-            asyncio.run(self._main(announce))
-        finally:
-            self._listener.close()
+        with ExitStack() as taken:
+            for listener in filter(None, (self._listener, self._admin_listener)):
+                taken.enter_context(listener)
+            loop = uvicorn.Config(_no_app, log_config=None).get_loop_factory()  # uvloop where there is one
+            with asyncio.Runner(loop_factory=loop) as runner:
+                runner.run(self._main(announce))
 
     def stop(self) -> None:
         """End as SIGTERM does. May be called from any thread."""
         self._stopping = True
-        if self._uvicorn is not None:
-            self._uvicorn.should_exit = True
+        for server in self._servers:
+            server.should_exit = True
 
     async def _main(self, announce: Callable[[str], None]) -> None:
+        self._rpc = self._rpc_class(self._settings) if self._rpc_class else None
         engine: Engine = self._engine_class(self._settings)
+        otlp = self._settings.otlp
+        tracer: Tracer | None = _tracer(otlp) if otlp else None
         try:
-            async with self._service(engine) as service:
-                await self._answer(service, announce)
+            async with assembled(self._source, self._settings, engine, self._ring, self.stop) as service:
+                await self._answer(service, tracer, announce)
         finally:
             await engine.close()
+            if self._rpc is not None:
+                await self._rpc.close()
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
-    @asynccontextmanager
-    async def _service(self, engine: Engine) -> AsyncIterator[Service]:
-        """Load what is to answer, and keep following the ledger where there is one."""
-        if isinstance(self._source, Weights):
-            target = Target(0, self._source)
-            await engine.load(target)
-            live = Live({CHAMPION: target})
-            yield Service(self._settings, engine, Signer(secrets.token_bytes(32)), lambda: live)
-            return
-        with ExitStack() as held:
-            lease = _lease(self._source.serving)
-            if lease is not None:
-                held.callback(lease.close)
-            watcher = Watcher(self._source.ledger, self._source.resolve, engine, lease)
-            signer = Signer.from_file(self._source.secret)
-            await watcher.refresh()
-            writer = Writer(self._source.ledger)
-            following = asyncio.create_task(watcher.run())
-            following.add_done_callback(self._on_watcher_end)
+    async def _answer(self, service: Service, tracer: Tracer | None, announce: Callable[[str], None]) -> None:
+        main = uvicorn.Server(self._config(make_app(service, tracer)))
+        self._servers = [main]
+        with signals_end_quietly():
+            others = []
+            if self._admin_listener is not None:
+                beside = _Beside(self._config(make_admin_app(service)))
+                self._servers.append(beside)
+                others.append(asyncio.create_task(beside.serve(sockets=[self._admin_listener])))
+            if self._rpc is not None:
+                self._servers.append(self._rpc)
+                others.append(asyncio.create_task(self._rpc.serve(service, tracer)))
+            if self._stopping:
+                self.stop()
+            others.append(asyncio.create_task(self._announce(announce)))
             try:
-                memory = Memory(self._source.ledger, writer)
-                yield Service(self._settings, engine, signer, lambda: watcher.live, memory, lambda: watcher.problem)
+                await main.serve(sockets=[self._listener])
             finally:
-                following.cancel()
-                await asyncio.wait([following])
-                await asyncio.to_thread(writer.close)
+                self.stop()
+                others.pop().cancel()
+                await asyncio.gather(*others)
 
-    def _on_watcher_end(self, task: asyncio.Task[None]) -> None:
-        """A watcher that breaks off takes the server with it: a stale champion must not look healthy."""
-        if not task.cancelled() and task.exception() is not None:
-            _log.critical("following the ledger failed; the server stops", exc_info=task.exception())
-            self.stop()
-
-    async def _answer(self, service: Service, announce: Callable[[str], None]) -> None:
-        config = uvicorn.Config(
-            make_app(service),
+    def _config(self, app: ASGIApp) -> uvicorn.Config:
+        return uvicorn.Config(
+            app,
+            http=limited(self._settings.wire),
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
             server_header=False,
             proxy_headers=False,
+            timeout_keep_alive=max(1, round(self._settings.wire.idle_s)),
             timeout_graceful_shutdown=self._settings.drain_s,
         )
-        self._uvicorn = uvicorn.Server(config)
-        self._uvicorn.should_exit = self._stopping
-        announcing = asyncio.create_task(self._announce(announce))
-        try:
-            with _signals_end_quietly():
-                await self._uvicorn.serve(sockets=[self._listener])
-        finally:
-            announcing.cancel()
 
     async def _announce(self, announce: Callable[[str], None]) -> None:
-        url = self.url
-        while self._uvicorn is None or not self._uvicorn.started:
+        while not all(server.started for server in self._servers):
             await asyncio.sleep(0.01)
-        announce(url)
+        announce(self.url)
 
 
-def _lease(folder: Path | None) -> Lease | None:
-    """What keeps this server's weights from being collected; a disk that is full must not keep it from answering."""
-    try:
-        return Lease(folder) if folder else None
-    except NacreError as error:
-        _log.warning("nacre gc will not know what this server holds: %s", error)
-        return None
+class _Beside(uvicorn.Server):
+    """A server beside the one that hears the signals."""
 
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port now.
-
-    Raises:
-        NacreError: it is taken, or the address is none of this machine's.
-    """
-    place = f"{host}:{port}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (socket.gaierror, UnicodeError):
-        raise NacreError("the host name is not known", where=place, fix="use 127.0.0.1 or an address") from None
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise NacreError(
-            f"cannot listen: {(error.strerror or str(error)).lower()}",
-            where=place,
-            fix="choose another one with --port (0 takes any free one), or stop the program that uses it",
-        ) from None
-    return listener
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear none."""
+        yield
 
 
 @contextmanager
-def _signals_end_quietly() -> Iterator[None]:
-    """Undo that uvicorn raises SIGINT and SIGTERM again once it has drained: by then there is nothing left to kill."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, _do_nothing) for number in (signal.SIGINT, signal.SIGTERM)}
+def _collecting_seldom() -> Iterator[None]:
+    """Keep Python's garbage collector away from what lives as long as the process: the imported libraries.
+
+    It looks at all of that again and again, for a fifth of the gateway's time. Models are loaded later and collected.
+    """
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS, *before[1:])
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
-def _do_nothing(number: int, frame: object) -> None:
-    """A signal handler."""
+async def _no_app(scope: object, receive: object, send: object) -> None:
+    """Stands where uvicorn wants an app."""
+
+
+def _tracer(endpoint: str) -> Tracer:
+    """What sends traces.
+
+    Raises:
+        InputError: its libraries are not installed.
+    """
+    try:
+        tracer: Tracer = TRACERS.load("otlp", where="serve.otlp")(endpoint)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{error.name} is not installed", where="serve.otlp", fix="pip install 'nacre[otel]'"
+        ) from None
+    return tracer

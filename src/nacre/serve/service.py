@@ -1,15 +1,24 @@
 """What the routes work with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from nacre.registry.ledger import Ledger
 from nacre.serve.engines import Engine, Target
 from nacre.serve.gateway.errors import ApiError, model_not_found, unavailable
 from nacre.serve.gateway.ids import Signer
+from nacre.serve.gateway.keyring import KeyRing
+from nacre.serve.gateway.keys import Crowd
+from nacre.serve.gateway.logs import log_answer
+from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.interactions import Writer
+from nacre.serve.outcome import Outcome
 from nacre.serve.routing import Live, Route
 from nacre.serve.settings import Serve
+from nacre.serve.shadow import Shadow
+
+Action = Callable[[Mapping[str, Any], str], Any]
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,12 @@ class Service:
     Attributes:
         live: what is served now; asked once a request.
         problem: what keeps the newest champion from being served; empty when nothing does.
+        troubles: why versions of other slots do not answer, by slot.
+        ring: the keys that open it.
+        metrics: its numbers.
+        shadow: has a version in the shadow answer what users asked; None where nothing is kept.
+        crowd: how many requests run.
+        actions: the moves of releases by name; each takes what was sent and who sent it, and answers JSON.
     """
 
     settings: Serve
@@ -35,6 +50,22 @@ class Service:
     live: Callable[[], Live]
     memory: Memory | None = None
     problem: Callable[[], str] = field(default=lambda: "")
+    troubles: Callable[[], Mapping[str, str]] = field(default=dict)
+    ring: KeyRing = field(default_factory=KeyRing)
+    metrics: Metrics = field(default_factory=Metrics)
+    shadow: Shadow | None = None
+    crowd: Crowd = field(default_factory=Crowd)
+    actions: Mapping[str, Action] = field(default_factory=dict)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Count an answer, charge its key, have it written where it may be kept, and show it to the shadow."""
+        outcome.count(self.metrics)
+        outcome.caller.meter.charge(outcome.prompt_tokens + outcome.answer_tokens)
+        log_answer(outcome, content=self.settings.log_content and outcome.keep)
+        if self.memory is not None and outcome.keep:
+            self.memory.writer.add(outcome.interaction)
+            if self.shadow is not None:
+                self.shadow.offer(outcome)
 
     def model_ids(self) -> list[str]:
         """The names that are answered now: ``bot``, ``bot:challenger``, and ``bot@7`` while version 7 is loaded."""

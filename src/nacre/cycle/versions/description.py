@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from nacre.base.errors import NacreError
 from nacre.cycle.differences import installed_differences
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event, Version
 from nacre.registry.weigh import folder_bytes, parameters
+from nacre.serve.api.defaults import defaults_of
 
 Where = Literal["here", "collected", "missing"]
 
@@ -29,11 +31,21 @@ def describe(workspace: Workspace, number: int) -> dict[str, Any]:
         "parameters": count,
         "slots": [slot.name for slot in ledger.slots().values() if slot.version == number],
         "pinned": ledger.keeping.pins().get(number),
+        "defaults": _defaults(workspace, version),
         "scores": {report.task: report.mean for report in reports},
         "verdict": verdict.model_dump(mode="json") if verdict else None,
         "environment_differs": installed_differences(version.environment),
         "events": [event.model_dump(mode="json") for event in ledger.events() if _concerns(event, number)],
     }
+
+
+def _defaults(workspace: Workspace, version: Version) -> dict[str, float]:
+    """What holds for its answers where a request says nothing; nothing where its weights are not here."""
+    try:
+        weights = workspace.weights(version)
+    except NacreError:
+        return {}
+    return defaults_of(weights, workspace.settings.serve.defaults).model_dump(exclude_none=True)
 
 
 def where_weights_are(workspace: Workspace, version: Version) -> Where:
@@ -61,7 +73,7 @@ def comparable(found: Mapping[str, Any]) -> dict[str, Any]:
     names = ("parents", "base", "base_sha256", "kind", "artifact", "size_bytes", "parameters", "tasks")
     snapshot = {"task": data["task"], "train": data["train"], "dev": data["dev"], "dropped": len(data["dropped"])}
     cost = {"train_seconds": found["train_seconds"], "energy_wh": energy["watt_hours"] if energy else "not measured"}
-    more = {key: found[key] for key in ("recipe", "environment", "scores", "drift")}
+    more = {key: found[key] for key in ("recipe", "environment", "defaults", "scores", "drift")}
     outcome = found["verdict"]["outcome"] if found["verdict"] else None
     kept = {key: found[key] for key in names}
     return flat({**kept, **cost, "snapshot": snapshot, **more, "verdict": outcome})

@@ -1,43 +1,42 @@
 """A chat request: what is understood, what is refused by name, and what is ignored and said so."""
 
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import json
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, FailFast, Field
 
 from nacre.records import ChatTurn, Message
-from nacre.serve.engines import Sampling
-from nacre.serve.gateway.errors import ApiError, invalid
+from nacre.serve.api.parts import MOST_LOGPROBS, AnswerRequest, Part, Question, parsed
+from nacre.serve.engines import ChatPrompt, Feature, JsonFormat, Sampling
+from nacre.serve.gateway.errors import invalid
+from nacre.serve.settings import GenerationDefaults
 
-_MOST_STOPS = 4
-_LONGEST_STOP = 256
-_MOST_NAMED = 20
-
-# Parameters that would change the answer and are not served: only a value that changes nothing is taken.
-_HARMLESS: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "functions": ([],),
-    "function_call": ("none",),
-    "response_format": ({"type": "text"},),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-}
+_MOST_TOOLS = 128
+_MOST_MESSAGES = 4096
 
 
-class _Part(BaseModel):
-    """Base of the request's parts: exact types, unknown keys kept so that they can be named."""
+class TextPart(Part):
+    """A piece of a message."""
 
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunction(Part):
+    """The function a model wants called; `arguments` is JSON as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Part):
+    """A call the model asked for."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
 
 
 def _flat_text(content: Any) -> Any:
@@ -52,133 +51,220 @@ def _flat_text(content: Any) -> Any:
     return "".join(texts)
 
 
-def _stop_list(stop: Any) -> Any:
-    stops = [stop] if isinstance(stop, str) else stop
-    if not isinstance(stops, list) or len(stops) > _MOST_STOPS:
-        raise ValueError(f"a text or a list of at most {_MOST_STOPS} texts is expected")
-    if any(not isinstance(text, str) or not 0 < len(text) <= _LONGEST_STOP for text in stops):
-        raise ValueError(f"each stop must be a text of 1 to {_LONGEST_STOP} characters")
-    return stops
+class Turn(Part):
+    """One message of the conversation. Only an assistant's that has `tool_calls` may lack its content."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | None, BeforeValidator(_flat_text, json_schema_input_type=str | list[TextPart] | None)] = (
+        None
+    )
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+    @property
+    def kept(self) -> ChatTurn:
+        """As it is kept: roles and texts as training rows have them."""
+        return ChatTurn(role=_KEPT_ROLES.get(self._role, self._role), content=self._text)
+
+    @property
+    def message(self) -> Message:
+        """As chat templates take it, for what follows the system messages."""
+        return Message.model_validate({"role": _KEPT_ROLES.get(self._role, self._role), "content": self._text})
+
+    def sent(self) -> dict[str, Any]:
+        """As OpenAI's API has it, for engines that pass it on."""
+        said: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls is not None:
+            said["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            said["tool_call_id"] = self.tool_call_id
+        return said
+
+    @property
+    def _role(self) -> str:
+        return "call" if self.tool_calls else self.role
+
+    @property
+    def _text(self) -> str:
+        if not self.tool_calls:
+            return self.content or ""
+        return called_text([call.model_dump() for call in self.tool_calls])
 
 
-class Turn(_Part):
-    """One message of the conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_flat_text)]
+_KEPT_ROLES = {"tool": "observation", "call": "function"}
 
 
-class StreamOptions(_Part):
-    """`include_usage` adds a chunk with the token counts."""
+def called_text(calls: list[dict[str, Any]]) -> str:
+    """Tool calls as training rows have them: ``{"name": …, "arguments": …}``, several as a list."""
+    said = []
+    for call in calls:
+        function = call.get("function") or {}
+        try:
+            arguments = json.loads(function.get("arguments") or "{}")
+        except ValueError:  # what a model wrote need not be JSON
+            arguments = function.get("arguments")
+        said.append({"name": function.get("name", ""), "arguments": arguments})
+    return json.dumps(said[0] if len(said) == 1 else said, ensure_ascii=False)
 
-    include_usage: bool = False
+
+class FunctionTool(Part):
+    """A function's description; `parameters` is a JSON Schema."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
-class ChatRequest(_Part):
+class Tool(Part):
+    """Something the model may call."""
+
+    type: Literal["function"]
+    function: FunctionTool
+
+
+class NamedFunction(Part):
+    """A function by name."""
+
+    name: str
+
+
+class ToolChoice(Part):
+    """The one function that must be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class NamedSchema(Part):
+    """A JSON Schema the answer must fit; it always must, `strict` or not."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    json_schema: dict[str, Any] | None = Field(default=None, alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Part):
+    """What shape the answer must have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+
+class ChatRequest(AnswerRequest):
     """The body of ``POST /v1/chat/completions``, after OpenAI's reference."""
 
-    model: str
-    messages: list[Turn] = Field(min_length=1)
-    stream: bool = False
-    stream_options: StreamOptions | None = None
-    temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
-    top_p: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    stop: Annotated[list[str], BeforeValidator(_stop_list)] = Field(default_factory=list)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
-    user: str | None = Field(default=None, max_length=512)
+    harmless: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "functions": ([],),
+        "function_call": ("none",),
+        "modalities": (["text"],),
+        "parallel_tool_calls": (True,),
+        "audio": (),
+        "prediction": (),
+        "web_search_options": (),
+    }
 
-    @property
-    def sampling(self) -> Sampling:
-        """How the answer is to be drawn; `max_completion_tokens` counts before the older `max_tokens`."""
-        return Sampling(
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-            stop=tuple(self.stop),
+    messages: Annotated[list[Turn], FailFast()] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(default=None, ge=1, description="counts before max_tokens")
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], FailFast()] = Field(default_factory=list, max_length=_MOST_TOOLS)
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    safety_identifier: str | None = Field(default=None, max_length=512, description="stands in where `user` is missing")
+
+    def questions(self) -> list[Question]:
+        """The conversation."""
+        opening = self._opening
+        prompt = ChatPrompt(
+            messages=tuple(turn.message for turn in self.messages[opening:]),
+            system="\n\n".join(turn.content or "" for turn in self.messages[:opening]),
+            turns=tuple(turn.sent() for turn in self.messages),
+            tools=tuple(tool.model_dump(exclude_none=True) for tool in self.tools),
+            tool_choice=self.tool_choice.model_dump() if isinstance(self.tool_choice, ToolChoice) else self.tool_choice,
         )
+        return [Question(prompt, tuple(turn.kept for turn in self.messages))]
+
+    def needs(self) -> Iterator[tuple[Feature, str]]:
+        """See `AnswerRequest.needs`."""
+        yield from super().needs()
+        if self.logprobs:
+            yield "logprobs", "logprobs"
+        if self.response_format is not None and self.response_format.type != "text":
+            yield "json", "response_format"
+        if self.tools:
+            yield "tools", "tools"
+        for place, turn in enumerate(self.messages):
+            if turn.tool_calls:
+                yield "tools", f"messages[{place}].tool_calls"
+            if turn.role == "tool":
+                yield "tools", f"messages[{place}].role"
+
+    def sampling(self, defaults: GenerationDefaults, **more: Any) -> Sampling:
+        """See `AnswerRequest.sampling`; `max_completion_tokens` counts before the older `max_tokens`."""
+        more |= {"logprobs": (self.top_logprobs or 0) if self.logprobs else None, "format": self._json_format()}
+        if self.max_completion_tokens:
+            more["max_tokens"] = self.max_completion_tokens
+        return super().sampling(defaults, **more)
 
     @property
-    def system(self) -> str:
-        """The system or developer messages the conversation opens with, as one text."""
-        return "\n\n".join(turn.content for turn in self.messages[: self._opening])
+    def asks_for_length(self) -> bool:
+        """Whether the request itself says how long the answer may get."""
+        return self.max_completion_tokens is not None or super().asks_for_length
 
     @property
-    def conversation(self) -> tuple[Message, ...]:
-        """What follows the system messages."""
-        return tuple(
-            Message(role="assistant" if turn.role == "assistant" else "user", content=turn.content)
-            for turn in self.messages[self._opening :]
-        )
+    def named_user(self) -> str:
+        """Whom the client asks for, in its own words; may be empty."""
+        return self.user or self.safety_identifier or ""
 
-    @property
-    def turns(self) -> tuple[ChatTurn, ...]:
-        """The request as it is kept beside the answer."""
-        return tuple(ChatTurn(role=turn.role, content=turn.content) for turn in self.messages)
+    def checked(self) -> "ChatRequest":
+        """Refuse what the rendering could only put in another place or leave out, too."""
+        super().checked()
+        for place, turn in enumerate(self.messages):
+            self._check_turn(place, turn)
+        if self._opening == len(self.messages):
+            raise invalid("a user message is needed after the system messages", "messages")
+        if self.top_logprobs and not self.logprobs:
+            raise invalid("'top_logprobs' needs 'logprobs': true", "top_logprobs")
+        if self.tool_choice not in (None, "none") and not self.tools:
+            raise invalid("'tool_choice' needs 'tools'", "tool_choice")
+        if self.response_format is not None and self.response_format.type == "json_schema":
+            shape = self.response_format.json_schema
+            if shape is None or shape.json_schema is None:
+                name = "response_format.json_schema" + ("" if shape is None else ".schema")
+                raise invalid(f"'{name}' is missing", name, "missing_required_parameter")
+        return self
 
-    @property
-    def ignored(self) -> list[str]:
-        """Keys that were sent and have no effect, at most 20 named."""
-        names = sorted(set(_extras(self)))
-        more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
-        return names[:_MOST_NAMED] + more
+    def _check_turn(self, place: int, turn: Turn) -> None:
+        if turn.content is None and not turn.tool_calls:
+            name = f"messages[{place}].content"
+            raise invalid(f"'{name}' is missing", name, "missing_required_parameter")
+        if turn.tool_calls and turn.role != "assistant":
+            raise invalid("only an assistant calls tools", f"messages[{place}].tool_calls")
+        if turn.role == "tool" and not turn.tool_call_id:
+            name = f"messages[{place}].tool_call_id"
+            raise invalid(f"'{name}' is missing", name, "missing_required_parameter")
+        if place >= self._opening and turn.role in ("system", "developer"):
+            raise invalid("system messages must come before the others", f"messages[{place}].role")
 
-    @property
+    def _json_format(self) -> JsonFormat | None:
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        return JsonFormat(wanted.json_schema.json_schema if wanted.json_schema else None)
+
+    @cached_property
     def _opening(self) -> int:
-        kinds = [turn.role in ("system", "developer") for turn in self.messages]
-        return kinds.index(False) if False in kinds else len(kinds)
+        """How many system messages the conversation opens with."""
+        places = (place for place, turn in enumerate(self.messages) if turn.role not in ("system", "developer"))
+        return next(places, len(self.messages))
 
 
 def parse_chat(body: dict[str, Any]) -> ChatRequest:
-    """Validate a chat request; JSON null means that the key was not sent.
+    """Validate a chat request.
 
     Raises:
         ApiError: 400 that names the parameter.
     """
-    given = {key: value for key, value in body.items() if value is not None}
-    for name, harmless in _HARMLESS.items():
-        if name in given and given.pop(name) not in harmless:
-            raise invalid(f"'{name}' is not supported by this server: leave it out", name, "unsupported_parameter")
-    try:
-        request = ChatRequest.model_validate(given)
-    except ValidationError as error:
-        raise _first_problem(error) from None
-    if request.stream_options is not None and not request.stream:
-        raise invalid("'stream_options' needs 'stream': true", "stream_options")
-    _check_order(request)
-    return request
-
-
-def _check_order(request: ChatRequest) -> None:
-    """Refuse what the rendering could only put in another place or leave out."""
-    turns = request.messages
-    if not request.conversation:
-        raise invalid("a user message is needed after the system messages", "messages")
-    opening = len(turns) - len(request.conversation)
-    for place, turn in enumerate(turns):
-        if place >= opening and turn.role in ("system", "developer"):
-            raise invalid("system messages must come before the others", f"messages[{place}].role")
-        if (turn.model_extra or {}).get("tool_calls"):
-            raise invalid(
-                "tool calls are not supported by this server", f"messages[{place}].tool_calls", "unsupported_parameter"
-            )
-
-
-def _first_problem(error: ValidationError) -> ApiError:
-    problem = error.errors(include_url=False, include_context=False)[0]
-    param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
-    if problem["type"] == "missing":
-        return invalid(f"'{param}' is missing", param, "missing_required_parameter")
-    message = problem["msg"].removeprefix("Value error, ")
-    return invalid(f"bad value for '{param}': {message}", param, "invalid_value")
-
-
-def _extras(request: ChatRequest) -> Iterator[str]:
-    parts: list[tuple[str, _Part | None]] = [("", request), ("stream_options.", request.stream_options)]
-    parts += [("messages[].", turn) for turn in request.messages]
-    for prefix, part in parts:
-        for name, value in ((part.model_extra if part else None) or {}).items():
-            if value is not None:
-                yield prefix + (name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "(unprintable)")
+    return parsed(ChatRequest, body).checked()

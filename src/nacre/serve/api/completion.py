@@ -1,207 +1,281 @@
-"""``POST /v1/chat/completions``: the answer in one piece or as server-sent events."""
+"""``POST /v1/chat/completions`` and ``POST /v1/completions``: whole answers, or server-sent events."""
 
 import asyncio
+import hashlib
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from nacre import __version__
-from nacre.base.clock import now
 from nacre.base.errors import NacreError
-from nacre.records import Interaction
-from nacre.serve.api.chat import ChatRequest, parse_chat
-from nacre.serve.engines import ChatPrompt, Delta, Finish, Generation
+from nacre.serve.api.answer import NOT_ITS_FAULT, Answer, Asked, CancelledWhenGone, keep
+from nacre.serve.api.chat import parse_chat
+from nacre.serve.api.defaults import defaults_of
+from nacre.serve.api.parts import AnswerRequest, not_served
+from nacre.serve.api.shapes import ChatShape, Shape, TextShape
+from nacre.serve.api.text import parse_completion
+from nacre.serve.engines import ContextTooLong, Delta, Generation, NotLoaded, Sampling
 from nacre.serve.gateway.body import read_json
-from nacre.serve.gateway.errors import from_nacre
-from nacre.serve.routing import user_of
+from nacre.serve.gateway.callers import Caller
+from nacre.serve.gateway.errors import ApiError, from_nacre, invalid, unavailable
+from nacre.serve.routing import Route, user_of
 from nacre.serve.service import Service
 
 _PING_S = 15.0  # a comment this often keeps proxies from closing a stream that waits
 
 
-async def create_completion(request: Request) -> "PlainAnswer | StreamedAnswer":
+async def create_chat(request: Request) -> "PlainAnswer | StreamedAnswer":
     """Accept a chat request; the answer comes as the returned ASGI app runs."""
+    return await _accept(request, parse_chat, ChatShape())
+
+
+async def create_completion(request: Request) -> "PlainAnswer | StreamedAnswer":
+    """Accept a request to go on with a text."""
+    return await _accept(request, parse_completion, TextShape())
+
+
+async def _accept(
+    request: Request, parse: Callable[[dict[str, Any]], AnswerRequest], shape: Shape
+) -> "PlainAnswer | StreamedAnswer":
     service: Service = request.app.state.service
     started_s = time.monotonic()
-    chat = parse_chat(await read_json(request, service.settings.max_body_bytes))
-    identity = service.signer.new()
-    user = user_of(request.state.key_id or "", chat.user or "")
-    route = service.route(chat.model, user or identity)
-    prompt = ChatPrompt(chat.conversation, chat.system)
-    try:
-        generation = await service.engine.generate(route.target, prompt, chat.sampling)
-    except NacreError as error:
-        raise from_nacre(error) from error
-    keep = "x-nacre-no-store" not in request.headers
-    answer = _Answer(service, chat, generation, started_s, keep, identity, route.arm, user)
-    return StreamedAnswer(answer) if chat.stream else PlainAnswer(answer)
+    body = parse(await read_json(request, service.settings.max_body_bytes))
+    keep_it = "x-nacre-no-store" not in request.headers
+    answer = await accepted(service, body, shape, request.state.caller, keep_it=keep_it, started_s=started_s)
+    return StreamedAnswer(answer) if body.stream else PlainAnswer(answer)
 
 
-@dataclass
-class _Answer:
-    """One answer while it comes about."""
+async def accepted(
+    service: Service, body: AnswerRequest, shape: Shape, caller: Caller, *, keep_it: bool, started_s: float
+) -> Answer:
+    """Have the engine accept an understood request.
 
-    service: Service
-    chat: ChatRequest
-    generation: Generation
-    started_s: float
-    keep: bool
-    id: str
-    arm: str
-    user: str
-    text: str = ""
-    created: int = field(default_factory=lambda: int(time.time()))
+    Args:
+        service: the server.
+        body: the request.
+        shape: which of OpenAI's forms the answer has.
+        caller: who asks.
+        keep_it: whether the answer may be kept, as far as the request's headers say.
+        started_s: when the request came, of `time.monotonic`.
 
-    def headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
-        named = {
-            "content-type": content_type,
-            "cache-control": "no-cache",
-            "x-accel-buffering": "no",  # nginx passes each event on at once
-            "x-nacre-version": self.generation.target.label,
-            "x-nacre-arm": self.arm,
-            "x-nacre-response-id": self.id,
-        }
-        if self.chat.ignored:
-            named["x-nacre-ignored"] = ", ".join(self.chat.ignored)
-        return [(name.encode(), value.encode()) for name, value in named.items()]
+    Raises:
+        ApiError: it is not accepted.
+    """
+    check_strict(service, body.ignored_names())
+    for feature, name in body.needs():
+        if feature not in service.engine.features:
+            raise not_served(name, "by this server's engine")
+    questions = tuple(body.questions())
+    _check_count(service, body.n, len(questions))
+    ids = tuple(service.signer.new(shape.prefix) for _ in range(body.n * len(questions)))
+    user = user_of(caller.id, body.named_user)
+    asked = Asked(body, questions, ids, caller, user, keep_it and body.store is not False, started_s)
+    route, sampling, generations = await _begin(service, asked)
+    return Answer(service, asked, route, sampling, shape, generations)
 
-    def head(self, kind: str) -> dict[str, Any]:
-        """What a whole answer and each of its chunks begin with."""
-        target = self.generation.target
-        return {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.service.full_name(target),
-            "system_fingerprint": f"nacre-{__version__}-{self.service.settings.engine}-{target.weights.identity[:12]}",
-        }
 
-    def usage(self, finish: Finish) -> dict[str, int]:
-        prompt = self.generation.prompt_tokens
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": finish.tokens,
-            "total_tokens": prompt + finish.tokens,
-        }
+def check_strict(service: Service, ignored: list[str]) -> None:
+    """Refuse keys without effect where the operator wants that.
 
-    def record(self, finish: Finish) -> None:
-        """Have the interaction written, unless the client asked for it to be forgotten."""
-        if self.service.memory is None or not self.keep:
-            return
-        interaction = Interaction(
-            id=self.id,
-            time=now(),
-            version=self.generation.target.version,
-            arm=self.arm,
-            session=self.user,
-            messages=self.chat.turns,
-            answer=self.text,
-            finish=finish.reason,
-            prompt_tokens=self.generation.prompt_tokens,
-            answer_tokens=finish.tokens,
-            latency_s=time.monotonic() - self.started_s,
-        )
-        self.service.memory.writer.add(interaction)
+    Raises:
+        ApiError: 400 that names them.
+    """
+    if ignored and service.settings.strict:
+        raise invalid(f"unknown keys: {', '.join(ignored)}", ignored[0], "unknown_parameter")
+
+
+def _check_count(service: Service, n: int, prompts: int) -> None:
+    """Refuse more choices than could ever be accepted."""
+    if n > service.settings.max_choices:
+        raise invalid(f"'n' is at most {service.settings.max_choices} here", "n", "invalid_value")
+    if n * prompts > service.settings.max_waiting:
+        most = service.settings.max_waiting
+        raise invalid(f"a request may ask for {most} answers here, this one asks for {n * prompts}", "prompt")
+
+
+async def _begin(service: Service, asked: Asked) -> tuple[Route, Sampling, list[Generation]]:
+    """Have the engine accept every choice, on one version.
+
+    Raises:
+        ApiError: it accepts one of them not; the others are cancelled.
+    """
+    tries = 2  # between the look at the routes and the engine's, a version may have been replaced
+    while True:
+        tries -= 1
+        route = service.route(asked.body.model, asked.user or asked.ids[0])
+        sampling = asked.body.sampling(defaults_of(route.target.weights, service.settings.defaults))
+        try:
+            return route, sampling, await _generate(service, asked, route, sampling)
+        except NotLoaded as error:
+            if not tries:
+                raise from_nacre(error) from error
+        except NacreError as error:
+            if not isinstance(error, NOT_ITS_FAULT):
+                keep(service, asked, route, sampling, 0)
+            raise told(error, asked.body) from error
+
+
+async def _generate(service: Service, asked: Asked, route: Route, sampling: Sampling) -> list[Generation]:
+    """A generation for each choice; when one is refused the others are cancelled."""
+    begun: list[Generation] = []
+    with ExitStack() as undo:
+        for question in asked.questions:
+            for place in range(asked.body.n):
+                chosen = _for_choice(sampling, place)
+                try:
+                    generation = await service.engine.generate(route.target, question.prompt, chosen)
+                except ContextTooLong:
+                    if asked.body.asks_for_length or sampling.max_tokens is None:
+                        raise
+                    # A default length is a wish: where it does not fit, what fits is taken.
+                    chosen = replace(chosen, max_tokens=None)
+                    generation = await service.engine.generate(route.target, question.prompt, chosen)
+                undo.callback(generation.cancel)
+                begun.append(generation)
+        undo.pop_all()
+    return begun
+
+
+def _for_choice(sampling: Sampling, place: int) -> Sampling:
+    """The n answers to a prompt differ by their seeds; the first is the one that n = 1 gives."""
+    if sampling.seed is None or place == 0:
+        return sampling
+    drawn = hashlib.sha256(f"{sampling.seed} {place}".encode()).digest()
+    return replace(sampling, seed=int.from_bytes(drawn[:8]) >> 1)
+
+
+def told(error: NacreError, body: AnswerRequest) -> ApiError:
+    """A refusal with the parameter it is about: what the engine names, else the prompt."""
+    refusal = from_nacre(error)
+    if refusal.status == 400:
+        named = error.where if error.where in type(body).model_fields else ""
+        refusal.param = named or ("messages" if "messages" in type(body).model_fields else "prompt")
+    return refusal
 
 
 class PlainAnswer:
     """ASGI app: the whole answer as one JSON object."""
 
-    def __init__(self, answer: _Answer) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Collect the answer and send it; a client that goes away stops it."""
         answer = self._answer
-        async with _cancelled_when_gone(receive, answer.generation):
+        async with CancelledWhenGone(receive, answer):
             try:
-                while isinstance(piece := await answer.generation.next(), Delta):
-                    answer.text += piece.text
+                await answer.collect()
             except NacreError as error:
-                raise from_nacre(error) from error
-        answer.record(piece)
-        if piece.reason == "aborted":
+                raise told(error, answer.asked.body) from error
+            except asyncio.CancelledError:
+                raise stopping() from None
+        if answer.aborted:
             return
-        message = {"role": "assistant", "content": answer.text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": piece.reason}
-        body = answer.head("chat.completion") | {"choices": [choice], "usage": answer.usage(piece)}
-        await send({"type": "http.response.start", "status": 200, "headers": answer.headers("application/json")})
-        await send({"type": "http.response.body", "body": orjson.dumps(body)})
+        choices = [answer.shape.answer(choice, answer.with_logprobs) for choice in answer.choices]
+        body = answer.head(answer.shape.whole) | {"choices": choices, "usage": answer.usage()}
+        data = orjson.dumps(body)
+        headers = [*answer.headers("application/json"), (b"content-length", b"%d" % len(data))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
 
 
 class StreamedAnswer:
-    """ASGI app: role chunk, text chunks, finish chunk, the usage chunk where asked for, ``[DONE]``."""
+    """ASGI app: role chunks, text chunks, finish chunks, the usage chunk where asked for, ``[DONE]``."""
 
-    def __init__(self, answer: _Answer) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        options = answer.chat.stream_options
+        options = answer.asked.body.stream_options
         self._with_usage = options is not None and options.include_usage
+        head = orjson.dumps(answer.head(answer.shape.chunk))[:-1]
+        self._before, self._after = b"data: " + head + b',"choices":[', b"]}\n\n"
+        if self._with_usage:
+            self._after = b'],"usage":null}\n\n'
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send each piece as it comes; a client that goes away stops the answer."""
         headers = self._answer.headers("text/event-stream; charset=utf-8")
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with _cancelled_when_gone(receive, self._answer.generation):
-            async for event in self._events():
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+
+        async def say(event: bytes) -> None:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+
+        async with (
+            CancelledWhenGone(receive, self._answer),
+            _Pinged(say) as say_and_note,
+            aclosing(self._events()) as events,
+        ):
+            try:
+                async for event in events:
+                    await say_and_note(event)
+            except asyncio.CancelledError:  # a client takes a stream that just ends for a whole answer
+                await say(_event(stopping().body()))
         await send({"type": "http.response.body", "body": b""})
 
-    async def _events(self) -> AsyncIterator[bytes]:
-        answer = self._answer
-        yield self._chunk({"role": "assistant", "content": ""})
+    async def _events(self) -> AsyncGenerator[bytes, None]:
+        answer, shape = self._answer, self._answer.shape
+        openings = [opening for choice in answer.choices if (opening := shape.opening(choice))]
+        if openings:
+            yield b"".join(self._chunk(opening) for opening in openings)
         try:
-            while not isinstance(piece := await self._next(), Finish):
-                if piece is None:
-                    yield b": ping\n\n"
-                else:
-                    answer.text += piece.text
-                    yield self._chunk({"content": piece.text})
+            async with aclosing(answer.pieces()) as pieces:
+                async for choice, piece in pieces:
+                    if isinstance(piece, Delta):
+                        yield self._chunk(shape.piece(choice, piece, answer.with_logprobs))
+                    elif piece.reason != "aborted":
+                        yield self._chunk(shape.ending(choice))
         except NacreError as error:
-            yield _event(from_nacre(error).body())
+            yield _event(told(error, answer.asked.body).body())
             return
-        answer.record(piece)
-        if piece.reason == "aborted":
+        if answer.aborted:
             return
-        yield self._chunk({}, piece.reason)
         if self._with_usage:
-            yield _event(answer.head("chat.completion.chunk") | {"choices": [], "usage": answer.usage(piece)})
+            yield _event(answer.head(shape.chunk) | {"choices": [], "usage": answer.usage()})
         yield b"data: [DONE]\n\n"
 
-    async def _next(self) -> Delta | Finish | None:
-        """The next piece, or None when it is time for a sign of life."""
-        try:
-            return await asyncio.wait_for(self._answer.generation.next(), _PING_S)
-        except TimeoutError:
-            return None
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        return self._before + orjson.dumps(choice) + self._after
 
-    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        chunk = self._answer.head("chat.completion.chunk") | {"choices": [choice]}
-        return _event(chunk | {"usage": None} if self._with_usage else chunk)
+
+def stopping() -> ApiError:
+    """What is told where `drain_s` was not enough: nobody but the server's end cancels a request from without."""
+    return unavailable("the server is stopping: ask again", "stopping")
 
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-@asynccontextmanager
-async def _cancelled_when_gone(receive: Receive, generation: Generation) -> AsyncIterator[None]:
-    """Cancel the generation when the client disconnects, and whenever the block is left before its end."""
+class _Pinged:
+    """Say something whenever nothing was said for a while. Its block is given what says the rest."""
 
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        generation.cancel()
+    def __init__(self, say: Callable[[bytes], Awaitable[None]]) -> None:
+        self._say, self._loop = say, asyncio.get_running_loop()
+        self._spoke_s = self._loop.time()
+        self._ping: asyncio.Task[None] | None = None
 
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
-        generation.cancel()
+    async def __aenter__(self) -> Callable[[bytes], Awaitable[None]]:
+        self._timer = self._loop.call_later(_PING_S, self._look)
+        return self._say_and_note
+
+    async def __aexit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._ping is not None:
+            self._ping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ping
+
+    async def _say_and_note(self, event: bytes) -> None:
+        self._spoke_s = self._loop.time()
+        await self._say(event)
+
+    def _look(self) -> None:
+        quiet_s = self._loop.time() - self._spoke_s
+        if quiet_s >= _PING_S and (self._ping is None or self._ping.done()):
+            self._ping = self._loop.create_task(self._say_and_note(b": ping\n\n"))
+            quiet_s = 0.0
+        self._timer = self._loop.call_later(max(0.01, _PING_S - quiet_s), self._look)

@@ -12,8 +12,11 @@ from nacre.base.config import Settings, parse
 from nacre.base.errors import InputError, NacreError
 from nacre.records import Feedback
 from nacre.serve.gateway.body import read_json
-from nacre.serve.gateway.errors import ApiError, invalid, unavailable
+from nacre.serve.gateway.errors import ApiError, invalid, sent_aside, unavailable
 from nacre.serve.service import Memory, Service
+
+
+_LONGEST = 64 * 1024  # characters
 
 
 class FeedbackBody(Settings):
@@ -22,8 +25,8 @@ class FeedbackBody(Settings):
     response_id: str = Field(max_length=200)
     stars: int | None = Field(default=None, strict=True, ge=1, le=5)
     thumb: Literal["up", "down"] | None = None
-    comment: str | None = None
-    correction: str | None = Field(default=None, description="the answer that should have been given")
+    comment: str | None = Field(default=None, max_length=_LONGEST)
+    correction: str | None = Field(default=None, max_length=_LONGEST, description="the answer that should have been given")
 
     def opinions(self, source: str) -> list[Feedback]:
         """One record for each opinion.
@@ -61,12 +64,14 @@ async def create_feedback(request: Request) -> JSONResponse:
     try:
         body = parse(FeedbackBody, raw, where="the request")
     except InputError as error:
-        raise invalid(f"{error.what}; {error.fix}") from None
+        raise invalid(sent_aside(error)) from None
     opinions = body.opinions(request.state.key_id or "")
     if not service.signer.knows(body.response_id):
         raise invalid("the response_id was not issued by this server", "response_id", "invalid_response_id")
     try:
         ids = await asyncio.to_thread(_store, service.memory, body.response_id, opinions)
+    except InputError as error:
+        raise invalid(f"{error.what}; {error.fix}", "response_id", "too_many_opinions") from None
     except NacreError as error:
         raise unavailable(f"the feedback was not stored: {error.what}") from error
     return JSONResponse({"object": "feedback", "response_id": body.response_id, "ids": ids})

@@ -8,7 +8,13 @@ from nacre.base.errors import InputError, NacreError
 from nacre.base.plugins import Table
 from nacre.records import Message, Weights
 
-ENGINES = Table("engine", {"embedded": "nacre.serve.engines.embedded:EmbeddedEngine"})
+ENGINES = Table(
+    "engine",
+    {
+        "embedded": "nacre.serve.engines.embedded:EmbeddedEngine",
+        "upstream": "nacre.serve.engines.upstream.engine:UpstreamEngine",
+    },
+)
 
 Feature = Literal["logprobs", "echo", "json", "tools", "penalties", "embeddings"]
 
@@ -81,6 +87,7 @@ class Sampling:
         logprobs: how many of the likeliest tokens are told beside each token's own log probability; None tells none.
         echo: the first piece is the prompt, with its log probabilities where `logprobs` asks for them.
         format: what shape the answer must have.
+        stream: whether pieces are wanted as they come; an engine may give what is not as one piece.
     """
 
     max_tokens: int | None = None
@@ -97,6 +104,7 @@ class Sampling:
     logprobs: int | None = None
     echo: bool = False
     format: JsonFormat | None = None
+    stream: bool = True
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ class Decoder:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        # `decode` itself looks through every id for tensors and arrays before it comes to this, once for each token.
+        self._decoded = getattr(tokenizer, "_decode", tokenizer.decode)
         self._window: list[int] = []  # ids whose text is shown already, then ids that may still be incomplete
         self._shown_ids = 0  # how many of the window's ids are the first kind
         self._shown = 0  # characters of the window's text that were given out
@@ -35,7 +36,7 @@ class Decoder:
         return new
 
     def _decode(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return str(self._decoded(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 class StopTexts:

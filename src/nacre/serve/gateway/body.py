@@ -10,7 +10,6 @@ from nacre.serve.gateway.errors import ApiError, invalid
 
 _DEEPEST = 32
 _DRAINED = 8  # a body up to this many times too long is read to its end, so that its sender sees the answer
-_READ_S = 30.0  # a body that takes longer is a slow-loris
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -19,20 +18,30 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     Raises:
         ApiError: too long (413), too slow (408), not JSON or no object or nested too deeply (400).
     """
+    limit_s: float = request.app.state.service.settings.wire.body_s
     try:
-        async with asyncio.timeout(_READ_S):
+        async with asyncio.timeout(limit_s):
             raw = await _read(request, max_bytes)
     except TimeoutError:
-        raise ApiError(408, f"the body did not arrive within {_READ_S:.0f} s", code="timeout") from None
+        raise ApiError(408, f"the body did not arrive within {limit_s:g} s", code="timeout") from None
     except ClientDisconnect:
         raise ApiError(499, "the client went away", code="client_closed_request") from None
+    return json_object(raw)
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """These bytes as a JSON object.
+
+    Raises:
+        ApiError: 400, not JSON or no object or nested too deeply.
+    """
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise invalid(f"the body is not JSON: {error}", code="invalid_json") from None
     if not isinstance(body, dict):
         raise invalid("the body must be a JSON object", code="invalid_json")
-    if _deeper_than(body, _DEEPEST):
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST and _deeper_than(body, _DEEPEST):
         raise invalid(f"the body is nested more than {_DEEPEST} levels deep", code="invalid_json")
     return body
 

@@ -74,6 +74,11 @@ def from_nacre(error: NacreError) -> ApiError:
     return unavailable(message)
 
 
+def sent_aside(error: NacreError) -> str:
+    """What is wrong with a body of ours, without the value that was sent: error bodies end up in other people's logs."""
+    return f"{error.what}; {error.fix.partition('; got ')[0]}"
+
+
 async def on_api_error(_: Request, error: Exception) -> JSONResponse:
     """Starlette's handler for `ApiError`."""
     assert isinstance(error, ApiError)

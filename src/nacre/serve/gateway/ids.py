@@ -1,19 +1,18 @@
 """Ids of requests and responses. A response id carries a signature, so that nobody rates what was never answered."""
 
-import hashlib
 import hmac
 import os
 import re
 import secrets
 from pathlib import Path
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nacre.base.files import disk_errors
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_RESPONSE_ID = re.compile(r"chatcmpl-([0-9a-f]{24})-([0-9a-f]{32})")
+_RESPONSE_ID = re.compile(r"(?:chatcmpl|cmpl)-([0-9a-f]{24})-([0-9a-f]{32})")
 
 
 class Signer:
@@ -42,10 +41,10 @@ class Signer:
                     fresh.unlink()
             return cls(path.read_bytes())
 
-    def new(self) -> str:
-        """A fresh response id."""
+    def new(self, prefix: str = "chatcmpl") -> str:
+        """A fresh response id; of those that begin otherwise than `chatcmpl` and `cmpl` none is known again."""
         number = secrets.token_hex(12)
-        return f"chatcmpl-{number}-{self._sign(number)}"
+        return f"{prefix}-{number}-{self._sign(number)}"
 
     def knows(self, response_id: str) -> bool:
         """Whether this id was made with our secret."""
@@ -53,7 +52,7 @@ class Signer:
         return match is not None and hmac.compare_digest(match[2], self._sign(match[1]))
 
     def _sign(self, number: str) -> str:
-        return hmac.new(self._secret, number.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._secret, number.encode(), "sha256").hex()[:32]
 
 
 class RequestIds:
@@ -73,7 +72,7 @@ class RequestIds:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
         await self.app(scope, receive, send_with_id)

@@ -1,0 +1,215 @@
+"""The engine as the server sees it: accepts requests on the event loop, and hands them to the thread that computes."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import TypeVar
+
+from nacre.base.errors import InputError, NacreError
+from nacre.model.chat import prompt_ids
+from nacre.serve.engines import (
+    ChatPrompt,
+    ContextTooLong,
+    Embeddings,
+    Feature,
+    NotLoaded,
+    Overloaded,
+    Prompt,
+    Sampling,
+    Target,
+    TextPrompt,
+)
+from nacre.serve.engines.embedded.drawing import Draw
+from nacre.serve.engines.embedded.residents import Resident, Shelf
+from nacre.serve.engines.embedded.rows import Answer, Embedding
+from nacre.serve.engines.embedded.scheduler import Scheduler, stopped
+from nacre.serve.settings import Serve
+
+_T = TypeVar("_T")
+
+
+class EmbeddedEngine:
+    """Answers many requests side by side on the best device of this machine.
+
+    Args:
+        settings: of which `max_waiting` and `embedded` count.
+    """
+
+    features: frozenset[Feature] = frozenset({"logprobs", "echo", "json", "penalties", "embeddings"})
+
+    def __init__(self, settings: Serve) -> None:
+        self._settings = settings.embedded
+        self._room = settings.max_waiting + settings.embedded.max_running
+        self._residents: dict[Target, Resident] = {}
+        self._loading = asyncio.Lock()
+        self._preparing = 0  # requests whose messages are being turned into tokens
+        self._scheduler = Scheduler(settings.embedded, lambda resident: self._shelf.free(resident))
+        self._shelf = Shelf(settings.embedded, self._scheduler.between)
+        # Threads of their own: fast tokenizers refuse to be set up by two threads at once, and nothing that
+        # waits for a disk or a large schema can keep requests waiting with it.
+        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="nacre-tokenize")
+        self._compiling = ThreadPoolExecutor(1, thread_name_prefix="nacre-schema")
+        self._scheduler.start()
+
+    @property
+    def loaded(self) -> tuple[Target, ...]:
+        """The versions that answer now."""
+        return tuple(self._residents)
+
+    @property
+    def waiting(self) -> int:
+        """Requests accepted and not begun."""
+        return self._scheduler.waiting
+
+    async def load(self, target: Target) -> None:
+        """Load a version beside those that answer."""
+        async with self._loading:
+            if target not in self._residents:
+                self._residents[target] = await asyncio.to_thread(self._shelf.load, target)
+
+    async def unload(self, target: Target) -> None:
+        """Take no more requests for a version; it is freed with the last it has accepted."""
+        resident = self._residents.pop(target, None)
+        if resident is not None:
+            self._scheduler.hold(resident)
+            resident.leaving = True
+            await asyncio.wrap_future(self._scheduler.release(resident))
+
+    async def generate(self, target: Target, prompt: Prompt, sampling: Sampling) -> Answer:
+        """Accept a request, see `nacre.serve.engines.Engine`."""
+        with self._accepted(target) as resident:
+            if isinstance(prompt, ChatPrompt) and prompt.tools:
+                raise InputError("this engine does not pass tools on", where="tools", fix="ask without them")
+            ids, echo = await self._in(self._tokenizing, partial(_read, resident, prompt, sampling.echo))
+            wanted = self._fitting(resident, len(ids), sampling.max_tokens)
+            _check_bias(sampling, resident.base.vocabulary)
+            constraint = None
+            if sampling.format is not None:
+                constraint = await self._in(self._compiling, partial(resident.constraint, sampling.format))
+            answer = Answer(
+                resident,
+                ids,
+                sampling,
+                Draw(sampling, ids, constraint),
+                self._scheduler.forget,
+                max_tokens=wanted,
+                echo=echo,
+                chat=isinstance(prompt, ChatPrompt),
+            )
+            self._scheduler.add(answer)
+        return answer
+
+    async def embed(self, target: Target, inputs: Sequence[TextPrompt]) -> Embeddings:
+        """One vector an input: the mean of its last hidden states. See `nacre.serve.engines.Engine`."""
+        rows: list[Embedding] = []
+        try:
+            for text in inputs:
+                rows.append(await self._embedding(target, text))
+            vectors = await asyncio.gather(*(row.vector for row in rows))
+        finally:
+            for row in rows:
+                if not row.vector.done():
+                    row.cancelled = True
+                    self._scheduler.forget(row)
+                    row.vector.cancel()
+        return Embeddings(tuple(vectors), sum(row.prompt_tokens for row in rows))
+
+    async def close(self) -> None:
+        """Stop the thread; what has not ended fails."""
+        await asyncio.to_thread(self._scheduler.close)
+        self._shelf.renderer.close()
+        self._tokenizing.shutdown()
+        self._compiling.shutdown()
+        self._residents.clear()
+
+    async def _embedding(self, target: Target, text: TextPrompt) -> Embedding:
+        with self._accepted(target) as resident:
+            if not resident.base.embeds or resident.router is not None:
+                raise InputError(f"version {target.label} makes no embeddings", where="model", fix="ask another one")
+            ids, _ = await self._in(self._tokenizing, partial(_read, resident, text, False))
+            self._fitting(resident, len(ids), 0)
+            row = Embedding(resident, ids)
+            self._scheduler.add(row)
+        return row
+
+    @contextmanager
+    def _accepted(self, target: Target) -> Iterator[Resident]:
+        """The version, held for one row more: inside the block the row is made and added, or it does not come."""
+        if self._scheduler.closed:
+            raise stopped()
+        resident = self._residents.get(target)
+        if resident is None:
+            raise NotLoaded(f"version {target.label} is not loaded", fix="promote one")
+        if self._preparing + self._scheduler.waiting + self._scheduler.running >= self._room:
+            raise Overloaded(f"{self._room - self._settings.max_running} requests wait already", fix="try again later")
+        self._preparing += 1
+        self._scheduler.hold(resident)
+        with ExitStack() as undo:
+            undo.callback(self._scheduler.release, resident)
+            try:
+                yield resident
+            finally:
+                self._preparing -= 1
+            undo.pop_all()
+
+    def _fitting(self, resident: Resident, prompt: int, wanted: int | None) -> int:
+        """How many tokens the answer may have.
+
+        Raises:
+            ContextTooLong: prompt and answer do not fit the context, or could never fit the memory.
+        """
+        most = resident.base.context_tokens
+        held = min(most, self._settings.kv_tokens - 1)
+        asked = max(held - prompt, 1) if wanted is None else wanted
+        if prompt + asked <= held:
+            return asked
+        if prompt + asked <= most:
+            raise ContextTooLong(
+                f"this server holds {self._settings.kv_tokens} tokens at a time; "
+                f"prompt and answer take {prompt + asked}",
+                fix="shorten them, or raise serve.embedded.kv_tokens",
+            )
+        raise ContextTooLong(
+            f"the model's context holds {most} tokens; the messages take {prompt} and the answer asks for {asked}",
+            fix="shorten the messages or lower max_completion_tokens",
+        )
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        except RuntimeError as error:
+            if self._scheduler.closed:
+                raise stopped() from None
+            raise NacreError(f"the request could not be prepared: {error}") from error
+
+
+def _read(resident: Resident, prompt: Prompt, echo: bool) -> tuple[list[int], str | None]:
+    """The prompt's tokens, and its text where it is to be given back."""
+    tokenizer = resident.tokenizer
+    if isinstance(prompt, ChatPrompt):
+        ids = prompt_ids(prompt.messages, tokenizer, system=prompt.system)
+        return ids, tokenizer.decode(ids) if echo else None
+    if isinstance(prompt.text, str):
+        ids = list(tokenizer(prompt.text)["input_ids"])
+        text = prompt.text
+    else:
+        ids = list(prompt.text)
+        _check_ids(ids, resident.base.vocabulary)
+        text = tokenizer.decode(ids) if echo else ""
+    if not ids:
+        raise InputError("the prompt is empty", where="prompt", fix="give it at least one token")
+    return ids, text if echo else None
+
+
+def _check_ids(ids: Sequence[int], vocabulary: int) -> None:
+    wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise InputError(f"{wrong} is no token id", where="prompt", fix=f"0 to {vocabulary - 1}")
+
+
+def _check_bias(sampling: Sampling, vocabulary: int) -> None:
+    wrong = next((token for token in sampling.logit_bias if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise InputError(f"{wrong} is no token id", where="logit_bias", fix=f"0 to {vocabulary - 1}")

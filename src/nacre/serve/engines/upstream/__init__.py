@@ -1,0 +1,1 @@
+"""Answers that come from other servers: anything that speaks OpenAI's API, vLLM with its LoRA endpoints first."""

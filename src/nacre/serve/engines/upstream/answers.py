@@ -1,0 +1,180 @@
+"""What a server said, as pieces of an answer; whatever is not what OpenAI's API describes is an error."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import orjson
+
+from nacre.serve.engines import Delta, EngineError, Finish, Logprob
+from nacre.serve.engines.upstream.errors import of_event
+from nacre.serve.engines.upstream.sse import DONE
+
+_log = logging.getLogger("nacre.serve")
+
+Reason = Literal["stop", "length", "tool_calls", "content_filter"]
+_REASONS: dict[str, Reason] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+_MALFORMED = (KeyError, TypeError, IndexError, AttributeError, ValueError)  # JSON of another shape than expected
+
+
+class Reading:
+    """What has been understood of one answer so far.
+
+    Attributes:
+        done: the stream has said that it is over.
+        prompt_tokens: length of the prompt, from the usage at the end.
+    """
+
+    __slots__ = ("_cached", "_chat", "_counted", "_reason", "_told", "done", "prompt_tokens")
+
+    def __init__(self, chat: bool) -> None:
+        self._chat = chat
+        self._counted = 0  # pieces with text: what stands in for the tokens where no usage is told
+        self._reason: Reason | None = None
+        self._told = self._cached = 0
+        self.done = False
+        self.prompt_tokens = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole, though usage may still come."""
+        return self._reason is not None
+
+    def events(self, events: list[bytes]) -> Delta | None:
+        """What the events of one network read say together, in one piece; None where it is nothing to show.
+
+        Raises:
+            EngineError: the server reports an error, or what it says is not JSON of the shape that is expected.
+        """
+        if events[-1] == DONE:
+            self.done = True
+            events = events[:-1]
+        try:  # one call of the JSON parser for all of them
+            chunks = orjson.loads(b"[" + b",".join(events) + b"]")
+        except orjson.JSONDecodeError:
+            raise EngineError("the upstream sent an event that is not JSON") from None
+        texts: list[str] = []
+        logprobs: list[Logprob] = []
+        calls: list[Mapping[str, Any]] = []
+        try:
+            for chunk in chunks:
+                if choices := chunk.get("choices"):
+                    self._choice(choices[0], "delta", texts, logprobs, calls)
+                elif "error" in chunk or chunk.get("object") == "error":
+                    raise of_event(chunk)
+                if usage := chunk.get("usage"):
+                    self._read_usage(usage)
+            text = "".join(texts)
+        except _MALFORMED:
+            raise EngineError("the upstream sent an event of another shape than OpenAI's API has") from None
+        self._counted += len(texts)
+        return Delta(text, tuple(logprobs), tuple(calls)) if text or logprobs or calls else None
+
+    def whole(self, body: bytes) -> Delta:
+        """The answer that came in one piece. Raises as `events` does."""
+        texts: list[str] = []
+        logprobs: list[Logprob] = []
+        calls: list[Mapping[str, Any]] = []
+        try:
+            found = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise EngineError("the upstream's answer is not JSON") from None
+        try:
+            if "error" in found and not found.get("choices"):
+                raise of_event(found)
+            self._choice(found["choices"][0], "message", texts, logprobs, calls)
+            self._read_usage(found.get("usage") or {})
+            text = "".join(texts)
+        except _MALFORMED:
+            raise EngineError("the upstream's answer has another shape than OpenAI's API has") from None
+        self.done = True
+        numbered = tuple({"index": place, **call} for place, call in enumerate(calls))
+        return Delta(text, tuple(logprobs), numbered)
+
+    def finish(self) -> Finish:
+        """The end.
+
+        Raises:
+            EngineError: the answer broke off before it said how it ended.
+        """
+        if self._reason is None:
+            raise EngineError("the upstream's answer broke off before its end")
+        return Finish(self._reason, self.tokens, self._cached)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer: as the server counted, else the pieces that came."""
+        return self._told or self._counted
+
+    def _choice(
+        self,
+        choice: Any,
+        part: str,
+        texts: list[str],
+        logprobs: list[Logprob],
+        calls: list[Mapping[str, Any]],
+    ) -> None:
+        said = choice[part] if self._chat else choice
+        if said:
+            text = said.get("content" if self._chat else "text") or said.get("refusal")
+            if text:
+                texts.append(text)
+            if found := said.get("tool_calls"):
+                calls += found
+        if told := choice.get("logprobs"):
+            logprobs += _chat_logprobs(told) if self._chat else _completion_logprobs(told)
+        if reason := choice.get("finish_reason"):
+            self._reason = _REASONS.get(reason) or _strange(reason)
+
+    def _read_usage(self, usage: Mapping[str, Any]) -> None:
+        self.prompt_tokens = _count(usage.get("prompt_tokens"))
+        self._told = _count(usage.get("completion_tokens"))
+        self._cached = _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
+
+
+def _strange(reason: Any) -> Reason:
+    if reason in ("abort", "error"):
+        raise EngineError("the upstream gave the answer up")
+    _log.warning("the upstream ends an answer with the unknown reason %.40r; taken as 'stop'", reason)
+    return "stop"
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _chat_logprobs(told: Any) -> list[Logprob]:
+    return [
+        Logprob(
+            each["token"],
+            _raw(each),
+            float(each["logprob"]),
+            tuple((one["token"], _raw(one), float(one["logprob"])) for one in each.get("top_logprobs") or ()),
+        )
+        for each in told.get("content") or ()
+    ]
+
+
+def _completion_logprobs(told: Any) -> list[Logprob]:
+    tops = told.get("top_logprobs") or [None] * len(told["tokens"])
+    return [
+        Logprob(
+            token,
+            token.encode("utf-8", "surrogatepass"),
+            None if logprob is None else float(logprob),
+            tuple((text, text.encode("utf-8", "surrogatepass"), float(value)) for text, value in (top or {}).items()),
+        )
+        for token, logprob, top in zip(told["tokens"], told["token_logprobs"], tops, strict=True)
+    ]
+
+
+def _raw(each: Any) -> bytes:
+    """The token's bytes; servers that do not tell them leave us its text."""
+    found = each.get("bytes")
+    return cast(str, each["token"]).encode("utf-8", "surrogatepass") if found is None else bytes(found)

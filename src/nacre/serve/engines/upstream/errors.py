@@ -1,0 +1,86 @@
+"""What went wrong at a server, as errors that clients may read: nothing of our key, no page of HTML."""
+
+import re
+from typing import Any
+
+import orjson
+
+from nacre.base.errors import InputError, NacreError
+from nacre.serve.engines import ContextTooLong, EngineError, Overloaded
+
+_LONGEST = 400
+_CONTEXT = re.compile(r"context.{0,12}(length|size|window)|maximum context|longer than the model", re.IGNORECASE)
+_SECRET = re.compile(r"(?i)\b(bearer\s+\S+|sk-[A-Za-z0-9_*.-]{4,})")
+
+
+class Failed(Exception):
+    """One try failed.
+
+    Attributes:
+        error: what the client is told if no other try is made.
+        again: whether another try may succeed.
+        broken: whether the server counts as broken for it, see `Breaker`.
+        unknown_model: the server does not know the name we asked for: it may have lost an adapter.
+    """
+
+    def __init__(
+        self, error: NacreError, *, again: bool = True, broken: bool = True, unknown_model: bool = False
+    ) -> None:
+        super().__init__(error.what)
+        self.error, self.again, self.broken, self.unknown_model = error, again, broken, unknown_model
+
+
+def refused(status: int, body: bytes) -> Failed:
+    """An answer that is not 200."""
+    message = told(body)
+    if status in (401, 403):
+        error = EngineError(f"the upstream refuses the server's key (status {status})", fix="see serve.upstream")
+        return Failed(error, again=False, broken=False)
+    if status == 404:
+        error = EngineError(f"the upstream does not know the model or the route: {message}")
+        return Failed(error, again=False, broken=False, unknown_model=True)
+    if status in (429, 503):
+        return Failed(Overloaded(f"the upstream is overloaded: {message}", fix="try again later"), broken=False)
+    if 300 <= status < 400:
+        return Failed(EngineError(f"the upstream redirects (status {status}), which is not followed"), again=False)
+    if status >= 500 or status == 408:
+        return Failed(EngineError(f"the upstream failed with status {status}: {message}"))
+    if _CONTEXT.search(message) or _code(body) == "context_length_exceeded":
+        return Failed(ContextTooLong(message), again=False, broken=False)
+    return Failed(InputError(f"the upstream refuses the request: {message}"), again=False, broken=False)
+
+
+def told(body: bytes) -> str:
+    """What a server says about an error, short and printable."""
+    found: Any = _parsed(body)
+    for key in ("error", "message", "detail"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    text = found if isinstance(found, str) else "no reason is given"
+    return clean(text)
+
+
+def clean(text: str) -> str:
+    """One short line without what looks like a key."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text[: 4 * _LONGEST]).split())
+    return _SECRET.sub("***", line)[:_LONGEST]
+
+
+def of_event(data: dict[str, Any]) -> EngineError:
+    """An error that came as an event of a stream that had begun."""
+    error = data.get("error") or data.get("message")
+    message = error.get("message") if isinstance(error, dict) else error
+    return EngineError(f"the upstream failed: {clean(message) if isinstance(message, str) else 'no reason is given'}")
+
+
+def _code(body: bytes) -> Any:
+    found = _parsed(body)
+    error = found.get("error") if isinstance(found, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

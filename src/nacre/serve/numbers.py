@@ -1,0 +1,42 @@
+"""Numbers that are asked for when somebody looks: what runs, what waits, what stands where."""
+
+from collections.abc import Iterable
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from nacre.serve.service import Service
+
+
+def measure(service: Service) -> None:
+    """Have the service's metrics tell them."""
+    gauge = service.metrics.gauge
+    gauge("requests_running", "requests under way, streams included", lambda: service.crowd.running)
+    gauge("requests_waiting", "requests accepted by the engine and not begun", lambda: service.engine.waiting)
+    if service.memory is not None:
+        writer = service.memory.writer
+        gauge("interactions_dropped", "answers the ledger did not take in time", lambda: writer.dropped)
+    if service.shadow is not None:
+        shadow = service.shadow
+        gauge("shadow_waiting", "requests that wait for the shadow", lambda: shadow.waiting)
+    service.metrics.collect(_OfTheMoment(service))
+
+
+class _OfTheMoment(Collector):
+    """What has labels that come and go: slots, and keys."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterable[Metric]:
+        """A family each."""
+        live = self._service.live()
+        slots = GaugeMetricFamily("nacre_slot_version", "the version that answers in a slot", labels=["slot"])
+        for slot, target in live.slots.items():
+            slots.add_metric([slot], target.version)
+        refused = GaugeMetricFamily("nacre_slot_refused", "1 where a slot's version cannot be served", labels=["slot"])
+        for slot in self._service.troubles():
+            refused.add_metric([slot], 1)
+        canary = GaugeMetricFamily("nacre_canary_percent", "share of the users that the new version answers")
+        canary.add_metric([], live.rollout.weight if live.rollout else 0.0)
+        return [slots, refused, canary]

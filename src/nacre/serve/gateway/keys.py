@@ -2,6 +2,7 @@
 
 import ipaddress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -87,6 +88,13 @@ class KeyGate:
         if caller is None:
             raise _refused("the API key is missing or wrong: send 'Authorization: Bearer KEY'")
         needed = scope_of(scope["path"])
+        if not caller.id and not _from_this_machine(Headers(scope=scope)):
+            raise ApiError(
+                403,
+                "without API keys only programs of this machine are answered, no pages of other sites: make a key with "
+                "`nacre keys create`",
+                code="foreign_origin",
+            )
         if needed not in caller.scopes:
             if not caller.id:
                 raise _refused("this route needs a key with the scope 'admin': `nacre keys create NAME --scope admin`")
@@ -149,6 +157,24 @@ class Door:
 
 def _refused(message: str) -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+def _from_this_machine(headers: Headers) -> bool:
+    """Whether a request names this machine as its goal, and comes from no page of another site.
+
+    A browser on this machine reaches loopback addresses for any page it shows: the page's site stands in `Origin`, and
+    a name that was made to lead here (DNS rebinding) stands in `Host`.
+    """
+    places = [f"//{headers['host']}"] if "host" in headers else []
+    places += [headers["origin"]] if "origin" in headers else []
+    return all(_is_loopback(_host_of(place)) for place in places)
+
+
+def _host_of(place: str) -> str:
+    try:
+        return urlsplit(place).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -141,7 +141,8 @@ def configuration_page() -> str:
             parts.append(f"## {name}\n\nOne of these, by name, or a mapping with `name` and options.\n")
             parts += [_variant(each) for each in variants]
         elif variants:
-            parts.append(_section(f"## {name}", variants[0]))
+            parts.append(_section(f"## {name}", variants[0], name))
+            parts += _inside(name, variants[0])
         if name == "evaluate":
             parts.append(_section("### evaluate.tasks.TASK", TaskSettings))
         if name == "release":
@@ -151,8 +152,15 @@ def configuration_page() -> str:
     return "\n".join([*parts, _everything()])
 
 
-def _section(heading: str, model: type[BaseModel]) -> str:
-    rows = [_key(name, field) for name, field in model.model_fields.items() if name != "name" or not _is_tag(field)]
+def _inside(owner: str, model: type[BaseModel]) -> list[str]:
+    """A section for each key of a section that holds settings of its own."""
+    found = {name: _settings(field.annotation) for name, field in model.model_fields.items()}
+    return [_section(f"### {name} of {owner}", inner[0]) for name, inner in found.items() if len(inner) == 1]
+
+
+def _section(heading: str, model: type[BaseModel], owner: str = "") -> str:
+    fields = model.model_fields.items()
+    rows = [_key(name, field, owner) for name, field in fields if name != "name" or not _is_tag(field)]
     text = inspect.cleandoc(model.__doc__ or "")
     return f"{heading}\n\n{text}\n\n{_keys(rows) if rows else ''}".rstrip() + "\n"
 
@@ -186,12 +194,12 @@ def _everything() -> str:
     return f"## Everything with its default\n\n```yaml\n{body}```\n"
 
 
-def _key(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
-    inner = _settings(field.annotation)
-    below = (
-        f"{inspect.cleandoc(inner[0].__doc__ or '').splitlines()[0]} See [{name}](#{name})." if len(inner) == 1 else ""
-    )
-    return f"`{name}`", f"{kind(field.annotation)}{_bounds(field)}", _default(field), field.description or below
+def _key(name: str, field: FieldInfo, owner: str = "") -> tuple[str, str, str, str]:
+    inner, meaning = _settings(field.annotation), field.description or ""
+    if len(inner) == 1:
+        meaning = meaning or inspect.cleandoc(inner[0].__doc__ or "").splitlines()[0].rstrip(".")
+        meaning += f"; see [{name}](#{name}{f'-of-{owner}' if owner else ''})"
+    return f"`{name}`", f"{kind(field.annotation)}{_bounds(field)}", _default(field), meaning
 
 
 def _keys(rows: Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]) -> str:

@@ -26,6 +26,16 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from nacre.records import Message, Weights
+from nacre.serve.engines import ChatPrompt, Delta, Sampling, Target
+from nacre.serve.engines.embedded import EmbeddedEngine
+from nacre.serve.run import serve
+from nacre.serve.settings import Serve
 
 WORDS = ("layer", "by", "grows", "old", "ones", "stay", "pearl", "mother", "of", "shell", "sea", "slow", "bright")
 
@@ -48,10 +58,6 @@ def requests(count: int, seed: int) -> list[Request]:
 
 def make_model(folder: Path) -> None:
     """A Llama of 7M parameters that has learned nothing, and a tokenizer of 2,000 tokens."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer, raw.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -79,10 +85,6 @@ def make_model(folder: Path) -> None:
 
 
 def make_adapters(folder: Path, out: Path, count: int) -> list[Path]:
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
     places = []
     for seed in range(count):
         torch.manual_seed(seed)
@@ -93,10 +95,6 @@ def make_adapters(folder: Path, out: Path, count: int) -> list[Path]:
 
 
 def serve_here(folder: str, port: int) -> None:
-    from nacre.records import Weights
-    from nacre.serve.run import serve
-    from nacre.serve.settings import Serve
-
     serve(Weights(identity="0" * 64, model=folder), Serve(port=port, name="m"), announce=print)
 
 
@@ -204,11 +202,6 @@ def cpu_s(process: int) -> float:
 
 async def in_process(folder: Path, adapters: Sequence[Path], rounds: int) -> dict[str, Any]:
     """Three adapters in turn against one for all; and together against alone."""
-    from nacre.records import Message, Weights
-    from nacre.serve.engines import ChatPrompt, Delta, Sampling, Target
-    from nacre.serve.engines.embedded import EmbeddedEngine
-    from nacre.serve.settings import Serve
-
     engine = EmbeddedEngine(Serve(max_waiting=256, embedded={"prefix_tokens": 0}))
     base = Weights(identity="0" * 64, model=str(folder))
     targets = [Target(number, base.changed(adapter=adapter)) for number, adapter in enumerate(adapters, 1)]

@@ -1,4 +1,4 @@
-"""Bodies that cost more than they weigh: trailers without an end, shapes of a thousand dimensions, addresses to fetch."""
+"""Bodies that cost more than they weigh: endless trailers, shapes of a thousand dimensions, addresses to fetch."""
 
 import json
 import socket

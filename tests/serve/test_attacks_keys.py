@@ -119,7 +119,9 @@ def test_a_host_header_chooses_no_route(server: ApiServer, hall: Hall, host: str
         assert "error" in json.loads(got.partition(b"\r\n\r\n")[2])
 
 
-@given(keys=st.lists(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=2, max_size=2, unique=True), user=TEXT)
+@given(
+    keys=st.lists(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=2, max_size=2, unique=True), user=TEXT
+)
 def test_two_tenants_users_of_one_name_are_two(keys: list[str], user: str) -> None:
     one, other = (user_of(key, user) for key in keys)
     assert (one != other) == bool(user)
@@ -137,6 +139,6 @@ def test_one_tenants_answers_and_limits_are_not_the_others(hall: Hall, server: A
     first = chat(server.url, "mine", key=one, user="ann")
     second = chat(server.url, "mine", key=other, user="ann")
     until(lambda: all(hall.ledger.interaction(reply.body["id"]) for reply in (first, second)))
-    sessions = {hall.ledger.interaction(reply.body["id"]).session for reply in (first, second)}  # type: ignore[union-attr]
+    sessions = {hall.ledger.interaction(reply.body["id"]).session for reply in (first, second)}  # type: ignore[union-attr]  # it is there by now
     assert len(sessions) == 2
     assert "ann" not in "".join(sessions)

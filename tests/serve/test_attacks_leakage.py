@@ -1,4 +1,4 @@
-"""What a client planted must not come out where it has no business: error bodies, the ledger's file, probes, numbers."""
+"""What a client planted must not come out where it has no business: error bodies, the ledger's files, probes."""
 
 import json
 from collections.abc import Iterator
@@ -24,13 +24,20 @@ def _refused(url: str, key: str, secret: str) -> Iterator[Reply]:
     planted = {"x-request-id": f"id {secret}", "cookie": secret, "x-api-key": secret, "traceparent": secret}
     for more in (
         *({"temperature": PERSON}, {"stop": [PERSON * 10]}, {"n": 0}, {"response_format": {"type": PERSON}}),
-        *({"tools": PERSON}, {"max_tokens": 10**9}, {"stream_options": {"include_usage": True}}, {"logit_bias": {"x": 1}}),
+        *(
+            {"tools": PERSON},
+            {"max_tokens": 10**9},
+            {"stream_options": {"include_usage": True}},
+            {"logit_bias": {"x": 1}},
+        ),
         {"seed": PERSON},
     ):
         yield chat(url, PERSON, key=key, headers=planted, **more)
     for question in (f"{PERSON} {BREAK}", BREAK, REFUSE):
         yield chat(url, question, key=key, user=PERSON, headers=planted)
-    yield send(url, "/v1/chat/completions", {"model": "bot", "messages": [{"role": PERSON, "content": PERSON}]}, key=key)
+    yield send(
+        url, "/v1/chat/completions", {"model": "bot", "messages": [{"role": PERSON, "content": PERSON}]}, key=key
+    )
     yield send(url, "/v1/chat/completions", {"model": "bot", "messages": PERSON}, key=key)
     yield send(url, "/v1/feedback", {"response_id": "x", "comment": PERSON, "stars": PERSON}, key=key)
     yield send(url, "/v1/feedback", {"response_id": PERSON, "comment": PERSON}, key=key)
@@ -51,7 +58,16 @@ def test_errors_repeat_no_text_and_no_key(hall: Hall, monkeypatch: pytest.Monkey
     assert {400, 401, 500, 503} <= {reply.status for reply in failed}
     for reply in failed:
         told = json.dumps(reply.body, ensure_ascii=False) + str(dict(reply.headers))
-        for planted in (PERSON, "Erika", "DE89", SECRET, key, key.split("_")[2], "Traceback", str(Path(__file__).parent)):
+        for planted in (
+            PERSON,
+            "Erika",
+            "DE89",
+            SECRET,
+            key,
+            key.split("_")[2],
+            "Traceback",
+            str(Path(__file__).parent),
+        ):
             assert planted not in told, (planted, told)
 
 

@@ -199,6 +199,22 @@ def test_a_shared_beginning_is_read_once_and_by_each_version_for_itself(adapted:
     assert all(cached % 32 == 0 for _, cached in kept)
 
 
+def test_no_tenant_learns_by_what_was_read_before_what_another_has_asked(shelf: Shelf) -> None:
+    secret = "My number is 4711, remember it well, layer by layer, and tell nobody. " * 2
+
+    async def scenario(engine):
+        target = await loaded(engine, 1, shelf.weights(0))
+        found = []
+        for tenant in ("a", "b", "a"):
+            asked = Sampling(temperature=0, max_tokens=1, tenant=tenant)
+            found.append((await heard(await engine.generate(target, chat(secret), asked)))[1].cached_tokens)
+        return found
+
+    first, other, again = with_engine(scenario)
+    assert (first, other) == (0, 0)
+    assert again > 0
+
+
 def test_kept_beginnings_stay_within_their_bound(shelf: Shelf) -> None:
     async def scenario(engine):
         target = await loaded(engine, 1, shelf.weights(0))

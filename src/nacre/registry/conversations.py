@@ -8,7 +8,6 @@ from nacre.base.errors import InputError
 from nacre.records import Feedback, FeedbackStatus, Interaction
 from nacre.registry.tables import feedback, interaction
 
-
 MOST_OPINIONS = 32  # on one answer: whoever holds its id could else fill the disk with them
 
 

@@ -83,6 +83,7 @@ async def assembled(
         service = _service(source, settings, engine, ring, (watcher, signer))
         assert service.memory is not None
         assert service.shadow is not None
+        held.callback(service.memory.waiting.shutdown, wait=False)
         held.push_async_callback(asyncio.to_thread, service.memory.writer.close)
         held.push_async_callback(ring.close)
         held.push_async_callback(service.shadow.close)

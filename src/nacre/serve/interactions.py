@@ -10,6 +10,7 @@ from nacre.registry.ledger import Ledger
 _log = logging.getLogger("nacre.serve")
 
 _MOST_KEPT = 10_000  # waiting for a ledger that does not answer; what comes beyond is counted and dropped
+_MOST_LETTERS = 64 * 1024 * 1024  # of them all: ten thousand long prompts would be gigabytes
 _BATCH = 500
 _RETRY_S = 1.0
 _GATHER_S = 0.2  # a batch waits so long for more: a transaction costs as much as hundreds of rows
@@ -24,6 +25,7 @@ class Writer:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._waiting: list[Interaction] = []
+        self._letters = 0  # of what waits
         self._changed = threading.Condition()
         self._added = 0
         self._written = 0
@@ -36,13 +38,16 @@ class Writer:
 
     def add(self, interaction: Interaction) -> None:
         """Have it written soon."""
+        letters = _letters(interaction)
         with self._changed:
-            if len(self._waiting) >= _MOST_KEPT or self._broken:
+            full = len(self._waiting) >= _MOST_KEPT or self._letters + letters > _MOST_LETTERS
+            if full or self._broken:
                 self.dropped += 1
                 if self.dropped == 1:
                     _log.error("the ledger takes no more: interactions are being dropped")
                 return
             self._waiting.append(interaction)
+            self._letters += letters
             self._added += 1
             if len(self._waiting) in (1, _BATCH):  # a thread that is woken for each row takes time from the requests
                 self._changed.notify_all()
@@ -92,6 +97,7 @@ class Writer:
             return not last_try  # what failed before `close` was called is tried once more after it
         with self._changed:
             del self._waiting[: len(batch)]
+            self._letters -= sum(map(_letters, batch))
             self._written += len(batch)
             self._changed.notify_all()
         return True
@@ -111,3 +117,7 @@ class Writer:
                 self._changed.wait_for(lambda: self._closing, _RETRY_S)
             return False
         return True
+
+
+def _letters(interaction: Interaction) -> int:
+    return len(interaction.answer) + sum(len(turn.content) for turn in interaction.messages)

@@ -108,7 +108,8 @@ async def _begin(service: Service, asked: Asked) -> tuple[Route, Sampling, list[
     while True:
         tries -= 1
         route = service.route(asked.body.model, asked.user or asked.ids[0])
-        sampling = asked.body.sampling(defaults_of(route.target.weights, service.settings.defaults))
+        drawn = asked.body.sampling(defaults_of(route.target.weights, service.settings.defaults))
+        sampling = replace(drawn, tenant=asked.caller.id)
         try:
             return route, sampling, await _generate(service, asked, route, sampling)
         except NotLoaded as error:

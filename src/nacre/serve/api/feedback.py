@@ -1,6 +1,7 @@
 """``POST /v1/feedback``: what somebody says about an answer this server gave."""
 
 import asyncio
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -15,7 +16,6 @@ from nacre.serve.gateway.body import read_json
 from nacre.serve.gateway.errors import ApiError, invalid, sent_aside, unavailable
 from nacre.serve.service import Memory, Service
 
-
 _LONGEST = 64 * 1024  # characters
 
 
@@ -26,7 +26,9 @@ class FeedbackBody(Settings):
     stars: int | None = Field(default=None, strict=True, ge=1, le=5)
     thumb: Literal["up", "down"] | None = None
     comment: str | None = Field(default=None, max_length=_LONGEST)
-    correction: str | None = Field(default=None, max_length=_LONGEST, description="the answer that should have been given")
+    correction: str | None = Field(
+        default=None, max_length=_LONGEST, description="the answer that should have been given"
+    )
 
     def opinions(self, source: str) -> list[Feedback]:
         """One record for each opinion.
@@ -69,7 +71,8 @@ async def create_feedback(request: Request) -> JSONResponse:
     if not service.signer.knows(body.response_id):
         raise invalid("the response_id was not issued by this server", "response_id", "invalid_response_id")
     try:
-        ids = await asyncio.to_thread(_store, service.memory, body.response_id, opinions)
+        work = partial(_store, service.memory, body.response_id, opinions)
+        ids = await asyncio.get_running_loop().run_in_executor(service.memory.waiting, work)
     except InputError as error:
         raise invalid(f"{error.what}; {error.fix}", "response_id", "too_many_opinions") from None
     except NacreError as error:

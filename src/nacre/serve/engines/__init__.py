@@ -87,6 +87,8 @@ class Sampling:
         logprobs: how many of the likeliest tokens are told beside each token's own log probability; None tells none.
         echo: the first piece is the prompt, with its log probabilities where `logprobs` asks for them.
         format: what shape the answer must have.
+        tenant: whose request it is; beginnings of prompts are kept for requests of the same tenant only, because
+            what was read before answers sooner, and so tells what others have asked.
         stream: whether pieces are wanted as they come; an engine may give what is not as one piece.
     """
 
@@ -104,6 +106,7 @@ class Sampling:
     logprobs: int | None = None
     echo: bool = False
     format: JsonFormat | None = None
+    tenant: str = ""
     stream: bool = True
 
 

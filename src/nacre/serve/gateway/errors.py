@@ -75,7 +75,7 @@ def from_nacre(error: NacreError) -> ApiError:
 
 
 def sent_aside(error: NacreError) -> str:
-    """What is wrong with a body of ours, without the value that was sent: error bodies end up in other people's logs."""
+    """What is wrong with a body of ours, without the value that was sent: error bodies end up in others' logs."""
     return f"{error.what}; {error.fix.partition('; got ')[0]}"
 
 

@@ -1,7 +1,8 @@
 """Prompts that begin alike are read once: keys and values of whole blocks of prompts that were read lately.
 
-A block is known by the block before it and its own tokens, and the first by the version and adapter that read it, so
-nothing is ever shared between versions. The least lately used blocks make room for new ones.
+A block is known by the block before it and its own tokens, and the first by the version and adapter that read it and
+the tenant it was read for, so nothing is ever shared between versions or tenants. The least lately used blocks make
+room for new ones.
 
 Shapes: L layers, H heads of keys and values, D size of a head.
 """
@@ -16,7 +17,7 @@ from nacre.serve.engines.embedded.pools import Seat
 
 BLOCK = 32  # tokens
 
-Reader = tuple[Hashable, str]  # the version, and its adapter
+Reader = tuple[Hashable, str, str]  # the version, its adapter, and the tenant
 
 
 @dataclass(frozen=True, eq=False)

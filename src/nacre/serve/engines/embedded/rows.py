@@ -31,11 +31,13 @@ class Row(ABC):
         adapter: by whom; decided late where a router decides.
         routing: whether this reading only serves the router.
         hidden_D: the sum of last hidden states so far, where they are wanted.
+        tenant: whose prompt it is; None for what shares no beginning with any other.
         whole: whether the logits of every token of the prompt are wanted, which a cached beginning does not have.
     """
 
     whole = False
     wants_hidden = False
+    tenant: str | None = None
 
     def __init__(self, resident: "Resident", ids: list[int]) -> None:
         self.resident: Resident | None = resident
@@ -128,6 +130,7 @@ class Answer(Row):
         super().__init__(resident, ids)
         self.draw = draw
         self.whole = echo is not None and sampling.logprobs is not None
+        self.tenant = sampling.tenant
         self._sampling, self._max_tokens, self._echo = sampling, max_tokens, echo
         self._prompt_logprobs: list[Logprob] = []
         self._decoder = Decoder(resident.tokenizer)

@@ -180,8 +180,8 @@ class Scheduler:
     def _begin(self, row: Row, resident: Resident) -> None:
         """Take over what is known of the row's beginning."""
         prefixes = resident.base.prefixes
-        if prefixes is not None and not row.whole:
-            row.read = prefixes.fill(row.seat, row.ids, (row.target, row.adapter))
+        if prefixes is not None and row.tenant is not None and not row.whole:
+            row.read = prefixes.fill(row.seat, row.ids, (row.target, row.adapter, row.tenant))
             row.cached_tokens = max(row.cached_tokens, min(row.read, row.prompt_tokens))
 
     def _step(self, base: Base) -> None:
@@ -267,8 +267,8 @@ class Scheduler:
             row.start_over()
             self._begin(row, resident)
             return False
-        if first and base.prefixes is not None:
-            base.prefixes.keep(row.seat, row.ids[: row.prompt_tokens], (row.target, row.adapter))
+        if first and base.prefixes is not None and row.tenant is not None:
+            base.prefixes.keep(row.seat, row.ids[: row.prompt_tokens], (row.target, row.adapter, row.tenant))
         if isinstance(row, Embedding):
             row.finish()
             return False

@@ -1,5 +1,6 @@
 """What a server is asked: our prompt and sampling in the words of OpenAI's API."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,8 @@ def asked(kind: Kind, prompt: Prompt, sampling: Sampling) -> Asked:
         body["stream_options"] = {"include_usage": True}
     if sampling.max_tokens is not None:
         body["max_completion_tokens" if kind == "openai" and chat else "max_tokens"] = sampling.max_tokens
+    if kind == "vllm" and sampling.tenant:
+        body["cache_salt"] = hashlib.sha256(f"nacre {sampling.tenant}".encode()).hexdigest()
     if not _says_no_more(sampling):
         body |= _same_word(sampling) | _extras(kind, sampling) | _shaped(sampling, chat)
     return Asked("chat/completions" if chat else "completions", body, chat, sampling.stream)

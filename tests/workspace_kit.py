@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from nacre.cli import app, run
+from nacre.cli.common import console
 
 if TYPE_CHECKING:
     from toy_kit import Toy
@@ -173,3 +174,4 @@ def fresh(toy: "Toy", tmp_path: Path) -> Place:
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines are not wrapped for some narrow terminal."""
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # the console keeps the width of the test that imported it first

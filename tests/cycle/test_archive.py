@@ -69,6 +69,7 @@ def test_it_answers_elsewhere_as_it_did_here(lived_in: Place, other: Place, arch
         }
 
 
+@pytest.mark.slow
 def test_it_learns_on_there_without_forgetting(other: Place, archives: dict[str, Path]) -> None:
     other.json("versions", "import", archives["rows"])
     other.json("promote", 1, "--force")

@@ -43,6 +43,7 @@ def kill_when(process: subprocess.Popen[str], ready: Callable[[], bool], limit_s
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_training_that_was_killed_goes_on_where_it_was(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     lived_in.settings(train={"epochs": 12, "save_steps": 5})
@@ -58,6 +59,7 @@ def test_training_that_was_killed_goes_on_where_it_was(lived_in: Place) -> None:
     assert not list(runs.glob("*"))
 
 
+@pytest.mark.slow
 def test_a_promotion_that_was_killed_never_happened_and_is_made_up_for(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     words = [sys.executable, "-c", STUCK_IN_PROMOTION, "evolve", "increment_2"]

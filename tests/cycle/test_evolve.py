@@ -128,6 +128,7 @@ def test_a_larger_margin_for_one_task_lets_its_loss_pass(lived_in: Place) -> Non
     assert (judged_again["version"], judged_again["trained"], judged_again["promoted"]) == (3, False, True)
 
 
+@pytest.mark.slow
 def test_too_few_dev_rows_are_undecided_and_held(fresh: Place) -> None:
     write_increment(fresh.dataset, "base", "paint", dev=6)
     write_increment(fresh.dataset, "increment_1", "feed", dev=6)
@@ -142,6 +143,7 @@ def test_too_few_dev_rows_are_undecided_and_held(fresh: Place) -> None:
     assert_clear(fresh.nacre("promote", 2), "the gate did not pass version 2: undecided")
 
 
+@pytest.mark.slow
 def test_promote_never_holds_a_version_that_passed(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     held = lived_in.nacre("evolve", "increment_2", "--promote", "never")
@@ -190,6 +192,7 @@ def test_dev_rows_of_the_champion_are_never_trained_on(lived_in: Place) -> None:
     assert any("30 train rows equal dev rows of earlier increments" in note for note in found["notes"]["data"]), found
 
 
+@pytest.mark.slow
 def test_rows_that_are_dev_rows_now_are_not_replayed(lived_in: Place) -> None:
     learned = [json.loads(line) for line in (lived_in.dataset / "base" / "train.json").read_text().splitlines()]
     write_lines(lived_in.dataset / "increment_2" / "train.json", rows("place")[:60])

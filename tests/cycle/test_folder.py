@@ -88,6 +88,7 @@ def test_an_increment_without_prev_model_says_what_is_at_risk(clone: Place, trai
     assert "regularization_alpha: has no effect without prev_model" in found
 
 
+@pytest.mark.slow
 def test_a_model_that_lost_its_rows_is_still_protected_and_said_so(clone: Place, train: Train, toy: "Toy") -> None:
     said(train("base", "out/a", "--finetuning_type", "full"))
     (clone.root / "out" / ".nacre" / "memory" / "rows").rename(clone.root / "gone")

@@ -50,6 +50,7 @@ def test_a_train_row_leaves_and_what_it_touched_is_named(lived_in: Place) -> Non
     assert_clear(lived_in.nacre("data", "forget", "--pattern", asked), "no kept row fits", "your own files")
 
 
+@pytest.mark.slow
 def test_what_was_removed_is_not_read_in_again(lived_in: Place) -> None:
     asked = row_in(lived_in, "train")
     lived_in.json("data", "forget", "--pattern", asked)
@@ -110,6 +111,7 @@ def test_a_removal_that_was_cut_off_is_named_and_ended(lived_in: Place, monkeypa
     assert lived_in.json("verify")["faults"] == []
 
 
+@pytest.mark.slow
 def test_rows_are_found_by_column_and_by_id(fresh: Place) -> None:
     rows = [json.loads(line) for line in (fresh.dataset / "base" / "train.json").read_text().splitlines()]
     write_lines(fresh.dataset / "base" / "train.json", [one | {"user": f"u{k % 4}"} for k, one in enumerate(rows)])

@@ -210,6 +210,7 @@ def ends(good: float, runs: int, seed: int) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_false_aborts_stay_below_what_theory_allows() -> None:
     """All measures and the ratio check together, looked at every hundred requests, must not stop 5 % of equal ones."""
     runs = 60

@@ -89,6 +89,7 @@ def test_rows_are_scored_in_chunks_and_never_twice(lived_in: Place, loaded, answ
                 scorer.rows(weights, name, dev, wrong)
 
 
+@pytest.mark.slow
 def test_rows_that_go_to_an_adapter_that_was_there_before_are_not_answered_again(
     fresh: Place, loaded, answered
 ) -> None:
@@ -123,6 +124,7 @@ def test_rows_that_go_to_an_adapter_that_was_there_before_are_not_answered_again
                 assert values == pytest.approx(found[name].scores[metric], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_the_same_name_with_other_weights_answers_for_itself(fresh: Place, answered) -> None:
     fresh.settings(protect=["separate"], tune={"name": "lora", "rank": 8}, train={"epochs": 2, "learning_rate": 1e-2})
     for name, task in (("base", "paint"), ("increment_1", "feed")):

@@ -35,6 +35,7 @@ def test_a_refused_increment_is_learned_again_with_more_protection(place: Place,
     assert (again["version"], again["trained"]) == (4, False)
 
 
+@pytest.mark.slow
 def test_it_stops_after_the_stated_number_of_tries_and_names_the_best(place: Place, monkeypatch) -> None:
     monkeypatch.setattr(auto, "ALL", (WEAK, Rung(({"name": "l2", "strength": 2e-6},), "hardly more"), FIRM))
     place.settings(keep={"tries": 2})
@@ -55,6 +56,7 @@ def test_a_list_that_the_user_wrote_is_tried_once(place: Place) -> None:
     assert found["version"] == 3
 
 
+@pytest.mark.slow
 def test_only_the_kept_share_of_the_rows_outlives_its_increment(fresh: Place) -> None:
     write_increment(fresh.dataset, "increment_1", "feed")
     fresh.settings(keep={"data": 0.25}, protect=["replay"])

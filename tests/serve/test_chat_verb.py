@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -254,6 +255,7 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(url: str) -> No
         """Read past this text and the prompt behind it: keys pressed before the prompt may be lost."""
         nonlocal seen
         while "> " not in seen.decode("utf-8", "replace").partition(text)[2]:
+            assert select.select([ours], [], [], 60)[0], f"nothing came after {seen!r}"
             seen += os.read(ours, 4096)
         assert b"Traceback" not in seen
         seen = b""
@@ -262,9 +264,10 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(url: str) -> No
         until("version 1. /help")
         os.write(ours, "你好\n".encode())
         until("\r\n你好\r\n")
+        before = len(MADE[-1].seen)
         os.write(ours, b"never say anything\n")
         deadline = time.monotonic() + 30
-        while not MADE[-1].running:
+        while len(MADE[-1].seen) == before or not MADE[-1].running:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

@@ -57,6 +57,8 @@ class Watcher:
         self.live = Live()
         self.generation = -1
         self.refused: dict[int, str] = {}
+        self._starting: int | None = None  # the champion that the start waits for
+        self._start_error: NacreError | None = None
 
     @property
     def problem(self) -> str:
@@ -83,9 +85,12 @@ class Watcher:
             NacreError: the ledger does not answer or the champion cannot be loaded.
         """
         await self.refresh()
-        champion = self._wanted.get(CHAMPION)
+        champion = self._starting = self._wanted.get(CHAMPION)
         if champion in self._work:
             await asyncio.wait([self._work[champion]])
+        self._starting = None
+        if self._start_error is not None:
+            raise self._start_error
         if champion is not None and champion in self.refused:
             raise NacreError(self.refused[champion], where=f"version {champion}", fix="see nacre verify")
 
@@ -170,7 +175,9 @@ class Watcher:
             await self._engine.load(target)
         except _MISTAKES as error:
             self._again[number] = time.monotonic() + _RETRY_S
-            if self.refused.get(number) != _told(error):
+            if number == self._starting and isinstance(error, NacreError):
+                self._start_error = error  # told by `start`
+            elif self.refused.get(number) != _told(error):
                 _log.error("version %d cannot be served: %s", number, _told(error))
             self.refused[number] = _told(error)
         else:

@@ -241,12 +241,23 @@ def test_what_a_version_answers_with_is_shown(workspace: Path, capsys: pytest.Ca
     assert "temperature 0.6, top_p 0.5, max_tokens 50" in " ".join(capsys.readouterr().out.split())
 
 
+def _heeds_ctrl_c() -> None:
+    """What a shell runs in the background is told to ignore Ctrl-C, and hands that on to its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(url: str) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "nacre", "chat", "--url", url, "--api-key", KEY]
     environment = os.environ | {"TERM": "dumb", "PYTHONUTF8": "1"}
     process = subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_heeds_ctrl_c,  # it does nothing that another thread could hold a lock of
     )
     os.close(theirs)
     seen = b""

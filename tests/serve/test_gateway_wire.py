@@ -59,7 +59,7 @@ def _answer(raw: bytes) -> tuple[int, str]:
 
 def test_half_a_head_is_closed_in_time(url: str) -> None:
     with _connect(url) as one:
-        one.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        one.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         assert _answer(_rest(one)) == (408, "timeout")
 
 
@@ -78,20 +78,20 @@ def test_a_connection_that_says_nothing_is_closed(url: str, start: bytes) -> Non
 
 def test_half_a_body_is_answered_and_closed_in_time(url: str) -> None:
     with _connect(url) as one:
-        one.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        one.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert _answer(_rest(one)) == (408, "timeout")
 
 
 def test_a_body_that_goes_on_after_the_answer_is_not_read_for_ever(url: str) -> None:
     with _connect(url) as one:
-        one.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
+        one.sendall(b"POST /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n")
         _drip(one, b"x")
 
 
 def test_an_idle_connection_between_two_requests_stays_for_its_time_and_is_closed(url: str) -> None:
     with _connect(url) as one:
         for _ in range(2):
-            one.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            one.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert one.recv(65536).startswith(b"HTTP/1.1 200")
             time.sleep(0.6)  # longer than a head may take
         began_s = time.monotonic()
@@ -102,10 +102,10 @@ def test_an_idle_connection_between_two_requests_stays_for_its_time_and_is_close
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 6000,
-        b"GET /health HTTP/1.1\r\nHost: x\r\nX-Long: " + b"a" * 6000 + b"\r\n\r\n",
-        b"GET /" + b"a" * 6000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 6000,
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 6000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 6000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + b"X-Many: 1\r\n" * 200 + b"\r\n",
     ],
     ids=["endless", "long", "path", "many"],
 )
@@ -119,9 +119,9 @@ def test_a_large_head_is_refused(url: str, head: bytes) -> None:
     "raw",
     [
         b"hello\r\n\r\n",
-        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"POST /v1/feedback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"POST /v1/feedback HTTP/1.1\r\nHost: ::1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/feedback HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET /health HTTP/1.1\r\nHost : x\r\n\r\n",
     ],
     ids=["no http", "two lengths", "length and chunks", "bad chunk", "space before colon"],
@@ -134,9 +134,9 @@ def test_what_is_no_http_is_an_error_object_and_the_connection_closes(url: str, 
 
 def test_requests_behind_each_other_are_answered_in_order(url: str) -> None:
     body = json.dumps({"model": "bot", "messages": [{"role": "user", "content": "hi"}]}).encode()
-    ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
     with _connect(url) as one:
-        one.sendall(ask + body + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + ask + body)
+        one.sendall(ask + body + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" + ask + body)
         got = b""
         while got.count(b"HTTP/1.1 200") < 3 or got.count(b'"finish_reason"') < 2:
             piece = one.recv(65536)
@@ -154,7 +154,9 @@ def test_a_client_that_does_not_read_is_given_up(url: str) -> None:
     before = engine.cancelled
     with _connect(url) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        one.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
         began_s = time.monotonic()
         while engine.cancelled == before:
             assert time.monotonic() - began_s < LONG_ENOUGH_S, "the answer is kept for a client that does not read"
@@ -166,7 +168,7 @@ def test_a_thousand_idle_connections_do_no_harm() -> None:
         idle = [held.enter_context(_connect(server.url)) for _ in range(1000)]
         for number in range(20):
             assert chat(server.url, f"q{number}").text == f"0: q{number}"
-        idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        idle[0].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle[0].recv(65536).startswith(b"HTTP/1.1 200")
 
 
@@ -176,7 +178,7 @@ def test_one_connection_too_many_is_closed_and_the_others_go_on() -> None:
         time.sleep(0.2)
         with _connect(server.url) as more:
             assert _answer(_rest(more)) == (503, "overloaded")
-        kept[0].sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        kept[0].sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert kept[0].recv(65536).startswith(b"HTTP/1.1 200")
 
 
@@ -188,7 +190,7 @@ def test_one_request_too_many_is_told_to_come_again() -> None:
         try:
             for _ in range(2):
                 one = held.enter_context(_connect(server.url))
-                ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+                ask = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body)
                 one.sendall(ask + body)
                 assert one.recv(65536).startswith(b"HTTP/1.1 200")
             refused = chat(server.url)

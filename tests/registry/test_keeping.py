@@ -3,25 +3,10 @@
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from nacre.base.errors import ConflictError, InputError, NacreError
 from nacre.records import Recipe
 from nacre.registry.weigh import folder_bytes, parameters, weights_hash
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def shop(request: pytest.FixtureRequest, tmp_path: Path, workshop_at):
-    """A workshop on a fresh database of either kind."""
-    if request.param == "sqlite":
-        return workshop_at(tmp_path, "")
-    first = request.getfixturevalue("postgres")
-    name = f"keeping_{abs(hash(tmp_path))}"
-    engine = sa.create_engine(first, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name}"))
-    engine.dispose()
-    return workshop_at(tmp_path, first.replace("/postgres?", f"/{name}?"))
 
 
 def test_pins_come_and_go_and_are_events(shop) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nacre.base.errors import InputError, NacreError
+from nacre.base.redirects import NoRedirect
 
 BACKOFF_S, LONGEST_WAIT_S = 0.5, 30.0
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)  # the server says: later
@@ -25,13 +26,6 @@ class _LaterError(Exception):
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
         self.wait_s = wait_s
-
-
-class NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: following it would hand the key to whatever host it names."""
-
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """None: urllib then raises the status as it came."""
 
 
 @dataclass(frozen=True)

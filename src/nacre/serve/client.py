@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from nacre.base.chat_client import NoRedirect
 from nacre.base.errors import InputError, NacreError
+from nacre.base.redirects import NoRedirect
 
 _TIMEOUT_S = 600.0  # between two pieces; a server says something every fifteen seconds
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

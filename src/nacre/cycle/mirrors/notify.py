@@ -15,10 +15,11 @@ import time
 import urllib.error
 import urllib.request
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Literal
 
 from nacre import __version__
 from nacre.base.hashing import canonical_json
+from nacre.base.redirects import NoRedirect
 from nacre.cycle.mirrors.receiver import DeliveryError
 from nacre.records import Event
 from nacre.records.mirror import Webhook
@@ -35,7 +36,7 @@ class WebhookReceiver:
 
     def __init__(self, settings: Webhook) -> None:
         self._settings = settings
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(NoRedirect)
         self.name, self.shown = settings.name, f"webhook {settings.shown}"
 
     def wants(self, event: Event) -> bool:
@@ -83,10 +84,3 @@ def _reason(error: Exception) -> str:
 def sign(key: str, timestamp: str, body: bytes) -> str:
     """The value of the header `X-Nacre-Signature`."""
     return "sha256=" + hmac.new(key.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Sends the body nowhere but to the address of nacre.yaml."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None

@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 from nacre.base.addresses import shown_address
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import atomic_write
+from nacre.base.redirects import NoRedirect
 
 BACKOFF_S = 0.5
 _TRIES = 3  # of what only reads; a write is not sent twice, because it may have arrived
@@ -28,13 +29,6 @@ _JWT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+")
 _TOKEN_FIX = "take a personal access token from Account & Settings in Label Studio, and put it where nacre looks for it"
 _URL_FIX = "give --url the address of Label Studio alone, e.g. http://localhost:8080"
 _AFRESH = "start Label Studio or correct --url, then run the command again: what has arrived is not sent twice"
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect is an error: following it would hand the token to whatever host it names."""
-
-    def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """None: urllib then raises the status as it came."""
 
 
 class _LaterError(Exception):
@@ -88,7 +82,7 @@ class Client:
         self.shown = shown_address(self.url)
         self._token, self._timeout_s = token, timeout_s
         self._access = ""
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(NoRedirect)
 
     def get(self, path: str, **query: str | int) -> Any:
         """The JSON that GET gives.

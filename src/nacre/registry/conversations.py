@@ -13,7 +13,7 @@ MOST_OPINIONS = 32  # on one answer: whoever holds its id could else fill the di
 
 def add_interactions(connection: sa.Connection, added: Sequence[Interaction]) -> None:
     """Store answered requests, all or none."""
-    columns = ("id", "time", "version", "arm", "session")
+    columns = ("id", "time", "version", "arm", "session", "prompt")
     rows = [{name: getattr(one, name) for name in columns} | {"record": one.to_json()} for one in added]
     try:
         connection.execute(interaction.insert(), rows)
@@ -44,24 +44,28 @@ def add_feedback(connection: sa.Connection, opinion: Feedback) -> int:
             where="feedback",
             fix="the first of each kind counts, or the newest correction: say nothing twice",
         )
-    values = {name: getattr(opinion, name) for name in ("time", "interaction", "kind", "status")}
+    values = {name: getattr(opinion, name) for name in ("time", "interaction", "kind", "status", "person", "why", "increment")}
     added = feedback.insert().values(values | {"record": opinion.to_json()}).returning(feedback.c.id)
     return int(connection.execute(added).scalar_one())
 
 
 def list_feedback(connection: sa.Connection, status: FeedbackStatus | None) -> list[Feedback]:
     """Every opinion, or those of one status, oldest first."""
-    query = sa.select(feedback.c.id, feedback.c.status, feedback.c.record).order_by(feedback.c.id)
+    columns = (feedback.c.id, feedback.c.status, feedback.c.why, feedback.c.increment)
+    query = sa.select(*columns, feedback.c.record).order_by(feedback.c.id)
     if status is not None:
         query = query.where(feedback.c.status == status)
     rows = connection.execute(query)
-    return [Feedback.from_json(row.record).changed(id=row.id, status=row.status) for row in rows]
+    return [Feedback.from_json(row.record).changed(id=row.id, status=row.status, why=row.why, increment=row.increment) for row in rows]
 
 
-def mark_feedback(connection: sa.Connection, ids: Sequence[int], status: FeedbackStatus) -> None:
+def mark_feedback(
+    connection: sa.Connection, ids: Sequence[int], status: FeedbackStatus, *, why: str = "", increment: str = ""
+) -> None:
     """Give opinions another status, all or none."""
+    values = {"status": status, "why": why, "increment": increment}
     for identity in ids:
-        changed = connection.execute(feedback.update().where(feedback.c.id == identity).values(status=status))
+        changed = connection.execute(feedback.update().where(feedback.c.id == identity).values(values))
         if changed.rowcount == 0:
             raise InputError(
                 f"no feedback has the number {identity}; nothing was changed",

@@ -358,17 +358,17 @@ class Ledger:
             InputError: a number is not known; nothing was changed.
         """
         with self._database.write() as connection:
-            conversations.mark_feedback(connection, ids, "exported")
+            conversations.mark_feedback(connection, ids, "exported", increment=detail.get("increment", ""))
             return events.append(connection, kind, actor, detail)
 
-    def mark_feedback(self, ids: Sequence[int], status: FeedbackStatus) -> None:
-        """Give opinions another status, all or none.
+    def mark_feedback(self, ids: Sequence[int], status: FeedbackStatus, *, why: str = "") -> None:
+        """Give opinions another status, and say why, all or none.
 
         Raises:
             InputError: a number is not known; nothing was changed.
         """
         with self._database.write() as connection:
-            conversations.mark_feedback(connection, ids, status)
+            conversations.mark_feedback(connection, ids, status, why=why)
 
 
 def _read(text: str, number: int | None = None) -> Version:

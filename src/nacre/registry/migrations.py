@@ -38,8 +38,21 @@ def _to_3(connection: sa.Connection) -> None:
         table.create(connection)
 
 
+def _to_4(connection: sa.Connection) -> None:
+    """What was asked can be found by its hash; who gave an opinion, why it waits, and what was made of it."""
+    added: dict[str, tuple[sa.Column[str], ...]] = {"interaction": (tables.interaction.c.prompt,)}
+    added["feedback"] = (tables.feedback.c.person, tables.feedback.c.why, tables.feedback.c.increment)
+    for table, columns in added.items():
+        for column in columns:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN {column.name} {kind} DEFAULT '' NOT NULL"))
+            index = next((one for one in column.table.indexes if column.name in one.columns), None)
+            if index is not None:
+                index.create(connection)
+
+
 # From which schema a step leads to the next one. A step is never changed once it was released.
-STEPS: Mapping[int, Callable[[sa.Connection], None]] = {1: _to_2, 2: _to_3}
+STEPS: Mapping[int, Callable[[sa.Connection], None]] = {1: _to_2, 2: _to_3, 3: _to_4}
 
 
 def can_migrate(found: str | None) -> bool:

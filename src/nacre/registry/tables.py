@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
 
-SCHEMA = 3
+SCHEMA = 4
 
 metadata = MetaData()
 
@@ -78,6 +78,7 @@ interaction = Table(
     Column("version", Integer, nullable=False, index=True),
     Column("arm", String(16), nullable=False),
     Column("session", Text, nullable=False, index=True),
+    Column("prompt", String(64), nullable=False, server_default="", index=True),  # hash of what was asked
     Column("record", Text, nullable=False),
 )
 
@@ -89,6 +90,9 @@ feedback = Table(
     Column("interaction", String(128), ForeignKey("interaction.id"), nullable=False, index=True),
     Column("kind", String(16), nullable=False),
     Column("status", String(16), nullable=False, index=True),
+    Column("person", String(64), nullable=False, server_default="", index=True),
+    Column("why", Text, nullable=False, server_default=""),  # it is quarantined or rejected
+    Column("increment", Text, nullable=False, server_default="", index=True),  # that it went into
     Column("record", Text, nullable=False),
 )
 

@@ -44,19 +44,21 @@ def add_feedback(connection: sa.Connection, opinion: Feedback) -> int:
             where="feedback",
             fix="the first of each kind counts, or the newest correction: say nothing twice",
         )
-    values = {name: getattr(opinion, name) for name in ("time", "interaction", "kind", "status", "person", "why", "increment")}
+    columns = ("time", "interaction", "kind", "status", "person", "why", "increment")
+    values = {name: getattr(opinion, name) for name in columns}
     added = feedback.insert().values(values | {"record": opinion.to_json()}).returning(feedback.c.id)
     return int(connection.execute(added).scalar_one())
 
 
 def list_feedback(connection: sa.Connection, status: FeedbackStatus | None) -> list[Feedback]:
     """Every opinion, or those of one status, oldest first."""
-    columns = (feedback.c.id, feedback.c.status, feedback.c.why, feedback.c.increment)
-    query = sa.select(*columns, feedback.c.record).order_by(feedback.c.id)
+    read = (feedback.c.id, feedback.c.status, feedback.c.why, feedback.c.increment, feedback.c.record)
+    query = sa.select(*read).order_by(feedback.c.id)
     if status is not None:
         query = query.where(feedback.c.status == status)
     rows = connection.execute(query)
-    return [Feedback.from_json(row.record).changed(id=row.id, status=row.status, why=row.why, increment=row.increment) for row in rows]
+    columns = ("id", "status", "why", "increment")
+    return [Feedback.from_json(row.record).changed(**{name: getattr(row, name) for name in columns}) for row in rows]
 
 
 def mark_feedback(

@@ -72,6 +72,7 @@ def tensors(folder: Path) -> dict[str, "object"]:
     return (model.merge_and_unload() if hasattr(model, "merge_and_unload") else model).state_dict()
 
 
+@pytest.mark.slow
 def test_the_six_lines_run_as_written(clone: Path, toy: "Toy") -> None:
     model = str(toy.base.model)
     (clone / "train_args.json").write_text(json.dumps(TRAIN_ARGS, indent="\t").replace("MODEL", model))

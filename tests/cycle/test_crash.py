@@ -79,6 +79,7 @@ def test_two_runs_in_one_workspace_do_not_meet(fresh: Place) -> None:
     assert fresh.nacre("versions", "list").code == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_with_one_error_and_nothing_half_written(fresh: Place) -> None:
     hidden = fresh.root / ".nacre"
     hidden.mkdir()

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from nacre.data.all_dev import read_dev_all
 from workspace_kit import DEV_ROWS, ROOT, Place, rows, write_lines
 
@@ -13,6 +15,7 @@ def counts(place: Place) -> dict[str, int]:
     return {task: len(found) for task, found in read_dev_all(place.dataset / "dev_all.json").items()}
 
 
+@pytest.mark.slow
 def test_every_increment_s_dev_rows_are_in_it_and_the_articles_command_scores_them(lived_in: Place) -> None:
     assert counts(lived_in) == {"base": DEV_ROWS, "increment_1": DEV_ROWS}
     model = lived_in.json("versions", "show", 2)["folder"]

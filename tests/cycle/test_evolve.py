@@ -113,6 +113,7 @@ def test_the_gate_refuses_a_version_that_forgot(lived_in: Place) -> None:
     assert (forced["verdict"], forced["promoted"], forced["trained"]) == ("fail", True, False)
 
 
+@pytest.mark.slow
 def test_a_larger_margin_for_one_task_lets_its_loss_pass(lived_in: Place) -> None:
     reckless(lived_in)
     write_increment(lived_in.dataset, "increment_2", "place")
@@ -238,6 +239,7 @@ def test_another_base_model_under_the_same_ledger_is_refused(lived_in: Place, to
     assert [fault["what"] for fault in faults] == [f"base model {other}"]
 
 
+@pytest.mark.slow
 def test_adapters_go_on_with_the_one_before_and_sit_on_the_base(fresh: Place) -> None:
     fresh.settings(
         tune={"name": "lora", "rank": 8}, train={"learning_rate": 2e-2, "max_steps": 10}, keep={"max_drop": 1.0}

@@ -81,6 +81,7 @@ def test_a_full_disk_ends_every_command_in_one_sentence_and_changes_nothing(smal
     assert small.json("promote", 1, "--force")["detail"]["to"] == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_training_leaves_the_champion_and_the_same_command_goes_on(small: Place) -> None:
     small.settings(train={"max_steps": 8}, keep={"tries": 1})
     write_increment(small.dataset, "increment_2", "place")

@@ -99,6 +99,7 @@ def test_a_model_that_lost_its_rows_is_still_protected_and_said_so(clone: Place,
     assert "has no lineage record: there are no earlier rows to replay" in foreign
 
 
+@pytest.mark.slow
 def test_alpha_holds_the_weights_near_the_previous_model(clone: Place, train: Train, toy: "Toy") -> None:
     words = ("--prev_model", toy.base.model, "--trainable_layers", "all", "--num_train_epochs", "4")
     said(train("increment_1", "out/weak", *words, "--regularization_alpha", "0"))

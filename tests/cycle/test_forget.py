@@ -62,6 +62,7 @@ def test_what_was_removed_is_not_read_in_again(lived_in: Place) -> None:
     assert lived_in.json("verify")["faults"] == []
 
 
+@pytest.mark.slow
 def test_a_dev_row_leaves_with_all_that_was_said_about_it(lived_in: Place) -> None:
     asked = row_in(lived_in, "dev")
     found = lived_in.json("data", "forget", "--pattern", asked)

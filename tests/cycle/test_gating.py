@@ -70,6 +70,7 @@ def test_rows_scored_in_chunks_are_not_answered_again(lived_in: Place, monkeypat
 
 
 @pytest.mark.usefixtures("small_chunks")
+@pytest.mark.slow
 def test_an_undecided_task_is_scored_to_its_last_row(lived_in: Place) -> None:
     forget_reports(lived_in)
     found, reports = gate(lived_in, 1, 2, keep={"max_drop": 0.001}, gate={"stop_early": 30})
@@ -124,6 +125,7 @@ def test_rows_saved_are_rows_that_were_not_scored(lived_in: Place) -> None:
     assert told["rows_saved"] == 80 - told["rows"] > 0
 
 
+@pytest.mark.slow
 def test_what_dev_rows_can_show_is_told_before_training(lived_in: Place) -> None:
     with Workspace.open(lived_in.root) as space:
         base, new = power_notes(space, 2)

@@ -14,6 +14,7 @@ from nacre.records.verdict import TaskVerdict
 from workspace_kit import Place, write_increment
 
 
+@pytest.mark.slow
 def test_a_part_is_learned_and_judged_and_then_all(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     found = lived_in.json("evolve", "increment_2", "--progressive", 64)

@@ -1,5 +1,7 @@
 """Separate adapters through the whole cycle: nothing is lost, in a workspace and from folder to folder."""
 
+import pytest
+
 from nacre.cycle.increment.folder import FolderJob, evaluate_folder, folder_weights, train_folder
 from nacre.cycle.workspace import Workspace
 from nacre.model.router import BASE, Router
@@ -10,6 +12,7 @@ SETTINGS = {"protect": ["separate"], "tune": {"name": "lora", "rank": 8}}
 TRAIN = {"epochs": 2, "learning_rate": 1e-2}
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_over_three_increments(fresh: Place) -> None:
     fresh.settings(**SETTINGS, train=TRAIN)
     for name, task in (("base", "paint"), ("increment_1", "feed"), ("increment_2", "place")):

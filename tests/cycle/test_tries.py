@@ -49,6 +49,7 @@ def test_it_stops_after_the_stated_number_of_tries_and_names_the_best(place: Pla
     assert (found["version"], found["verdict"]) == (5, "pass"), "the tries made before are not made again"
 
 
+@pytest.mark.slow
 def test_a_list_that_the_user_wrote_is_tried_once(place: Place) -> None:
     place.settings(protect=["l2"])
     found = place.json("evolve", "increment_2", code=3)
@@ -70,6 +71,7 @@ def test_only_the_kept_share_of_the_rows_outlives_its_increment(fresh: Place) ->
     assert any("from 24 rows of past tasks (base 24)" in note for note in found["notes"]["training"])
 
 
+@pytest.mark.slow
 def test_with_no_old_rows_auto_protects_without_them_and_says_what_that_costs(fresh: Place) -> None:
     write_increment(fresh.dataset, "increment_1", "feed")
     fresh.settings(keep={"data": 0.0, "tries": 1})

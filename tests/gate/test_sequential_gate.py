@@ -34,6 +34,7 @@ def test_an_unchanged_model_passes_about_four_times_in_five_under_an_automatic_m
 
 
 @pytest.mark.parametrize("tasks", [4, 10])
+@pytest.mark.slow
 def test_an_unchanged_model_passes_all_its_tasks_four_times_in_five(tasks: int) -> None:
     random = np.random.default_rng(tasks)
     pairs = [[task(random, 150, 0.03, name=f"skill {one}") for one in range(tasks)] for _ in range(150)]
@@ -183,6 +184,7 @@ def test_the_limit_of_a_pass_is_what_power_says() -> None:
         assert capital[0] < 1 / (1 - power) <= capital[1]
 
 
+@pytest.mark.slow
 def test_an_automatic_margin_holds_in_the_hardest_case() -> None:
     random = np.random.default_rng(22)
     found = [decide(task(random, 150, 0.3, 0.1), Keep()) for _ in range(500)]

@@ -113,6 +113,7 @@ print("ended", flush=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_stop_signal_lets_running_answers_end(champion: Place, connect: Connect, number: int) -> None:
     root = champion.secret.parent
     command = [sys.executable, "-c", SERVER, champion.url, str(root)]

@@ -81,6 +81,7 @@ def compare(toy, folder: Path, cases: list[str], shardings: list[str]) -> None:
         assert furthest(tensors(alone), tensors(together)) < CLOSE, (case, sharding)
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_weights_of_one(toy, tmp_path):
     compare(toy, tmp_path, ["replay and distill", "in micro-batches", "ewc", "agem"], ["none"])
 
@@ -150,6 +151,7 @@ def test_what_every_process_was_told_is_kept(toy, tmp_path):
         assert kept[0] == kept[1]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_workers_is_told_once_and_nothing_is_left_running(toy, tmp_path, capfd):
     job = toy.job(tmp_path, protect=[{"name": "distill", "length": 64}], train={"processes": 2})
     general = tmp_path / "short.txt"

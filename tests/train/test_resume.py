@@ -167,6 +167,7 @@ def test_without_a_whole_checkpoint_the_run_begins_again_and_leaves_no_torn_one(
     assert all((path / MARKER).exists() for path in job.work.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_other_data_or_settings_never_go_on_from_a_checkpoint(broken_off, toy, tmp_path):
     job = broken_off()
     changed = {

@@ -31,8 +31,8 @@ from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.snapshot import take_snapshot
 from nacre.model.environment import environment
-from nacre.model.generate import text_losses
 from nacre.model.load import load_model, load_tokenizer
+from nacre.model.losses import text_losses
 
 SEQUENCES: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
     "bilingual": (

@@ -12,8 +12,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nacre.model.chat import encode, ensure_template
-from nacre.model.generate import answer_losses
 from nacre.model.load import load_model, load_tokenizer
+from nacre.model.losses import answer_losses
 from nacre.records import Example, Message, Weights
 from nacre.records.recipe import Recipe
 from nacre.train.run import Job, Trained, train

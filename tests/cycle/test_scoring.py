@@ -34,13 +34,13 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many rows each call to the model answered."""
     found: list[int] = []
-    inner = evaluated.answer_all
+    inner = evaluated.answers_and_losses
 
     def answer(model, tokenizer, examples, decoding, **options):
         found.append(len(examples))
         return inner(model, tokenizer, examples, decoding, **options)
 
-    monkeypatch.setattr(evaluated, "answer_all", answer)
+    monkeypatch.setattr(evaluated, "answers_and_losses", answer)
     return found
 
 

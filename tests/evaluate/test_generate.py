@@ -7,7 +7,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from nacre.base.errors import InputError
 from nacre.model.chat import encode, prompt_ids, shorten
-from nacre.model.generate import answer_all, answer_losses, text_losses
+from nacre.model.generate import answer_all
+from nacre.model.losses import answer_losses, text_losses
 from nacre.records import Decoding, Example, Message
 
 DECODING = Decoding(max_new_tokens=12, max_length=64)

@@ -11,7 +11,7 @@ from nacre.evaluate.metrics import METRICS
 from nacre.evaluate.metrics.metric import Scored
 from nacre.evaluate.plan import plan
 from nacre.evaluate.score import score
-from nacre.model.generate import answer_losses, rewards
+from nacre.model.losses import answer_losses, rewards
 from nacre.records import Message, TaskSettings, Weights
 
 AUTO = TaskSettings()

@@ -12,8 +12,8 @@ from transformers import DynamicCache
 
 from nacre.base.errors import NacreError
 from nacre.model.chat import prompt_ids, shorten
-from nacre.model.generate import text_losses
 from nacre.model.load import load_model, load_tokenizer
+from nacre.model.losses import text_losses
 from nacre.model.routed import Routed
 from nacre.model.router import BASE, Router, read_prompts, shrunk
 from nacre.records import Message, Weights

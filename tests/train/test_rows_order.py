@@ -10,8 +10,8 @@ import torch
 from transformers import get_scheduler
 
 from nacre.base.errors import InputError
-from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
+from nacre.model.losses import answer_losses
 from nacre.records import Origin, Train
 from nacre.train.course import Part, part_by_part
 from nacre.train.protect.base import TrainingRows

@@ -9,8 +9,8 @@ import torch
 from train_kit import Spy, furthest
 
 from nacre.base.errors import InputError
-from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
+from nacre.model.losses import answer_losses
 from nacre.train.protect import PROTECTIONS
 from nacre.train.protect.base import Context
 from nacre.train.protect.replay import Replay

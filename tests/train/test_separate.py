@@ -12,8 +12,9 @@ from train_kit import furthest
 
 from nacre.base.errors import InputError
 from nacre.model.chat import prompt_ids
-from nacre.model.generate import answer_all, answer_losses
+from nacre.model.generate import answer_all
 from nacre.model.load import load_model, load_tokenizer
+from nacre.model.losses import answer_losses
 from nacre.model.routed import Routed
 from nacre.model.router import BASE, TENSORS, Router
 from nacre.records import Decoding, Weights

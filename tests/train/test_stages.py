@@ -11,8 +11,8 @@ from transformers import AutoModelForSequenceClassification
 
 from nacre.base.errors import InputError
 from nacre.model.chat import IGNORED
-from nacre.model.generate import answer_losses, rewards
 from nacre.model.load import is_reward_model, load_model
+from nacre.model.losses import answer_losses, rewards
 from nacre.records.recipe import Preference
 from nacre.train.rows import encode_rows
 from nacre.train.run import train

@@ -11,8 +11,9 @@ from train_kit import furthest, tensors
 from transformers import AutoModelForCausalLM
 
 from nacre.base.errors import InputError
-from nacre.model.generate import answer_all, answer_losses
+from nacre.model.generate import answer_all
 from nacre.model.load import load_model
+from nacre.model.losses import answer_losses
 from nacre.model.tuners import apply
 from nacre.records import Decoding, Weights
 from nacre.records.tune import QLora

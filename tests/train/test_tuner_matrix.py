@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from nacre.base.errors import InputError
-from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
+from nacre.model.losses import answer_losses
 from nacre.records import Recipe, Weights
 from nacre.records.tune import TUNERS
 from nacre.train.protect import PROTECTIONS, sdft

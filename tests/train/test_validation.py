@@ -9,8 +9,8 @@ from datasets import Dataset
 from train_kit import Bomb, furthest, tensors
 
 from nacre.base.errors import InputError
-from nacre.model.generate import answer_losses
 from nacre.model.load import load_model
+from nacre.model.losses import answer_losses
 from nacre.train.rows import Prepared
 from nacre.train.run import train
 from nacre.train.validation import MAX_ROWS, Validation, set_aside, some_dev_rows

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from nacre.base.errors import InputError
 from nacre.evaluate.metrics import METRICS
-from nacre.evaluate.metrics.choice_accuracy import has_options, one_letter
+from nacre.evaluate.metrics.choice_accuracy import MOST_OPTIONS, has_options, one_letter
 from nacre.evaluate.metrics.exact_match import plain
 from nacre.evaluate.metrics.metric import Scored
 from nacre.evaluate.metrics.words import unspaced, words
@@ -43,7 +43,9 @@ def plan(examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, ma
         raise InputError("there are no dev rows to score", where="dev rows", fix="add rows to dev.json")
     metric, why = _metric(examples, settings)
     new_tokens, length_why = _new_tokens(examples, settings, tokenizer, max_length)
-    decoding = Decoding(max_new_tokens=new_tokens, max_length=max_length)
+    options = _options(examples) if settings.answers == "options" else ()
+    decoding = Decoding(max_new_tokens=new_tokens, max_length=max_length, options=options)
+    length_why = f"the likeliest of {len(options)} options is the answer" if options else length_why
     return Plan(metric, decoding, f"{metric}: {why}; {length_why}")
 
 
@@ -119,6 +121,23 @@ def _as_set(name: str, examples: Sequence[Example]) -> str:
         f"the gate cannot read '{name}': it {reason}",
         where="evaluate, metric",
         fix=f"choose one of {', '.join(fitting)}",
+    )
+
+
+def _options(examples: Sequence[Example]) -> tuple[str, ...]:
+    """The different references, in order.
+
+    Raises:
+        InputError: nothing is answered, or they are no choice among a few.
+    """
+    given = [example.answer for example in examples]
+    if generates(examples) and has_options(given):
+        return tuple(sorted(set(given)))
+    raise InputError(
+        f"these {len(given)} rows are no choice among a few options: each of at most {MOST_OPTIONS} different "
+        "references must come twice on average, and none be empty",
+        where="evaluate, answers: options",
+        fix="leave answers out: then the model answers freely",
     )
 
 

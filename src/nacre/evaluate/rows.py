@@ -20,17 +20,10 @@ from nacre.base.hashing import content_hash, sha256_file
 from nacre.base.progress import progress
 from nacre.evaluate.plan import generates, reads_pairs, reads_text
 from nacre.model.chat import IGNORED, encode
-from nacre.model.generate import (
-    Answer,
-    Loss,
-    answer_all,
-    answer_losses,
-    asked_prompts,
-    last_answer,
-    rewards,
-    text_losses,
-)
+from nacre.model.choose import choose_all
+from nacre.model.generate import Answer, answers_and_losses, asked_prompts
 from nacre.model.load import judges
+from nacre.model.losses import Loss, answer_losses, last_answer, rewards, text_losses
 from nacre.model.quantised import answers_quantised
 from nacre.model.router import BASE
 from nacre.records import Decoding, Example, Report, Weights
@@ -154,14 +147,16 @@ def _run(task: str, every: Sequence[Example], places: Sequence[int], decoding: D
     answers: Sequence[Answer | None] = [None] * len(examples)
     # what a task reads is decided by all of its rows: one text among them makes it a task of texts
     answering = generates(every)
-    with progress(f"score {task}", (1 + answering) * len(examples)) as advance:
+    with progress(f"score {task}", len(examples)) as advance:
         if reads_text(every):
             texts = ["\n".join(message.content for message in (*row.prompt, *row.answers)) for row in examples]
             losses = text_losses(model, tokenizer, texts, decoding.max_length)
             advance(len(texts))
+        elif decoding.options:
+            answers, losses = choose_all(model, tokenizer, examples, decoding, advance=advance)
+        elif answering:
+            answers, losses = answers_and_losses(model, tokenizer, examples, decoding, advance=advance)
         else:
-            if answering:
-                answers = answer_all(model, tokenizer, examples, decoding, advance=advance)
             losses = answer_losses(model, tokenizer, examples, decoding.max_length, advance=advance)
     unknown = sum(not math.isfinite(loss.nll) for loss in losses)
     if unknown:

@@ -1,26 +1,24 @@
-"""Greedy answers and token losses in batches, for scoring.
+"""Greedy answers in batches, for scoring.
 
-Shape suffixes: B rows of the batch, T positions of its longest row, N supervised positions of the
-whole batch, V vocabulary.
+Shape suffixes: B rows of the batch, T positions so far, W of the longest prompt, V vocabulary.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from nacre.base.errors import InputError
-from nacre.base.progress import progress
-from nacre.model.chat import IGNORED, encode, encode_text, own_text, prompt_ids, shorten, stop_ids, stop_texts
+from nacre.model.chat import IGNORED, encode, own_text, prompt_ids, shorten, stop_ids, stop_texts
+from nacre.model.losses import Advance, Loss, evaluating, labelled_losses, last_answer
+from nacre.model.reading import Reading, read_prompts_once
 from nacre.records import Decoding, Example
 
-_LOSS_TOKENS = 4096  # positions in one forward pass of the losses: bounds the [N, V] logits
+_LATER_TOKENS = 1024  # positions of references after prompts that are read already; of longer ones all is read again
 
-Advance = Callable[[int], None]
 Step = Callable[[], None]
+Said = tuple[list[int], bool]  # the tokens of an answer, and whether it ended itself
 
 
 class Answer(NamedTuple):
@@ -49,17 +47,6 @@ class Timing(NamedTuple):
     token_s: float | None
 
 
-class Loss(NamedTuple):
-    """Negative log-likelihood of one row, in nats, summed over its `tokens` scored tokens.
-
-    `cut_tokens` counts the tokens of the row that did not fit.
-    """
-
-    nll: float
-    tokens: int
-    cut_tokens: int
-
-
 def answer_all(
     model: Any,
     tokenizer: Any,
@@ -82,19 +69,80 @@ def answer_all(
         InputError: `max_new_tokens` leaves no room for a prompt.
     """
     whole, prompts = asked_prompts(tokenizer, examples, decoding)
-    stop = _Stop(stop_ids(tokenizer), stop_texts(tokenizer), tokenizer)
-    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+    stop = _stop_of(tokenizer)
     answers: dict[int, Answer] = {}
-    with _evaluating(model):
-        for start in range(0, len(order), batch_rows):
-            batch = order[start : start + batch_rows]
-            said = _greedy(model, [prompts[row] for row in batch], stop, decoding.max_new_tokens, step)
-            for row, (tokens, finished) in zip(batch, said, strict=True):
-                text = own_text(tokenizer.decode(tokens, skip_special_tokens=True), tokenizer)
-                answers[row] = Answer(text, len(whole[row]) - len(prompts[row]), finished, len(tokens))
+    with evaluating(model):
+        for batch, reading in _read(model, prompts, batch_rows):
+            said = _greedy(reading, stop, decoding.max_new_tokens, step)
+            answers |= _answers(tokenizer, batch, said, whole, prompts)
             if advance:
                 advance(len(batch))
     return [answers[row] for row in range(len(prompts))]
+
+
+def answers_and_losses(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    decoding: Decoding,
+    *,
+    batch_rows: int = 32,
+    advance: Advance | None = None,
+) -> tuple[list[Answer], list[Loss]]:
+    """What `answer_all` and `answer_losses` give, with each prompt read once for both.
+
+    Twice only where the reference needs more of the prompt cut off than the answer does, where references are long, and
+    by models whose cache cannot be gone back in (a sliding window, a router). `advance` is called with the number of
+    rows just done.
+    """
+    whole, prompts = asked_prompts(tokenizer, examples, decoding)
+    rows = [encode(example, tokenizer, decoding.max_length) for example in examples]
+    labelled = [(row.input_ids, last_answer(row.labels)) for row in rows]
+    references = [answer_after(prompt, *row) for prompt, row in zip(prompts, labelled, strict=True)]
+    stop = _stop_of(tokenizer)
+    answers: dict[int, Answer] = {}
+    found: dict[int, tuple[float, int]] = {}
+    with evaluating(model):
+        for batch, reading in _read(model, prompts, batch_rows):
+            wanted = [references[row] for row in batch]
+            if all(wanted) and sum(map(len, wanted)) <= _LATER_TOKENS and reading.can_go_back:
+                counts = [len(tokens) for tokens in wanted]
+                found |= zip(batch, zip(reading.losses(wanted), counts, strict=True), strict=True)
+            else:
+                found |= zip(batch, labelled_losses(model, [labelled[row] for row in batch]), strict=True)
+            said = _greedy(reading, stop, decoding.max_new_tokens)
+            answers |= _answers(tokenizer, batch, said, whole, prompts)
+            if advance:
+                advance(len(batch))
+    return (
+        [answers[row] for row in range(len(prompts))],
+        [Loss(*found[place], row.cut) for place, row in enumerate(rows)],
+    )
+
+
+def _read(model: Any, prompts: Sequence[Sequence[int]], batch_rows: int) -> Iterator[tuple[list[int], Reading]]:
+    """Batches of rows and what the model read of them; longest prompts first, so that each batch is of like length."""
+    order = sorted(range(len(prompts)), key=lambda row: -len(prompts[row]))
+    for start in range(0, len(order), batch_rows):
+        batch = order[start : start + batch_rows]
+        yield batch, read_prompts_once(model, [prompts[row] for row in batch])
+
+
+def answer_after(prompt: Sequence[int], input_ids: list[int], labels: list[int]) -> list[int]:
+    """The tokens of the last answer, where exactly `prompt` stands before it; else nothing."""
+    start = next((place for place, label in enumerate(labels) if label != IGNORED), 0)
+    return input_ids[start:] if start and input_ids[:start] == list(prompt) else []
+
+
+def _answers(
+    tokenizer: Any, batch: Sequence[int], said: Sequence[Said], whole: Sequence[list[int]], asked: Sequence[list[int]]
+) -> dict[int, Answer]:
+    """The texts of a batch's answers, by row."""
+    answers = {}
+    for row, (tokens, finished) in zip(batch, said, strict=True):
+        text = own_text(tokenizer.decode(tokens, skip_special_tokens=True), tokenizer)
+        answers[row] = Answer(text, len(whole[row]) - len(asked[row]), finished, len(tokens))
+    return answers
 
 
 def asked_prompts(
@@ -126,65 +174,6 @@ def time_answer(model: Any, tokenizer: Any, example: Example, decoding: Decoding
     return Timing(total_s, marks[0] - started, later)
 
 
-def answer_losses(
-    model: Any, tokenizer: Any, examples: Sequence[Example], max_length: int, *, advance: Advance | None = None
-) -> list[Loss]:
-    """Loss of every example's (first) answer given its prompt; earlier assistant turns are not scored.
-
-    The token that ends the answer counts as one of its tokens.
-    """
-    rows = [encode(example, tokenizer, max_length) for example in examples]
-    with _evaluating(model):
-        found = _losses(model, [(row.input_ids, last_answer(row.labels)) for row in rows], advance)
-    return [Loss(nll, tokens, row.cut) for (nll, tokens), row in zip(found, rows, strict=True)]
-
-
-def text_losses(model: Any, tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Loss]:
-    """Loss of every plain text and its end-of-sequence token, read in blocks of `max_length` as in training.
-
-    The first token of a block follows nothing and is not scored.
-    """
-    blocks = [
-        (place, block) for place, text in enumerate(texts) for block in encode_text([text], tokenizer, max_length)
-    ]
-    with _evaluating(model):
-        found = _losses(model, [(block.input_ids, block.labels) for _, block in blocks], None)
-    nll, tokens = [0.0] * len(texts), [0] * len(texts)
-    for (place, _), (block_nll, block_tokens) in zip(blocks, found, strict=True):
-        nll[place] += block_nll
-        tokens[place] += block_tokens
-    return [Loss(*row, cut_tokens=0) for row in zip(nll, tokens, strict=True)]
-
-
-def rewards(
-    model: Any, tokenizer: Any, examples: Sequence[Example], max_length: int, *, advance: Advance | None = None
-) -> list[float]:
-    """The number that a reward model gives every example's (first) answer."""
-    rows = [encode(example, tokenizer, max_length).input_ids for example in examples]
-    plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-    plain.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # by which it finds an answer's last token
-    found = [0.0] * len(rows)
-    with _evaluating(model):
-        for batch in _batches([len(row) for row in rows]):
-            width = max(len(rows[row]) for row in batch)
-            pads = [width - len(rows[row]) for row in batch]
-            padded = [rows[row] + [tokenizer.pad_token_id] * pad for row, pad in zip(batch, pads, strict=True)]
-            input_ids_BT = torch.tensor(padded, device=model.device)
-            mask_BT = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=model.device)
-            output = model(input_ids=input_ids_BT, attention_mask=mask_BT, use_cache=False)
-            for row, number in zip(batch, output.logits[:, 0].float().tolist(), strict=True):
-                found[row] = number
-            if advance:
-                advance(len(batch))
-    return found
-
-
-def sequence_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]]) -> list[tuple[float, int]]:
-    """Summed loss, in nats, and number of supervised tokens of (input ids, labels) rows, in order."""
-    with _evaluating(model), progress("reading the start's answers", len(rows)) as advance:
-        return _losses(model, rows, advance)
-
-
 class _Stop(NamedTuple):
     """What ends an answer: one of these tokens, or one of these texts in what was said."""
 
@@ -204,30 +193,17 @@ class _Stop(NamedTuple):
         return not any(text in tail for text in self.texts)
 
 
-def _greedy(
-    model: Any, prompts: Sequence[list[int]], stop: _Stop, max_new_tokens: int, step: Step | None = None
-) -> list[tuple[list[int], bool]]:
+def _stop_of(tokenizer: Any) -> _Stop:
+    return _Stop(stop_ids(tokenizer), stop_texts(tokenizer), tokenizer)
+
+
+def _greedy(reading: Reading, stop: _Stop, max_new_tokens: int, step: Step | None = None) -> list[Said]:
     """New tokens of each row, and whether the row ended itself. Rows that have ended leave the batch."""
-    device = model.device
-    width = max(len(prompt) for prompt in prompts)
-    pads = [width - len(prompt) for prompt in prompts]
-    input_ids_BT = torch.tensor([[0] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)], device=device)
-    mask_BT = torch.tensor([[0] * pad + [1] * (width - pad) for pad in pads], device=device)
-    position_ids_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    said: list[list[int]] = [[] for _ in prompts]
-    alive = list(range(len(prompts)))
-    cache: Any = None
-    for _ in range(max_new_tokens):
-        output = model(
-            input_ids=input_ids_BT,
-            attention_mask=mask_BT,
-            position_ids=position_ids_BT,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        next_B = output.logits[:, -1].argmax(-1)
+    mask_BT, cache = reading.mask_BW, reading.cache
+    next_B, position_ids_B1 = reading.last_BV.argmax(-1), reading.next_B[:, None]
+    said: list[list[int]] = [[] for _ in mask_BT]
+    alive = list(range(len(said)))
+    for count in range(1, max_new_tokens + 1):
         going = [
             place
             for place, (row, token) in enumerate(zip(alive, next_B.tolist(), strict=True))
@@ -239,78 +215,19 @@ def _greedy(
             alive = [alive[place] for place in going]
             if not alive:
                 break
-            going_B = torch.tensor(going, device=device)
-            next_B, mask_BT, position_ids_BT = next_B[going_B], mask_BT[going_B], position_ids_BT[going_B]
+            going_B = torch.tensor(going, device=mask_BT.device)
+            next_B, mask_BT, position_ids_B1 = next_B[going_B], mask_BT[going_B], position_ids_B1[going_B]
             cache.reorder_cache(going_B)
-        input_ids_BT = next_B[:, None]
+        if count == max_new_tokens:
+            break
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(alive), 1)], dim=1)
-        position_ids_BT = position_ids_BT[:, -1:] + 1
+        output = reading.model(
+            input_ids=next_B[:, None],
+            attention_mask=mask_BT,
+            position_ids=position_ids_B1,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        next_B, position_ids_B1 = output.logits[:, -1].argmax(-1), position_ids_B1 + 1
     return [(tokens, row not in alive) for row, tokens in enumerate(said)]
-
-
-def _losses(
-    model: Any, rows: Sequence[tuple[list[int], list[int]]], advance: Advance | None
-) -> list[tuple[float, int]]:
-    """Summed loss and number of supervised tokens of (input ids, labels) rows, in order."""
-    found: dict[int, tuple[float, int]] = {}
-    for batch in _batches([len(input_ids) for input_ids, _ in rows]):
-        width = max(len(rows[row][0]) for row in batch)
-        for row, result in zip(batch, _batch_losses(model, [rows[row] for row in batch], width), strict=True):
-            found[row] = result
-        if advance:
-            advance(len(batch))
-    return [found[row] for row in range(len(rows))]
-
-
-def _batch_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]], width: int) -> list[tuple[float, int]]:
-    device = model.device
-    pads = [width - len(input_ids) for input_ids, _ in rows]
-    input_ids_BT = torch.tensor([row[0] + [0] * pad for row, pad in zip(rows, pads, strict=True)], device=device)
-    mask_BT = torch.tensor([[1] * (width - pad) + [0] * pad for pad in pads], device=device)
-    # The token after position t is what position t is asked for.
-    shifted = [row[1][1:] + [IGNORED] * (pad + 1) for row, pad in zip(rows, pads, strict=True)]
-    targets_BT = torch.tensor(shifted, device=device)
-    wanted_BT = targets_BT != IGNORED
-    counts_B = wanted_BT.sum(-1)
-    if not counts_B.any():
-        return [(0.0, 0)] * len(rows)
-    # A mask given as logits_to_keep slices the hidden states before the head: [N, V], never [B, T, V].
-    logits_NV = model(input_ids=input_ids_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=wanted_BT).logits
-    nll_N = F.cross_entropy(logits_NV.float(), targets_BT[wanted_BT], reduction="none").cpu().double()
-    counts = counts_B.tolist()
-    return [(float(part.sum()), count) for part, count in zip(torch.split(nll_N, counts), counts, strict=True)]
-
-
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Row numbers, longest rows first, in groups whose padded size stays below `_LOSS_TOKENS`."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > _LOSS_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def last_answer(labels: list[int]) -> list[int]:
-    """The labels with everything before the last run of supervised positions ignored."""
-    start = len(labels)
-    while start and labels[start - 1] != IGNORED:
-        start -= 1
-    return [IGNORED] * start + labels[start:]
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """No dropout and no gradients inside the block; the model's mode is put back after it.
-
-    `no_grad`, not `inference_mode`: a buffer that a model refreshes here may be needed in training later.
-    """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from nacre.base.config import Settings
 from nacre.records.tune import Full, Tune, named
@@ -69,7 +76,7 @@ class Train(Settings):
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this norm")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 or else fp16 on a GPU, fp32 on a CPU"
+        "auto", description="auto: bf16 or else fp16 on a GPU; on a CPU that has bf16, bf16 for large models, else fp32"
     )
     gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
     save_steps: int = Field(200, ge=1, description="optimizer steps from one checkpoint to the next")
@@ -99,6 +106,10 @@ class Train(Settings):
     )
     typos: float = Field(0.0, ge=0, le=0.5, description="share of the letters mistyped in the questions of added rows")
     typo_rows: float = Field(0.5, gt=0, le=1, description="share of the rows that get such a twin, where typos is set")
+    trunk_cache: Literal["auto", "off"] = Field(
+        "auto", description="auto: what the blocks below all that trains say of a row is kept in a file, not made anew"
+    )
+    trunk_cache_gib: float = Field(10.0, gt=0, description="largest file of that kind, in GiB")
     check_memory: bool = Field(True, description="refuse a training whose estimate is beyond the device's memory")
     seed: int = Field(0, description="of the row order, dropout and new adapters")
 
@@ -124,6 +135,9 @@ class TaskSettings(Settings):
 
     metric: str | None = Field(None, description="what the gate reads; default: chosen from the dev rows")
     max_new_tokens: int | None = Field(None, ge=1, description="default: the longest reference and a quarter more")
+    answers: Literal["free", "options"] = Field(
+        "free", description="options: the likeliest of the task's different references, at most 20, is the answer"
+    )
 
 
 class Decoding(Settings):
@@ -131,6 +145,12 @@ class Decoding(Settings):
 
     max_new_tokens: int = Field(ge=1)
     max_length: int = Field(1024, ge=8)
+    options: tuple[str, ...] = Field((), description="the answer is the likeliest of these; empty: any text")
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)  # digests of reports from before there were options stay what they were
+        return written if self.options else {key: value for key, value in written.items() if key != "options"}
 
 
 class Recipe(Settings):

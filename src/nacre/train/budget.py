@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from nacre.model.generate import answer_losses
+from nacre.model.losses import answer_losses
 from nacre.model.prompts import as_it_began
 from nacre.records import Example
 from nacre.train.protect.base import Protection

@@ -5,8 +5,8 @@ from typing import Any
 
 from nacre.base.errors import InputError
 from nacre.base.progress import progress
-from nacre.model.generate import answer_losses, text_losses
 from nacre.model.load import is_reward_model, load_model
+from nacre.model.losses import answer_losses, text_losses
 from nacre.records import Example, Weights
 
 

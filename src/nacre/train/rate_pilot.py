@@ -18,8 +18,8 @@ from nacre.base.errors import InputError, NacreError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import content_hash
 from nacre.data.schedule import MAX_REPEATS
-from nacre.model.generate import answer_losses, text_losses
 from nacre.model.load import load_model, load_tokenizer, parameter_count
+from nacre.model.losses import answer_losses, text_losses
 from nacre.records import Example, Weights
 from nacre.train.auto import learning_rate
 from nacre.train.job import Job, Trained

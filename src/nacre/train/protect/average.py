@@ -23,7 +23,7 @@ from pydantic import Field, field_validator
 
 from nacre.base.config import Settings
 from nacre.base.progress import progress
-from nacre.model.generate import answer_losses, text_losses
+from nacre.model.losses import answer_losses, text_losses
 from nacre.records import Example
 from nacre.train.protect.base import Protection, TrainingRows
 from nacre.train.protect.plain import plain_weights

@@ -23,7 +23,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from nacre.model.chat import IGNORED, Encoded
-from nacre.model.generate import last_answer, sequence_losses
+from nacre.model.losses import last_answer, sequence_losses
 from nacre.model.prompts import as_it_began
 from nacre.records.recipe import Preference
 from nacre.train import processes

@@ -115,6 +115,12 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     return _join(pieces, tokenizer, max_length)
 
 
+def answer_text(example: Example, tokenizer: Any) -> str:
+    """The text of the (first) answer as it stands in a training row, with what its template puts before and after."""
+    pieces = _pieces((*example.prompt, *example.answers[:1]), tokenizer, example.system, example.tools)
+    return pieces[-1][0] + _shape(tokenizer).last
+
+
 def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encoded]:
     """Plain texts, each ended by the end-of-sequence token, laid end to end and cut into equal blocks."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []

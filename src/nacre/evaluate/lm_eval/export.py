@@ -16,8 +16,8 @@ from nacre.base.files import atomic_write
 from nacre.base.hashing import canonical_json
 from nacre.evaluate.metrics.exact_match import plain
 from nacre.evaluate.plan import generates, reads_judgements, reads_pairs, reads_text
-from nacre.model.chat import render, stop_ids, stop_texts
-from nacre.records import Decoding, Example
+from nacre.model.chat import answer_text, render, stop_ids, stop_texts
+from nacre.records import Decoding, Example, Message
 
 PREFIX = "nacre_"
 TAG = "nacre_dev"
@@ -65,7 +65,8 @@ class Exported:
 def export(folder: Path, tasks: Sequence[DevTask], tokenizer: Any) -> Exported:
     """Write a YAML file and a JSON-lines file for each task, and one Python file with what the YAML cannot say.
 
-    Questions become `generate_until` tasks scored by exact match, preference pairs `multiple_choice` tasks, plain
+    Questions become `generate_until` tasks scored by exact match, or `multiple_choice` tasks where the answer is one of
+    a few options, preference pairs `multiple_choice` tasks, plain
     text a `loglikelihood_rolling` task. The tag `nacre_dev` stands for all of them. Answers that were judged bad
     have no counterpart and are left out with a note.
 
@@ -117,6 +118,8 @@ def _task(task: DevTask, tokenizer: Any) -> tuple[dict[str, Any], list[dict[str,
             "metric_list": [{"metric": "acc_norm"}],
         }, lines
     assert generates(task.rows), "text, pairs and judged answers are dealt with above"
+    if task.decoding.options:
+        return _choice(task, tokenizer, [{"id": one, "prompt": text} for one, text in zip(ids, prompts, strict=True)])
     lines = [
         {"id": one, "prompt": prompt, "answer": plain(row.answer)}
         for one, prompt, row in zip(ids, prompts, task.rows, strict=True)
@@ -133,6 +136,28 @@ def _task(task: DevTask, tokenizer: Any) -> tuple[dict[str, Any], list[dict[str,
         "generation_kwargs": generation,
         "process_results": f"!function {_CODE}.score",
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],
+    }, lines
+
+
+def _choice(
+    task: DevTask, tokenizer: Any, asked: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A task whose answer is the likeliest of its options: with the tokens that end an answer, as nacre reads them."""
+    options = task.decoding.options
+    first = task.rows[0]
+    texts = [
+        answer_text(first.changed(answers=(Message(role="assistant", content=option),)), tokenizer)
+        for option in options
+    ]
+    right = [options.index(row.answer) for row in task.rows]
+    lines = [{**line, "choices": texts, "right": place} for line, place in zip(asked, right, strict=True)]
+    return {
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "right",
+        "doc_to_choice": "choices",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc"}],
     }, lines
 
 

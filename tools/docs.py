@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import EnumType
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -261,6 +262,8 @@ def kind(annotation: Any) -> str:
         return f"list of {kind(inner[0])}"
     if origin is dict:
         return "mapping" if inner[1] is Any else f"mapping of {kind(inner[0])} to {kind(inner[1])}"
+    if isinstance(annotation, EnumType):
+        return _either([f"`{value}`" for value in annotation.__members__])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         name = annotation.model_fields["name"].default if "name" in annotation.model_fields else None
         return f"`{name}`" if isinstance(name, str) and _is_tag(annotation.model_fields["name"]) else "mapping"

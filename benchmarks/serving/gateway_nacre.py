@@ -20,20 +20,21 @@ from nacre.serve.settings import Serve
 def serve_nacre(port: int, key: str, folder: Path) -> None:
     """nacre's gateway over a ledger, with the upstream engine."""
     store, model = ArtifactStore(folder / "artifacts"), folder / "model"
-    model.mkdir()
+    model.mkdir(exist_ok=True)
     (model / "config.json").write_text("{}")
     with Ledger(f"sqlite:///{folder / 'ledger.db'}", store) as ledger:
-        ledger.add_version(
-            base="base",
-            base_sha256="0" * 64,
-            kind="full",
-            artifact=store.publish_folder(model),
-            recipe=Recipe(),
-            environment=Environment(python="3", packages={}, machine="here", device="cpu"),
-            snapshot=Snapshot(task="t", train=RowsFile(sha256="a" * 64, rows=1), dev=None, sources={}),
-            tasks=("t",),
-        )
-        ledger.promote(1, actor="benchmark", why="start")
+        if not ledger.versions():  # else it was killed and goes on
+            ledger.add_version(
+                base="base",
+                base_sha256="0" * 64,
+                kind="full",
+                artifact=store.publish_folder(model),
+                recipe=Recipe(),
+                environment=Environment(python="3", packages={}, machine="here", device="cpu"),
+                snapshot=Snapshot(task="t", train=RowsFile(sha256="a" * 64, rows=1), dev=None, sources={}),
+                tasks=("t",),
+            )
+            ledger.promote(1, actor="benchmark", why="start")
         source = LedgerSource(
             ledger, lambda version: Weights(identity=version.artifact, model=str(model)), folder / "secret"
         )

@@ -183,8 +183,11 @@ def test_an_older_ledger_is_updated_and_a_copy_is_named(lived_in: Place, caplog:
     with sqlite3.connect(lived_in.root / ".nacre" / "ledger.db") as connection:
         for table in ("follower", "key", "key_use", "release", "review"):
             connection.execute(f"drop table {table}")
-        connection.execute("drop index ix_event_kind")
-        connection.execute("alter table event drop column kind")
+        added = {"event": ["kind"], "interaction": ["prompt"], "feedback": ["person", "increment", "why"]}
+        for table, columns in added.items():
+            for column in columns:
+                connection.execute(f"drop index if exists ix_{table}_{column}")
+                connection.execute(f"alter table {table} drop column {column}")
         connection.execute("update nacre_meta set value = '1'")
     connection.close()
     with caplog.at_level(logging.WARNING):

@@ -116,6 +116,19 @@ def test_only_what_a_person_accepts_becomes_rows(fresh: Place, monkeypatch: pyte
     assert fresh.json("verify")["faults"] == []
 
 
+def test_a_draft_of_another_queue_than_the_one_named_is_not_decided_on(fresh: Place) -> None:
+    with Fake(lambda _, number: reply((f"question {number} {'why ' * number}", f"answer {number}"))) as fake:
+        setup(fresh, fake, batch=1)
+        assert ask(fresh, 1)["added"] == 1
+        words = ("data", "synthesize", "base", "--config", "made.yaml", "--rows", 1)
+        assert fresh.json(*words, "--queue", "other")["added"] == 1
+    here, there = (fresh.json("data", "review", "--queue", name)["drafts"][0]["id"] for name in ("base", "other"))
+    words = ("data", "review", "--queue", "base", "--accept", here, "--reject", there, "--by", "bo")
+    assert_clear(fresh.nacre(*words), f"draft {there} is not in the queue base", "--queue other")
+    for name in ("base", "other"):
+        assert [one["status"] for one in fresh.json("data", "review", "--queue", name)["drafts"]] == ["open"]
+
+
 def test_nothing_that_a_person_accepts_is_hidden_from_them(fresh: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     with Fake(lambda *_: reply(("what is safe", "yes\x1b[1A\x1b[2K\u202eno\u200b\tand\nmore"))) as fake:
         setup(fresh, fake)

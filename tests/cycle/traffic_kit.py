@@ -21,6 +21,7 @@ MODULES = (
     "nacre.registry.events",
     "nacre.cycle.releases.rollout",
     "nacre.cycle.releases.schedule",
+    "nacre.cycle.releases.watch",
 )
 
 

@@ -31,7 +31,15 @@ def test_short_rows_come_first_and_equally_long_ones_by_chance():
 
 def test_numbers_sort_as_numbers_and_words_as_text():
     assert column([row("a", level=10), row("b", level="9"), row("c", level=2.5)], "level") == ([10.0, 9.0, 2.5], 0)
-    assert column([row("a", level="easy"), row("b", level=3)], "level") == (["easy", "3"], 0)
+    assert column([row("a", level="easy"), row("b", level="b2")], "level") == (["easy", "b2"], 0)
+
+
+@pytest.mark.parametrize("other", ["n/a", "nan", "hard"])
+def test_a_column_of_numbers_and_text_is_refused(other):
+    rows = [row("a", level=10), row("b", level="9"), row("c", level=other), row("d")]
+    with pytest.raises(InputError, match=f"numbers and text: 1 of 3 are no numbers, such as '{other}'") as refused:
+        column(rows, "level")
+    assert "numbers alone" in refused.value.fix
 
 
 @pytest.mark.parametrize("values", [(3, None, 1), ("b", None, "a")])

@@ -21,6 +21,7 @@ GOOD = {
     "score": {"value": 0.3},
     "comment": {"text": "so"},
     "correction": {"text": "b"},
+    "pair": {"value": 1, "other": "j"},
 }
 BAD = [
     ("stars", {"value": 0}),
@@ -33,6 +34,10 @@ BAD = [
     ("comment", {"text": " "}),
     ("comment", {"text": "so", "value": 1}),
     ("correction", {}),
+    ("pair", {"value": 1}),
+    ("pair", {"value": 2, "other": "j"}),
+    ("pair", {"value": 1, "other": "i"}),
+    ("stars", {"value": 5, "other": "j"}),
     ("vote", {"value": 1}),
 ]
 

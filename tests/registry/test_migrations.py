@@ -116,6 +116,38 @@ def test_the_second_schema_gets_its_keys_and_loses_nothing(second: str, tmp_path
     assert (found, present) == (str(tables.SCHEMA), set(tables.metadata.tables))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def third(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a ledger of schema 3 with answers, opinions (one of them exported) and a key."""
+    return _restored(request, tmp_path, SCRIPTS.with_name("schema_3"))
+
+
+def test_the_third_schema_gets_its_columns_and_loses_no_opinion(third: str, tmp_path: Path) -> None:
+    assert state(third)[0] == "3"
+    with opened(third, tmp_path) as ledger:
+        said = ledger.feedback()
+        assert [(one.kind, one.status) for one in said[-2:]] == [("correction", "exported"), ("stars", "new")]
+        assert {(one.person, one.other, one.why, one.increment) for one in said} == {("", "", "", "")}
+        old = ledger.interaction("chatcmpl-1")
+        assert old is not None
+        assert (old.answer, old.prompt, old.consent, old.first_token_s, old.removed) == ("层", "", "assumed", None, {})
+        assert [held.key.name for held in ledger.keys.all()] == ["ann"]
+        fresh = old.changed(id="chatcmpl-3", prompt="p" * 64, consent="given", first_token_s=0.1, removed={"EMAIL": 1})
+        ledger.add_interactions([fresh])
+        assert ledger.interaction("chatcmpl-3") == fresh
+        number = ledger.add_feedback(said[-1].changed(id=0, interaction="chatcmpl-3", person="who"))
+        ledger.mark_feedback([number], "quarantined", why="one person alone")
+        assert ledger.feedback("quarantined")[0].why == "one person alone"
+        assert ledger.verify_chain() == 10
+    engine = sa.create_engine(third)
+    inspector = sa.inspect(engine)
+    for table in (tables.interaction, tables.feedback):
+        assert {column["name"] for column in inspector.get_columns(table.name)} == set(table.c.keys())
+        assert {index["name"] for index in inspector.get_indexes(table.name)} == {one.name for one in table.indexes}
+    engine.dispose()
+    assert state(third) == (str(tables.SCHEMA), set(tables.metadata.tables))
+
+
 def test_a_copy_of_the_file_is_made_before(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     with sqlite3.connect(path) as connection:

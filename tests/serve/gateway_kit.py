@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -135,7 +135,7 @@ def _fill(folder: Path, number: int) -> None:
 def serving(hall: Hall | Weights, **settings: Any) -> Iterator[ApiServer]:
     """A server in a thread of this process."""
     ENGINES._entries["named"] = "gateway_kit:NamedEngine"
-    source = hall.source if isinstance(hall, Hall) else hall
+    source = replace(hall.source, page=settings.pop("page", None)) if isinstance(hall, Hall) else hall
     server = ApiServer(source, Serve(**({"port": 0, "name": "bot", "engine": "named"} | settings)))
     started = threading.Event()
     failed: list[BaseException] = []

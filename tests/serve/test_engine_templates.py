@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from engine_kit import chat, loaded, said, with_engine
@@ -14,6 +15,7 @@ from nacre.model.chat import prompt_ids
 from nacre.model.load import load_tokenizer
 from nacre.records import Message
 from nacre.serve.engines import Sampling
+from nacre.serve.engines.embedded import EmbeddedEngine
 from nacre.serve.engines.embedded.templates import Renderer
 
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a %}{% endfor %}{% endfor %}"
@@ -97,3 +99,26 @@ def test_a_version_with_such_a_template_is_not_loaded_or_answers_nothing_and_oth
         assert await said(engine, good, chat(QUESTION), Sampling(temperature=0)) == ANSWERS[0]
 
     with_engine(scenario, template_s=1.0)
+
+
+def test_no_version_waits_for_the_template_of_another(shelf: Shelf) -> None:
+    async def scenario(engine: EmbeddedEngine) -> list[Any]:
+        targets = [await loaded(engine, place + 1, shelf.weights(place)) for place in (0, 1)]
+        renderers = [engine._residents[target].renderer for target in targets]
+        processes = [renderer._process for renderer in renderers]
+        assert None not in processes
+        with renderers[0]._lock:  # as while its template is being rendered
+            waits = asyncio.ensure_future(said(engine, targets[0], chat(QUESTION), Sampling(temperature=0)))
+            await asyncio.sleep(0.1)
+            text = await asyncio.wait_for(said(engine, targets[1], chat(QUESTION), Sampling(temperature=0)), 60)
+        assert (text, await waits) == (ANSWERS[1], ANSWERS[0])
+        await engine.unload(targets[1])
+        until = time.monotonic() + 60
+        while processes[1].poll() is None and time.monotonic() < until:  # freed between two steps
+            await asyncio.sleep(0.01)
+        assert processes[0].poll() is None
+        return processes
+
+    processes = with_engine(scenario)
+    assert processes[0].pid != processes[1].pid
+    assert all(process.poll() is not None for process in processes)

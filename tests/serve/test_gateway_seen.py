@@ -1,5 +1,6 @@
 """What the server tells about itself: numbers, log lines, traces; and what must never be in them."""
 
+import asyncio
 import json
 import logging
 import re
@@ -12,7 +13,7 @@ import pytest
 from gateway_kit import Hall, NamedEngine, chat, make_hall, send, serving, until
 from scripted_engine import BREAK, REFUSE
 
-from nacre.serve.gateway.logs import Formatter, logging_to_stderr
+from nacre.serve.gateway.logs import Formatter, logging_to_stderr, tell
 from nacre.serve.gateway.metrics import Metrics
 
 SECRET = "a-configured-key-4711"
@@ -149,8 +150,9 @@ def test_a_span_a_request_reaches_the_collector(hall: Hall) -> None:
     Thread(target=collector.serve_forever, daemon=True).start()
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     endpoint = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
+    theirs = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "tracestate": "a=planted"}
     with serving(hall, otlp=endpoint) as server:
-        asked = chat(server.url, CANARIES[0], headers={"traceparent": f"00-{trace}-00f067aa0ba902b7-01"})
+        asked = chat(server.url, CANARIES[0], headers=theirs)
     until(lambda: bool(received))
     collector.shutdown()
     collector.server_close()
@@ -164,3 +166,27 @@ def test_a_span_a_request_reaches_the_collector(hall: Hall) -> None:
     assert (attributes["http.response.status_code"], attributes["nacre.arm"]) == (200, "champion")
     assert span.end_time_unix_nano > span.start_time_unix_nano
     assert CANARIES[0].encode() not in b"".join(received)
+    assert not span.trace_state
+    assert b"planted" not in b"".join(received)
+
+
+def test_lines_of_requests_come_in_order_and_are_all_there_at_the_end(capfd: pytest.CaptureFixture[str]) -> None:
+    def tells(count: int) -> None:
+        for place in range(count):
+            tell("request", {"place": place})
+
+    async def asked() -> None:
+        tell("request", {"place": "first"})
+        logging.getLogger("nacre.serve").warning("between")
+        others = [Thread(target=tells, args=(500,)) for _ in range(3)]
+        for one in others:
+            one.start()
+        tells(500)
+        for one in others:
+            one.join()
+
+    with logging_to_stderr("json", ()):
+        asyncio.run(asked())
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [one.get("place", one["message"]) for one in lines[:2]] == ["first", "between"]
+    assert len(lines) == 2 + 4 * 500

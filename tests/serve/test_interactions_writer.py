@@ -5,10 +5,12 @@ import pytest
 from serving_kit import Place
 
 from nacre.base.errors import NacreError
-from nacre.records import ChatTurn, Interaction
+from nacre.records import ChatTurn, Feedback, Interaction
+from nacre.registry.conversations import NoAnswer
 from nacre.registry.ledger import Ledger
 from nacre.serve import interactions
 from nacre.serve.interactions import Writer
+from nacre.serve.privacy import Redactor
 
 
 class Refusing(Ledger):
@@ -95,4 +97,61 @@ def test_what_a_ledger_refused_before_the_end_is_tried_once_more_at_the_end(ledg
     ledger.refusals = 0
     writer.close()
     assert sum(ledger.batches) == 10
+    ledger.close()
+
+
+def _opinion(number: int, text: str = "") -> Feedback:
+    kind = {"kind": "comment", "text": text} if text else {"kind": "stars", "value": 5}
+    return Feedback.model_validate({"time": "t", "interaction": f"chatcmpl-{number:04}"} | kind)
+
+
+def test_an_opinion_waits_for_its_answer_however_many_are_before_it(ledger: Refusing) -> None:
+    writer = Writer(ledger)
+    for number in range(1200):
+        writer.add(_interaction(number % 1000).changed(id=f"chatcmpl-{number:04}"))
+    late, early, unknown = writer.say([_opinion(1199)]), writer.say([_opinion(3)] * 2), writer.say([_opinion(9999)])
+    assert len(late.result(30)) == 1
+    assert len(set(early.result(30))) == 2
+    with pytest.raises(NoAnswer):
+        unknown.result(30)
+    assert len(ledger.feedback()) == 3
+    writer.close()
+    ledger.close()
+
+
+def test_while_answers_are_refused_opinions_wait_and_one_whose_client_left_is_not_stored(
+    ledger: Refusing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interactions, "_RETRY_S", 0.05)
+    ledger.refusals = 1_000_000
+    writer = Writer(ledger, Redactor(("pii",)))
+    writer.add(_interaction(1).changed(answer="ann@example.org"))
+    waits, left = writer.say([_opinion(1)]), writer.say([_opinion(1, "gone")])
+    while ledger.refusals > 999_998:
+        time.sleep(0.01)
+    writer.add(_interaction(2))
+    assert left.cancel()
+    assert not waits.done()
+    ledger.refusals = 0
+    assert len(waits.result(30)) == 1
+    writer.flush()
+    assert [one.kind for one in ledger.feedback()] == ["stars"]
+    first, second = ledger.interaction("chatcmpl-0001"), ledger.interaction("chatcmpl-0002")
+    assert first is not None
+    assert second is not None
+    assert (first.answer, first.removed, second.prompt) == ("[EMAIL]", {"EMAIL": 1}, first.prompt)
+    assert dict(writer.redactor.removed) == {"EMAIL": 1}, "cleaned once, however often it is tried"
+    writer.close()
+    ledger.close()
+
+
+def test_who_speaks_when_it_ends_is_told(ledger: Refusing) -> None:
+    ledger.refusals = 1_000_000
+    writer = Writer(ledger)
+    writer.add(_interaction(1))
+    waits = writer.say([_opinion(1)])
+    writer.close()
+    for one in (waits, writer.say([_opinion(1)])):
+        with pytest.raises(NacreError, match="does not take"):
+            one.result(1)
     ledger.close()

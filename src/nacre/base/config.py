@@ -56,6 +56,16 @@ def _given(key: str, value: Any) -> str:
     return "" if any(word in key for word in ("key", "secret", "password", "url", "uri")) else f"; got {value!r}"
 
 
+class _Words(yaml.SafeLoader):
+    """YAML in which every key is a word: plain YAML 1.1 would read the key ``on`` as true."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:bool":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     """Read a YAML file that must hold a mapping; returns the mapping and the text.
 
@@ -69,7 +79,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], str]:
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8: byte {error.start}", where=str(path), fix="save the file as UTF-8") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=_Words)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

@@ -1,6 +1,8 @@
 """Plugin tables: names to ``"module:attribute"`` strings, so listing imports nothing."""
 
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -22,8 +24,7 @@ class Table:
 
     def targets(self) -> dict[str, str]:
         """Every known name with its target; our own entries win over third parties'."""
-        found = {point.name: point.value for point in entry_points(group=f"nacre.{self.kind}")}
-        return found | self._entries
+        return _installed(f"nacre.{self.kind}", tuple(sys.path)) | self._entries
 
     def names(self) -> list[str]:
         """Every known name, sorted, importing nothing."""
@@ -40,3 +41,9 @@ class Table:
             raise unknown(self.kind, name, targets, where=where)
         module, _, attribute = targets[name].partition(":")
         return getattr(import_module(module), attribute)
+
+
+@lru_cache(maxsize=64)  # every look reads a file of each installed package
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, str]:
+    """What the packages on this path put into a group."""
+    return {point.name: point.value for point in entry_points(group=group)}

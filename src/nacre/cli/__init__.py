@@ -22,6 +22,7 @@ VERBS = {
     "review": "nacre.cli.review",
     "evolve": "nacre.cli.evolve",
     "matrix": "nacre.cli.matrix",
+    "report": "nacre.cli.report",
     "lm-eval": "nacre.cli.lm_eval",
     "versions": "nacre.cli.versions",
     "gate": "nacre.cli.gate",
@@ -32,10 +33,13 @@ VERBS = {
     "gc": "nacre.cli.gc",
     "reproduce": "nacre.cli.reproduce",
     "serve": "nacre.cli.serve",
+    "ui": "nacre.cli.ui",
     "chat": "nacre.cli.chat",
     "keys": "nacre.cli.keys",
+    "feedback": "nacre.cli.feedback",
     "harvest": "nacre.cli.harvest",
     "schedule": "nacre.cli.schedule",
+    "watch": "nacre.cli.watch",
     "mirror": "nacre.cli.mirror",
 }
 

@@ -1,7 +1,8 @@
 """`nacre evolve`: learn one increment, from its data to a judged version."""
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -24,10 +25,28 @@ if TYPE_CHECKING:
 
 app = verb_app()
 
+FEEDBACK = "feedback"
+
+IncrementArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="a folder of the dataset folder, or a name in dataset_info.json", show_default="with --from feedback none"
+    ),
+]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="train from this version (0 is the base model); or the word feedback: harvest first, and learn that",
+        show_default="the champion",
+        metavar="VERSION|feedback",
+    ),
+]
+
 
 @app.command()
 def evolve(
-    increment: Annotated[str, typer.Argument(help="a folder of the dataset folder, or a name in dataset_info.json")],
+    increment: IncrementArgument = None,
     workspace: WorkspaceOption = HERE,
     promote: Annotated[
         Literal["pass", "never"] | None,
@@ -35,10 +54,7 @@ def evolve(
             help="make the version champion when the gate passes, or never", show_default="from nacre.yaml: pass"
         ),
     ] = None,
-    parent: Annotated[
-        int | None,
-        typer.Option("--from", min=0, help="train from this version; 0 is the base model", show_default="the champion"),
-    ] = None,
+    start: StartOption = None,
     progressive: Annotated[
         int | None, typer.Option(min=1, help="learn so many rows first, and the rest only where that was worth it")
     ] = None,
@@ -58,6 +74,11 @@ def evolve(
     from nacre.cycle.increment.evolve import evolve as evolve_increment
     from nacre.cycle.increment.progressive import progressively
     from nacre.cycle.mirrors.mirror import telling
+
+    parent, feedback = _start(start, increment, progressive)
+    if feedback:
+        _from_feedback(workspace, promote, as_json=as_json)
+    assert increment is not None
 
     with open_workspace(workspace) as space:
         if only_helps(space.settings.train):
@@ -79,6 +100,54 @@ def evolve(
     else:
         show(result)
     raise typer.Exit(result.exit_code)
+
+
+def _start(start: str | None, increment: str | None, progressive: int | None) -> tuple[int | None, bool]:
+    """The version to train from, and whether feedback is to be harvested first."""
+    if start == FEEDBACK:
+        if increment is not None or progressive:
+            fix = "nacre evolve --from feedback; or nacre harvest, and then nacre evolve with its name"
+            raise InputError(
+                "--from feedback names its increments itself", where=str(increment or progressive), fix=fix
+            )
+        return None, True
+    if start is not None and not start.isdecimal():
+        raise InputError(
+            f"'{start}' is no version",
+            where="nacre evolve, --from",
+            fix="give a number, 0 for the base model, or feedback",
+        )
+    if increment is None:
+        fix = "name an increment, or harvest one with --from feedback; see nacre evolve --help"
+        raise InputError("it is not said what to learn", where="nacre evolve", fix=fix)
+    return None if start is None else int(start), False
+
+
+def _from_feedback(workspace: Path, promote: Literal["pass", "never"] | None, *, as_json: bool) -> NoReturn:
+    """Harvest, learn each increment, and end with the worst exit code of them."""
+    from nacre.cli.harvest import show as show_harvest
+    from nacre.cycle.increment.from_feedback import from_feedback
+    from nacre.cycle.mirrors.mirror import telling
+
+    with open_workspace(workspace) as space:
+        if only_helps(space.settings.train):
+            raise typer.Exit
+        if machines(space.settings.train) > 1:
+            fix = "nacre harvest, and then nacre evolve with each name"
+            raise InputError("the other machines train once", where="--from feedback", fix=fix)
+        once, said = one_try(space)
+        with leading(), once, telling(once):
+            found = from_feedback(once, promote=promote, tell=_silent if as_json else _tell)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        if found.harvested:
+            show_harvest(found.harvested)
+        for sentence in said:
+            console.print(sentence, markup=False)
+        for result in found.learned:
+            show(result)
+    raise typer.Exit(found.exit_code)
 
 
 def refuse_parts(space: "Workspace", progressive: int | None) -> None:

@@ -35,7 +35,7 @@ def gc(
     actor: ActorOption = "user",
     as_json: JsonOption = False,
 ) -> None:
-    """Delete weights, rows and leftovers that no slot, rollout, server, pin or rule of `retention` needs.
+    """Delete weights, rows, leftovers, answers and opinions that no slot, rollout, server, pin or `retention` needs.
 
     The records of versions stay, with their scores and verdicts; `nacre evolve --from` their parent trains them again.
     """
@@ -49,6 +49,7 @@ def gc(
                 "dry_run": dry_run,
                 "bytes": found.bytes,
                 "versions": list(found.versions),
+                "expired": dict(found.expired),
                 "goes": [item.as_dict() for item in found.goes],
                 "stays": [item.as_dict() for item in found.stays],
             }
@@ -58,6 +59,10 @@ def gc(
         console.print(_table("would go" if dry_run else "gone", found.goes))
     if dry_run and found.stays:
         console.print(_table("stays", found.stays))
+    old = found.expired
+    if any(old.values()):
+        gone = "would be deleted" if dry_run else "deleted"
+        console.print(f"{old['interactions']} answers and {old['feedback']} opinions {gone}: too old", markup=False)
     word = "would be freed" if dry_run else "freed"
     console.print(f"{size(found.bytes)} {word}, {len(found.stays)} things stay", markup=False)
 

@@ -227,6 +227,10 @@ def _show(seen: "Look") -> None:
                 one.outcome,
             )
         console.print(table)
-    print_notes({"not known": seen.notes})
+    shown = [
+        f"{name}: {arms.before:.1%} of the champion's {arms.old} answers, {arms.after:.1%} of the new one's {arms.new}"
+        for name, arms in seen.sight.signals.items()
+    ]
+    print_notes({"watched": shown, "not known": seen.notes})
     missing = f"; still missing: {', '.join(seen.decision.missing)}" if len(seen.decision.missing) > 1 else ""
     console.print(f"decision: {seen.decision.action}: {seen.decision.why}{missing}", markup=False)

@@ -31,11 +31,12 @@ def list_schedules(workspace: WorkspaceOption = HERE, as_json: JsonOption = Fals
     if as_json:
         print_json({"schedules": [one.as_dict() for one in found]})
         return
-    table = Table("schedule", "every", "does", "last run", "ended", "next, UTC")
+    table = Table("schedule", "every", "does", "last run", "ended", "next, UTC", "why")
     for one in found:
-        following = "now" if one.due else one.following[:16].replace("T", " ")
+        following = "now" if one.chosen else one.following[:16].replace("T", " ")
         does = ", ".join([*one.entry.run, *one.entry.do])
-        table.add_row(one.entry.name, one.entry.every, does, one.last[:16].replace("T", " "), one.status, following)
+        every, last = one.entry.every or "when asked for", one.last[:16].replace("T", " ")
+        table.add_row(one.entry.name, every, does, last, one.status, following, one.waits or "; ".join(one.why))
     console.print(table)
 
 
@@ -65,7 +66,9 @@ def run(
             console.print(f"{name}: {result.status}", markup=False)
             for sentence in result.told:
                 console.print(f"· {sentence}", markup=False)
-        if not ran.results:
+        for name, why in ran.waiting.items():
+            console.print(f"{name} waits: {why}", markup=False)
+        if not ran.results and not ran.waiting:
             console.print("nothing is due", markup=False)
     raise typer.Exit(ran.exit_code)
 

@@ -8,11 +8,13 @@ from nacre.base.config import Settings
 from nacre.records import Keep, Recipe, Retention, TaskSettings, Train, Tune
 from nacre.records.gating import Gate
 from nacre.records.judge import Judge
+from nacre.records.learning import Learning
 from nacre.records.mirror import Mlflow, Webhook
 from nacre.records.recipe import Protect
 from nacre.records.release import Release
 from nacre.records.schedule import TIERS, Entry, distinct
 from nacre.records.tune import Full
+from nacre.records.watch import Watch
 from nacre.serve.settings import Serve
 
 
@@ -57,7 +59,9 @@ class WorkspaceSettings(Settings):
     schedule: Annotated[tuple[Entry, ...], AfterValidator(distinct)] = Field(
         TIERS, description="what `nacre schedule run` does by itself; default: the three tiers of docs/releases.md"
     )
+    watch: Watch = Field(Watch(), description="how often `nacre watch` looks, and what may be spent by itself")
     serve: Serve = Serve()
+    feedback: Learning = Learning()
     retention: Retention = Retention()
     environment: Literal["show", "refuse"] = Field(
         "show", description="a version made with other libraries than those here: say so, or do not serve or score it"

@@ -21,6 +21,7 @@ from nacre.records import Dropped
 from nacre.records.base import Record
 
 _BUFFER_BYTES = 1 << 18
+_READERS_HELD = 8
 
 
 class CleanExample(Record):
@@ -147,9 +148,14 @@ def _by_count(counts: Mapping[str, int]) -> dict[str, int]:
 def here(files: Sequence[Path], chain: Chain, output: Output, work: Work) -> None:
     """The engine `local`: one record after another, in this process."""
     places, columns = Places(work.entry), work.columns
-    output.reads(files, [Reader(path, columns=columns).layout for path in files])
-    for path in files:
-        reader = Reader(path, columns=columns, streamed=True)
+
+    def made() -> Iterator[Reader]:
+        return (Reader(path, columns=columns, streamed=True) for path in files)
+
+    # each has looked through its file for the encoding, which takes a while; and holds the file's beginning
+    held = list(made()) if len(files) <= _READERS_HELD else None
+    output.reads(files, [reader.layout for reader in held or made()])
+    for path, reader in zip(files, held or made(), strict=True):
         for row in reader:
             if isinstance(row, Dropped):
                 output.unread(row)

@@ -42,10 +42,11 @@ def lengths(rows: Sequence[Example]) -> list[float]:
 def column(rows: Sequence[Example], name: str) -> tuple[list[float] | list[str], int]:
     """The value of a column of each row, for sorting, and how many rows have none: they come last.
 
-    In numeric order where every value is a number or reads as one, else in the order of text.
+    In numeric order where every value is a number or reads as one, in the order of text where none does.
 
     Raises:
-        InputError: no row has the column; names the nearest one there is.
+        InputError: no row has the column (names the nearest one there is), or it mixes numbers and other text, of which
+            no order says what is harder.
     """
     values = [row.origin.extra.get(name) for row in rows]
     missing = sum(value is None for value in values)
@@ -59,6 +60,14 @@ def column(rows: Sequence[Example], name: str) -> tuple[list[float] | list[str],
     if all(number is not None for number in numbers):
         found = iter(numbers)
         return [float("inf") if value is None else float(next(found) or 0.0) for value in values], missing
+    if any(number is not None for number in numbers):
+        other = next(str(value) for value in values if value is not None and _number(value) is None)
+        count = sum(number is None for number in numbers)
+        what = (
+            f"the column '{name}' mixes numbers and text: {count} of {len(numbers)} are no numbers, such as {other!r}"
+        )
+        fix = "write numbers alone or words alone; rows without a value come last"
+        raise InputError(what, where=f"train.curriculum {COLUMN}{name}", fix=fix)
     return ["\U0010ffff" if value is None else str(value) for value in values], missing
 
 

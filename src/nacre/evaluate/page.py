@@ -15,6 +15,29 @@ from nacre.evaluate.pictures import READ_PER_VERSION, Look, figures_by_version, 
 Language = Literal["en", "zh"]
 Lang = Literal["en", "zh", "both"]
 
+HEAT_STYLE = """
+.wide { overflow-x: auto; margin: 0 -.2rem; padding: .2rem }
+table { border-collapse: separate; border-spacing: 3px; font-variant-numeric: tabular-nums }
+th { font-weight: 500; padding: .25rem .5rem; text-align: left; white-space: nowrap }
+thead th { text-align: center; vertical-align: bottom; max-width: 10rem; white-space: normal; overflow-wrap: anywhere;
+  color: var(--soft); font-size: .9rem; line-height: 1.25 }
+thead th:first-child { text-align: left }
+tbody th { position: sticky; left: 0; background: var(--paper); max-width: 22rem; white-space: normal;
+  overflow-wrap: break-word; z-index: 1 }
+td { padding: .45rem .6rem; text-align: center; border-radius: 4px; min-width: 3.6rem }
+td.learned { outline: 2px solid var(--ink); outline-offset: -2px; font-weight: 600 }
+td.before { color: var(--faint) }
+.plain thead th { overflow-wrap: normal }
+.plain td { text-align: right; background: var(--card) }
+.legend { color: var(--soft); font-size: .9rem; margin: .5rem 0 0 }
+.scale { display: inline-block; width: 8rem; height: .7rem; border-radius: 3px; margin: 0 .4rem }
+@media (max-width: 40rem) {
+  tbody th { max-width: 7.5rem; min-width: 2.5rem; font-size: .85rem; padding: .2rem .3rem; overflow-wrap: anywhere }
+  tbody th.name { min-width: 6.2rem }
+  td { padding: .4rem .35rem; min-width: 3rem }
+  thead th { max-width: 5.5rem; font-size: .8rem; padding: .2rem }
+}
+"""
 _STYLE = """
 :root { color-scheme: light dark; --ink: #202428; --paper: #fff; --soft: #5c6166; --faint: #71767b; --line: #d9dcdf;
   --card: #f6f7f8 }
@@ -33,22 +56,7 @@ header { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: baselin
 .switch label:has(:checked) { background: var(--ink); color: var(--paper) }
 .switch label:has(:focus-visible) { outline: 2px solid #2f7fd0; outline-offset: -2px }
 html:has(#lang-en:checked) [lang=zh], html:has(#lang-zh:checked) [lang=en] { display: none }
-.wide { overflow-x: auto; margin: 0 -.2rem; padding: .2rem }
-table { border-collapse: separate; border-spacing: 3px; font-variant-numeric: tabular-nums }
-th { font-weight: 500; padding: .25rem .5rem; text-align: left; white-space: nowrap }
-thead th { text-align: center; vertical-align: bottom; max-width: 10rem; white-space: normal; overflow-wrap: anywhere;
-  color: var(--soft); font-size: .9rem; line-height: 1.25 }
-thead th:first-child { text-align: left }
-tbody th { position: sticky; left: 0; background: var(--paper); max-width: 22rem; white-space: normal;
-  overflow-wrap: break-word; z-index: 1 }
-td { padding: .45rem .6rem; text-align: center; border-radius: 4px; min-width: 3.6rem }
-td.learned { outline: 2px solid var(--ink); outline-offset: -2px; font-weight: 600 }
-td.before { color: var(--faint) }
 .legend + dl { margin-top: .6rem }
-.plain thead th { overflow-wrap: normal }
-.plain td { text-align: right; background: var(--card) }
-.legend { color: var(--soft); font-size: .9rem; margin: .5rem 0 0 }
-.scale { display: inline-block; width: 8rem; height: .7rem; border-radius: 3px; margin: 0 .4rem }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: .7rem; margin: 0 }
 dl > div { background: var(--card); border-radius: 8px; padding: .7rem .9rem }
 dt { display: flex; justify-content: space-between; gap: 1rem; font-weight: 600 }
@@ -57,10 +65,6 @@ dd.source { color: var(--faint) }
 ul { color: var(--soft); padding-left: 1.2rem }
 @media (max-width: 40rem) {
   body { font-size: 15px; padding-top: 1rem }
-  tbody th { max-width: 7.5rem; min-width: 2.5rem; font-size: .85rem; padding: .2rem .3rem; overflow-wrap: anywhere }
-  tbody th.name { min-width: 6.2rem }
-  td { padding: .4rem .35rem; min-width: 3rem }
-  thead th { max-width: 5.5rem; font-size: .8rem; padding: .2rem }
 }
 @media print { .switch { display: none } .wide { overflow: visible } }
 """
@@ -75,7 +79,7 @@ def to_html(panels: Sequence[tuple[str, Matrix | History]], *, lang: Lang = "bot
         notes: sentences to show at the end, in English.
     """
     languages: tuple[Language, ...] = ("en", "zh") if lang == "both" else (lang,)
-    said = _Words(languages)
+    said = Words(languages)
     body = "\n".join(_panel(title, grid, said) for title, grid in panels)
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     after = f"<h2>{said('notes')}</h2>\n<ul>{listed}</ul>\n" if notes else ""
@@ -83,19 +87,21 @@ def to_html(panels: Sequence[tuple[str, Matrix | History]], *, lang: Lang = "bot
     return (
         f'<!doctype html>\n<html lang="{"zh-CN" if languages[0] == "zh" else "en"}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title><style>{_STYLE}</style></head>\n"
-        f"<body>\n<header><h1>{said('title')}</h1>{_switch(languages)}</header>\n{body}\n{after}</body></html>\n"
+        f"<title>{title}</title><style>{_STYLE}{HEAT_STYLE}</style></head>\n"
+        f"<body>\n<header><h1>{said('title')}</h1>{switch(languages)}</header>\n{body}\n{after}</body></html>\n"
     )
 
 
-class _Words:
-    """The page's own words, in each of its languages, one of which is shown."""
+class Words:
+    """A page's own words, in each of its languages, one of which is shown."""
 
-    def __init__(self, languages: Sequence[Language]) -> None:
+    def __init__(self, languages: Sequence[Language], words: Mapping[str, Mapping[Language, str]] = WORDS) -> None:
         self.languages = languages
+        self.words = words
 
     def __call__(self, key: str) -> str:
-        return self.either(WORDS[key])
+        """The words under a key, as HTML."""
+        return self.either(self.words[key])
 
     def either(self, texts: Mapping[Language, str]) -> str:
         """The same said in each language; plain where there is one alone, or they do not differ."""
@@ -105,7 +111,8 @@ class _Words:
         return "".join(f'<span lang="{one}">{escape(texts[one])}</span>' for one in self.languages)
 
 
-def _switch(languages: Sequence[Language]) -> str:
+def switch(languages: Sequence[Language]) -> str:
+    """The buttons that choose the language; nothing where there is one alone."""
     if len(languages) == 1:
         return ""
     names = {"en": "English", "zh": "中文"}
@@ -116,8 +123,8 @@ def _switch(languages: Sequence[Language]) -> str:
     return f'<div class="switch">{buttons}</div>'
 
 
-def _panel(title: str, grid: Matrix | History, said: _Words) -> str:
-    parts = [f"<h2>{escape(title)}</h2>", _heat_map(grid, said), _legend(said)]
+def _panel(title: str, grid: Matrix | History, said: Words) -> str:
+    parts = [f"<h2>{escape(title)}</h2>", heat_map(grid, said), legend(said)]
     if isinstance(grid, History):
         parts.append(_by_version(grid, said))
     else:
@@ -129,7 +136,8 @@ def _panel(title: str, grid: Matrix | History, said: _Words) -> str:
     return "\n".join(parts)
 
 
-def _heat_map(grid: Grid, said: _Words) -> str:
+def heat_map(grid: Grid, said: Words) -> str:
+    """The matrix as a painted table; `said` knows the word `version`."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in grid.tasks)
     rows = "\n".join(
         f'<tr><th scope="row" class="name">{escape(version)}</th>'
@@ -150,18 +158,19 @@ def _cell(shown: Look) -> str:
     return f'<td class="{kind}"{paint}>{shown.text}</td>' if kind else f"<td{paint}>{shown.text}</td>"
 
 
-def _legend(said: _Words) -> str:
+def legend(said: Words) -> str:
+    """What the colours and frames of `heat_map` mean; `said` knows the word `legend`."""
     stops = ", ".join(f"rgb{shade(place / 4)}" for place in range(5))
     scale = f'0<span class="scale" style="background:linear-gradient(90deg, {stops})"></span>1'
     return f'<p class="legend">{scale} &ensp; {said("legend")}</p>'
 
 
-def _figures(read: Sequence[Figure], said: _Words) -> str:
+def _figures(read: Sequence[Figure], said: Words) -> str:
     cards = "".join(_figure(each, said) for each in read)
     return f'<h2>{said("figures")}</h2>\n<p class="legend">{said("symbols")}</p>\n<dl>{cards}</dl>'
 
 
-def _figure(figure: Figure, said: _Words) -> str:
+def _figure(figure: Figure, said: Words) -> str:
     name, definition = FIGURES_ZH[figure.name]
     value = "–" if figure.value is None else str(figure)[len(figure.name) + 1 :]
     named = said.either({"en": figure.name, "zh": name})
@@ -175,7 +184,7 @@ def _figure(figure: Figure, said: _Words) -> str:
     )
 
 
-def _general(rows: Sequence[General], said: _Words) -> str:
+def _general(rows: Sequence[General], said: Words) -> str:
     head = "".join(f'<th scope="col">{said(word)}</th>' for word in ("name", "measure", "base", "this version"))
     body = "".join(
         f'<tr><th scope="row" class="name">{escape(row.name)}</th><td>{said(row.measure)}</td>'
@@ -188,7 +197,7 @@ def _general(rows: Sequence[General], said: _Words) -> str:
     )
 
 
-def _brackets(matrix: Matrix, said: _Words) -> str:
+def _brackets(matrix: Matrix, said: Words) -> str:
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in matrix.tasks)
     named = (("plain", matrix.plain), ("this version", matrix.cells[matrix.last]), ("joint", matrix.joint))
     body = "".join(
@@ -202,7 +211,7 @@ def _brackets(matrix: Matrix, said: _Words) -> str:
     return f'<h2>{said("brackets")}</h2>\n<div class="wide">{table}</div>'
 
 
-def _by_version(history: History, said: _Words) -> str:
+def _by_version(history: History, said: Words) -> str:
     found = figures_by_version(history)
     names = [name for name in READ_PER_VERSION if any(name in row for row in found)]
     zh = {name: FIGURES_ZH[name][0] for name in names}
@@ -222,7 +231,7 @@ def _by_version(history: History, said: _Words) -> str:
     )
 
 
-def _definition(figure: Figure, said: _Words) -> str:
+def _definition(figure: Figure, said: Words) -> str:
     name, definition = FIGURES_ZH[figure.name]
     named = said.either({"en": figure.name, "zh": name})
     defined = said.either({"en": figure.definition, "zh": definition})

@@ -11,6 +11,7 @@ from nacre.stats.sequential_planning import rows_to_show_sequential, smallest_dr
 
 WISHED = 0.02
 LARGEST = 0.10
+ASSUMED_PSI = 0.1  # share of answers that a training changes, where nothing was measured yet
 SET_BY_DEFAULT, SET_SOMEWHERE = "set by keep.max_drop", "set in keep"
 
 

@@ -5,8 +5,8 @@ them, in its whole rollout, with a chance of at most 1 - confidence: that chance
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nacre.records.release import Rollout
@@ -68,12 +68,14 @@ class Sight:
         requests: answers of the new version in the present stage; in the shadow, pairs.
         minutes: since the stage began.
         split: e-value against "users are sent to the arms as set".
+        signals: shares that are watched and decide nothing: aborted (the user left), regenerated (asked again).
     """
 
     findings: tuple[Finding, ...]
     requests: int
     minutes: float
     split: float = 1.0
+    signals: Mapping[str, Arms] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The evidence of a move, for its event."""
@@ -82,6 +84,7 @@ class Sight:
             "minutes": round(self.minutes, 2),
             "split_e_value": min(self.split, 1e300),
             "findings": [finding.as_dict() for finding in self.findings],
+            "signals": {name: asdict(arms) for name, arms in self.signals.items()},
         }
 
 

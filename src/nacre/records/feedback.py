@@ -35,9 +35,11 @@ class Interaction(Record):
         latency_s: seconds from the request's arrival to the last token.
         twin: for an answer of the shadow the id of the champion's answer to the same request; else empty.
         first_token_s: seconds from the request's arrival to the first token; None where it is not known.
-        consent: whether it may be learned from: the client said yes, said no, or said nothing.
+        consent: whether it may be learned from: the client said yes (`given`), said nothing (`assumed`), or said no
+            (`refused`), as nothing counts where `serve.privacy.consent` is `asked`.
         removed: what was taken out of the texts before they were written: kind (EMAIL, PHONE …) to count.
         prompt: hash of what was asked, as it is kept: the same question has the same one.
+        key: id of the key that it was asked with; empty where none was needed, and for an answer of the shadow.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Interaction(Record):
     consent: Consent = "assumed"
     removed: dict[str, int] = Field(default_factory=dict)
     prompt: str = ""
+    key: str = ""
 
     @field_validator("time")
     @classmethod

@@ -69,6 +69,14 @@ class Release(Settings):
     )
     max_errors: Share = Field(0.01, description="largest rise of the share of requests that end in an error")
     max_latency: float = Field(0.25, gt=0, description="largest rise of the typical seconds per request, as a share")
+    per_person: int = Field(
+        1, ge=1, description="answers on which one person's opinion counts: with 1 each has the same say"
+    )
+    per_key: int | None = Field(
+        1000,
+        ge=1,
+        description="opinions of one key that names no people; beyond them only as many as all others gave, if any did",
+    )
     prove: tuple[Literal["shadow", "feedback", "completion", "errors", "latency"], ...] = Field(
         (), description="what must be shown to be within its margin before each step, not only not shown to be beyond"
     )

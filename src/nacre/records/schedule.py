@@ -47,13 +47,37 @@ def _command(value: str) -> str:
     return value
 
 
+class When(Settings):
+    """What makes a schedule due beside its time: any of these."""
+
+    feedback: Annotated[int, Field(ge=1)] | Literal["enough"] | None = Field(
+        None, description="rows that a harvest would make now; enough: as many as the gate needs to see a loss on them"
+    )
+    drift: float | None = Field(
+        None,
+        gt=0.5,
+        le=1,
+        description="how surely the questions asked since its last run are told from the champion's rows: area under "
+        "the ROC curve, lower end of its interval; 0.5 where they are alike",
+    )
+    rest: float = Field(24, ge=0, description="hours after a run in which these are not looked at")
+
+    @model_validator(mode="after")
+    def _names_something(self) -> "When":
+        if self.feedback is None and self.drift is None:
+            raise ValueError("name what to look for: feedback, drift, or both")
+        return self
+
+
 class Entry(Settings):
     """One schedule: commands of the user's own, then steps of nacre's."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="what it is called in the history")
-    every: Annotated[str, AfterValidator(_every)] = Field(
-        description="hour, day, week (Monday), month or quarter (the first), or five fields as in a crontab; in UTC"
+    every: Annotated[str, AfterValidator(_every)] | None = Field(
+        None,
+        description="hour, day, week (Monday), month or quarter (the first), or five fields as in a crontab; in UTC",
     )
+    when: When | None = Field(None, description="also, or without every only, when feedback or drift ask for it")
     at: Annotated[str, BeforeValidator(_at)] = Field(
         _AT, pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="time of day where every is a word, UTC; of hour 00:MM"
     )
@@ -77,11 +101,13 @@ class Entry(Settings):
     def _does_something(self) -> "Entry":
         if not self.run and not self.do:
             raise ValueError("a schedule needs something to run or to do")
+        if self.every is None and self.when is None:
+            raise ValueError("say every, when, or both: nothing else makes a schedule due")
         return self
 
     @model_validator(mode="after")
     def _ignores_nothing(self) -> "Entry":
-        if self.at != _AT and self.every not in _WORDS:
+        if self.at != _AT and (self.every is None or self.every not in _WORDS):
             raise ValueError("at stands beside a word; five cron fields say the time themselves")
         if self.at != _AT and self.every == "hour" and not self.at.startswith("00:"):
             raise ValueError("of every hour only the minute can be chosen: give at as 00:MM")
@@ -92,15 +118,17 @@ class Entry(Settings):
         return self
 
     @property
-    def cron(self) -> str:
-        """The five fields that `every` and `at` stand for."""
+    def cron(self) -> str | None:
+        """The five fields that `every` and `at` stand for; None where only `when` makes it due."""
+        if self.every is None:
+            return None
         hour, minute = self.at.split(":")
         return _WORDS.get(self.every, self.every).format(minute=int(minute), hour=int(hour))
 
 
 TIERS = (
     Entry(name="knowledge", every="week", do=("coverage",)),
-    Entry(name="increment", every="month", do=("harvest", "evolve")),
+    Entry(name="increment", every="month", when=When(feedback="enough"), do=("harvest", "evolve")),
     Entry(name="review", every="quarter", do=("review",)),
 )
 

@@ -61,6 +61,8 @@ class Version(Record):
         share: of each increment's rows, that could be replayed.
         general: SHA-256 of the generic text; empty where there was none.
         energy: None where nothing could be read.
+        cpu_seconds: processor time of the training, all its processes; 0 where it was not counted. Of a training that
+            was killed and taken up, what the last run took.
         size_bytes, parameters: of the artifact's files; 0 where they were not counted.
         weights: hash over its safetensors files alone, which a training that is repeated can be compared with.
         inherited: increments that the model had learned before it came into this ledger, oldest first.
@@ -87,6 +89,7 @@ class Version(Record):
     share: float = 1.0
     general: str = ""
     energy: Energy | None = None
+    cpu_seconds: float = 0.0
     size_bytes: int = 0
     parameters: int = 0
     weights: str = ""

@@ -20,6 +20,10 @@ class Weights(Record):
     model: str
     adapter: Path | None = None
 
+    def __hash__(self) -> int:
+        """Equal weights have one identity, and looking them up is done for every request."""
+        return hash(self.identity)
+
     @property
     def routed(self) -> bool:
         """Whether several adapters sit on the model, each row answered by the one of its task."""

@@ -22,6 +22,15 @@ _BUSY_MS = 30_000
 _NEEDED_BYTES = 1 << 16  # what a transaction may write beside the file
 _LOCK_KEY = 0x6E6163_7265  # "nacre"; the advisory lock under which PostgreSQL tables are made
 
+# A server that vanished without a word closes no connection: libpq's own defaults wait for it for hours.
+_PATIENCE = {
+    "connect_timeout": 10,  # seconds
+    "tcp_user_timeout": 20_000,  # milliseconds that what was sent may stay unconfirmed
+    "keepalives_idle": 10,  # seconds of silence until it is asked whether it is still there
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+
 _SQLITE_PROBLEMS = {
     sqlite3.SQLITE_FULL: ("the disk is full; nothing was written", "free some space and run the command again"),
     sqlite3.SQLITE_READONLY: ("the ledger is read-only; nothing was written", "change its permissions"),
@@ -69,6 +78,19 @@ class Database:
         ):
             connection.execute(sa.select(tables.meta.c.value).where(tables.meta.c.name == "schema").with_for_update())
             yield connection
+
+    def settle(self) -> None:
+        """Let nothing that was deleted stay in SQLite's journal, as far as those who read now let it go.
+
+        Deleted rows are overwritten in the file (see `_on_connect`); the journal beside it still has their pages.
+        """
+        if self.engine.dialect.name == "sqlite":
+            with self._errors():
+                raw = self.engine.raw_connection()
+                try:
+                    raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                finally:
+                    raw.close()
 
     def close(self) -> None:
         """Give back every connection."""
@@ -179,11 +201,20 @@ def _schema(connection: sa.Connection) -> str | None:
     return connection.execute(query).scalar_one_or_none()
 
 
+def _patience(url: sa.URL) -> dict[str, int]:
+    """How long a PostgreSQL server that is gone is waited for; what the URL itself says counts before."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    return {name: value for name, value in _PATIENCE.items() if name not in url.query}
+
+
 def _engine(url: str) -> sa.Engine:
     """An engine whose transactions begin when we say so, not when the driver guesses."""
     try:
         parsed = sa.make_url(url)
-        engine = sa.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        engine = sa.create_engine(
+            parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", connect_args=_patience(parsed)
+        )
     except (ArgumentError, NoSuchModuleError, ValueError):  # of a port that is no number
         raise InputError(
             "the ledger's URL cannot be read",
@@ -209,6 +240,7 @@ def _on_connect(connection: Any, _record: Any) -> None:
     connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     connection.execute("PRAGMA synchronous=FULL")  # a promotion that was reported survives a power cut
     connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA secure_delete=ON")  # what was deleted is overwritten, not only let go
 
 
 def _on_begin(connection: sa.Connection) -> None:

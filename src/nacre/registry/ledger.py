@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from nacre.base.clock import now
 from nacre.base.errors import InputError, NacreError, unknown
 from nacre.records import Event, Feedback, FeedbackStatus, Interaction, Recipe, Report, Verdict, Version
-from nacre.registry import conversations, events, evidence, releases, slots
+from nacre.registry import conversations, events, evidence, releases, slots, usage
 from nacre.registry.database import Database
 from nacre.registry.drafts import Drafts
 from nacre.registry.followers import Followers
@@ -47,6 +47,7 @@ class Ledger:
         self.keeping = Keeping(self._database)
         self.keys = Keys(self._database)
         self.reviews = Reviews(self._database)
+        self.usage = usage.Usage(self._database)
         self.releases = releases.Releases(self._database, self.verify_version)
 
     def __enter__(self) -> Self:
@@ -345,6 +346,11 @@ class Ledger:
         """
         with self._database.write() as connection:
             return conversations.add_feedback(connection, opinion)
+
+    def add_opinions(self, groups: Sequence[Sequence[Feedback]]) -> list[list[int] | InputError]:
+        """Store groups of opinions in one transaction, see `nacre.registry.conversations.add_opinions`."""
+        with self._database.write() as connection:
+            return conversations.add_opinions(connection, groups)
 
     def feedback(self, status: FeedbackStatus | None = None) -> list[Feedback]:
         """Every opinion, or those of one status, oldest first."""

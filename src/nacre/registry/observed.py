@@ -5,6 +5,8 @@ The shadow's answer names the champion's answer to the same request in `twin`. I
 `Rollout.takes` about; where it is empty they asked about the answer's own id. An opinion is a `feedback` row.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -27,14 +29,22 @@ class Answered(NamedTuple):
     unit: str
     finish: str
     latency_s: float
+    prompt: str = ""
 
 
 class Opinion(NamedTuple):
-    """The first opinion on an answer, from 0 (bad) to 1 (good)."""
+    """What was said of an answer, from 0 (bad) to 1 (good)."""
 
     interaction: str
     new: bool
     score: float
+
+
+class Opinions(list[Opinion]):
+    """Opinions that count, and how many do not because one person, or one key, had given enough."""
+
+    beyond_person = 0
+    beyond_key = 0
 
 
 class Pair(NamedTuple):
@@ -68,35 +78,55 @@ class Observed:
                 interaction.c.time,
                 interaction.c.arm,
                 interaction.c.session,
+                interaction.c.prompt,
                 _text(connection, record, "finish").label("finish"),
                 _number(connection, record, "latency_s").label("latency_s"),
             ).where(_in_the_canary(rollout))
             rows = connection.execute(query.order_by(interaction.c.time, interaction.c.id)).yield_per(_ROWS)
             return [
                 Answered(
-                    row.id, row.time, row.arm == "challenger", row.session or row.id, row.finish, float(row.latency_s)
+                    row.id,
+                    row.time,
+                    row.arm == "challenger",
+                    row.session or row.id,
+                    row.finish,
+                    float(row.latency_s),
+                    row.prompt,
                 )
                 for row in rows
             ]
 
-    def opinions(self, rollout: Rollout) -> list[Opinion]:
-        """What users said of those answers, one opinion an answer, in the order the opinions came."""
-        if not rollout.periods:
-            return []
-        seen: set[str] = set()
-        found = []
-        with self._database.read() as connection:
-            query = sa.select(
-                feedback.c.interaction, interaction.c.arm, feedback.c.kind, _value(connection)
-            ).select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
-            of_users = sa.and_(_in_the_canary(rollout), feedback.c.kind != "score")  # a judge's are of pairs
-            rows = connection.execute(query.where(of_users).order_by(feedback.c.id)).yield_per(_ROWS)
-            for row in rows:
-                score = _score(row.kind, row.value)
-                if score is not None and row.interaction not in seen:
-                    seen.add(row.interaction)
-                    found.append(Opinion(row.interaction, row.arm == "challenger", score))
-        return found
+    def opinions(self, rollout: Rollout) -> Opinions:
+        """What people said of those answers, in the order in which they began to speak.
+
+        One opinion an answer: that of whoever spoke of it first, in the kind they chose first (stars, a thumb, a
+        correction), and of this the newest. Of one person the first `per_person` answers count. Of a key that names no
+        people the first `per_key` count, and then as many as everybody else has given: where nobody else speaks, all.
+        What counts is decided by what was said before alone, so that the tests hold at every look.
+        """
+        found: dict[str, _Voice] = {}
+        if rollout.periods:
+            with self._database.read() as connection:
+                query = sa.select(
+                    feedback.c.interaction,
+                    interaction.c.arm,
+                    feedback.c.kind,
+                    feedback.c.person,
+                    _text(connection, feedback.c.record, "source").label("source"),
+                    _value(connection),
+                ).select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
+                of_users = sa.and_(_in_the_canary(rollout), feedback.c.kind != "score")  # a judge's are of pairs
+                query = query.where(of_users, feedback.c.status != "rejected").order_by(feedback.c.id)
+                for row in connection.execute(query).yield_per(_ROWS):
+                    score = _score(row.kind, row.value)
+                    if score is None:
+                        continue
+                    said = Opinion(row.interaction, row.arm == "challenger", score)
+                    voice = _Voice(said, row.person, row.source, row.kind)
+                    first = found.setdefault(row.interaction, voice)
+                    if first[1:] == voice[1:]:
+                        found[row.interaction] = voice
+        return _capped(found.values(), rollout)
 
     def latest(self, limit: int) -> list[Interaction]:
         """The last answers that users got, newest first."""
@@ -127,6 +157,38 @@ class Observed:
             ]
 
 
+class _Voice(NamedTuple):
+    """An opinion, and who speaks: the person, the key, and in which kind."""
+
+    opinion: Opinion
+    person: str
+    source: str
+    kind: str
+
+
+def _capped(voices: Iterable[_Voice], rollout: Rollout) -> Opinions:
+    """Those of each person and each key up to their caps, in order."""
+    found = Opinions()
+    persons: Counter[str] = Counter()
+    keys: Counter[str] = Counter()  # opinions without a person
+    cap = rollout.plan.per_key
+    for voice in voices:
+        if voice.person:
+            if persons[voice.person] >= rollout.plan.per_person:
+                found.beyond_person += 1
+                continue
+            persons[voice.person] += 1
+        else:
+            mine = keys[voice.source]
+            others = len(found) - mine
+            if cap is not None and mine >= cap and 0 < others <= mine:
+                found.beyond_key += 1
+                continue
+            keys[voice.source] += 1
+        found.append(voice.opinion)
+    return found
+
+
 def _in_the_canary(rollout: Rollout) -> sa.ColumnElement[bool]:
     arms = sa.or_(
         sa.and_(interaction.c.arm == "challenger", interaction.c.version == rollout.version),
@@ -149,7 +211,7 @@ def _said_of_pairs(connection: sa.Connection, rollout: Rollout) -> dict[str, dic
         sa.select(feedback.c.interaction, feedback.c.kind, _value(connection), source)
         .select_from(feedback.join(interaction, feedback.c.interaction == interaction.c.id))
         .where(interaction.c.time >= rollout.created, interaction.c.arm.in_(("champion", "shadow")))
-        .where(feedback.c.kind != "correction")
+        .where(feedback.c.kind.not_in(("correction", "pair")), feedback.c.status != "rejected")
         .order_by(feedback.c.id)
     )
     for row in connection.execute(query).yield_per(_ROWS):
@@ -168,7 +230,7 @@ def _score(kind: str, value: float | None) -> float | None:
     """An opinion from 0 to 1: a correction says that the answer was wrong, a comment alone says nothing."""
     if kind == "correction":
         return 0.0
-    if value is None:
+    if value is None or kind == "pair":  # which of two is better says nothing of how good either is
         return None
     return (float(value) - 1) / 4 if kind == "stars" else float(value)
 

@@ -77,17 +77,17 @@ async def move_release(request: Request) -> JSONResponse:
     action = request.path_params["action"]
     if action not in ACTIONS:
         raise ApiError(404, f"there is no move '{action[:40]}'; known: {', '.join(ACTIONS)}", code="not_found")
-    return await _steer(request, action, (await _body(request, _BODIES.get(action, Move))).model_dump())
+    return await _steer(request, action, (await read_body(request, _BODIES.get(action, Move))).model_dump())
 
 
 async def promote_champion(request: Request) -> JSONResponse:
     """A version becomes champion for everybody, at once."""
-    return await _steer(request, "promote champion", (await _body(request, Start)).model_dump())
+    return await _steer(request, "promote champion", (await read_body(request, Start)).model_dump())
 
 
 async def rollback_champion(request: Request) -> JSONResponse:
     """The champion before is champion again."""
-    return await _steer(request, "rollback champion", (await _body(request, Back)).model_dump())
+    return await _steer(request, "rollback champion", (await read_body(request, Back)).model_dump())
 
 
 async def list_slots(request: Request) -> JSONResponse:
@@ -130,7 +130,7 @@ async def list_keys(request: Request) -> JSONResponse:
 
 async def create_key(request: Request) -> JSONResponse:
     """Make a key; its secret stands in this answer and nowhere else."""
-    keys, wanted, actor = _ledger(_service(request)).keys, await _body(request, NewKey), _actor(request)
+    keys, wanted, actor = _ledger(_service(request)).keys, await read_body(request, NewKey), _actor(request)
     limits, expires_s = wanted.limits, wanted.expires_s
     made, secret = await _do(
         lambda: keys.create(wanted.name, wanted.scopes, limits=limits, expires_s=expires_s, actor=actor)
@@ -140,7 +140,7 @@ async def create_key(request: Request) -> JSONResponse:
 
 async def rotate_key(request: Request) -> JSONResponse:
     """Give a key a new secret."""
-    keys, wanted, actor = _ledger(_service(request)).keys, await _body(request, Rotation), _actor(request)
+    keys, wanted, actor = _ledger(_service(request)).keys, await read_body(request, Rotation), _actor(request)
     identity = request.path_params["key"]
     made, secret = await _do(lambda: keys.rotate(identity, grace_s=wanted.grace_s, actor=actor))
     return await _secret(request, made.model_dump(mode="json"), secret)
@@ -175,12 +175,21 @@ ADMIN_ROUTES = [
 ]
 
 
-async def _steer(request: Request, action: str, given: Mapping[str, Any]) -> JSONResponse:
+async def act(request: Request, action: str, given: Mapping[str, Any]) -> Any:
+    """What one of `Service.actions` tells.
+
+    Raises:
+        ApiError: 403 without the scope admin, 404 where nothing is served but a folder, and as `_do` says.
+    """
     actions = _service(request).actions
     if action not in actions:
         raise ApiError(404, "this server has no releases: it serves a folder without a ledger", code="not_found")
     actor = _actor(request)
-    return JSONResponse(await _do(lambda: actions[action](given, actor)))
+    return await _do(lambda: actions[action](given, actor))
+
+
+async def _steer(request: Request, action: str, given: Mapping[str, Any]) -> JSONResponse:
+    return JSONResponse(await act(request, action, given))
 
 
 async def _secret(request: Request, made: dict[str, Any], secret: str) -> JSONResponse:
@@ -189,7 +198,7 @@ async def _secret(request: Request, made: dict[str, Any], secret: str) -> JSONRe
     return JSONResponse(made | {"secret": secret}, headers={"cache-control": "no-store"})
 
 
-async def _body(request: Request, kind: type[B]) -> B:
+async def read_body(request: Request, kind: type[B]) -> B:
     """The request's body; none stands for an empty object."""
     empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
     raw = {} if empty else await read_json(request, _MOST_BYTES)

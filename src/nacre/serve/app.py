@@ -1,60 +1,44 @@
-"""The ASGI application: routes, and around them request ids, a net for the unexpected, and keys."""
+"""The ASGI application: routes, and in front of them what every request passes."""
 
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from nacre.serve.admin import ADMIN_ROUTES, METRICS_ROUTE
+from nacre.serve.admin_evolution import EVOLUTION_ROUTES
 from nacre.serve.api.routes import ROUTES
-from nacre.serve.gateway.errors import ApiError, on_any_error, on_api_error, on_http_error
-from nacre.serve.gateway.ids import RequestIds
-from nacre.serve.gateway.keys import HEALTH, METRICS, OPEN_PATHS, Door, KeyGate
-from nacre.serve.gateway.observe import Observed, Tracer
+from nacre.serve.gateway.front import Front
+from nacre.serve.gateway.keys import HEALTH, METRICS, OPEN_PATHS, Gate
+from nacre.serve.gateway.observe import Tracer
 from nacre.serve.service import Service
 
 
-def make_app(service: Service, tracer: Tracer | None = None) -> Starlette:
+def make_app(service: Service, tracer: Tracer | None = None) -> ASGIApp:
     """The API as an ASGI app. Starting and stopping what is in `service` is the caller's.
 
     The admin API is part of it where it has no listener of its own.
     """
-    more = [METRICS_ROUTE, *ADMIN_ROUTES] if service.settings.admin_port is None else []
+    more = [METRICS_ROUTE, *ADMIN_ROUTES, *EVOLUTION_ROUTES] if service.settings.admin_port is None else []
     return _app(service, [*ROUTES, Route(HEALTH, health, methods=["GET"]), *more], OPEN_PATHS, tracer)
 
 
-def make_admin_app(service: Service) -> Starlette:
+def make_admin_app(service: Service) -> ASGIApp:
     """What listens on `admin_port`: the admin API for its keys, and numbers and health for everybody who reaches it."""
-    routes = [Route(HEALTH, health, methods=["GET"]), METRICS_ROUTE, *ADMIN_ROUTES]
+    routes = [Route(HEALTH, health, methods=["GET"]), METRICS_ROUTE, *ADMIN_ROUTES, *EVOLUTION_ROUTES]
     return _app(service, routes, OPEN_PATHS | {METRICS}, None)
 
 
-def middleware(service: Service, open_paths: frozenset[str], tracer: Tracer | None) -> list[Middleware]:
-    """What every request passes, the outermost first."""
-    handlers = _HANDLERS | {Exception: on_any_error}
-    return [
-        Middleware(RequestIds),
-        Middleware(Observed, metrics=service.metrics, tracer=tracer),
-        Middleware(ExceptionMiddleware, handlers=handlers),
-        Middleware(Door, crowd=service.crowd),
-        Middleware(KeyGate, ring=service.ring, open_paths=open_paths),
-    ]
-
-
-_HANDLERS: dict[Any, Any] = {ApiError: on_api_error, HTTPException: on_http_error}
-
-
-def _app(service: Service, routes: list[Route], open_paths: frozenset[str], tracer: Tracer | None) -> Starlette:
-    app = Starlette(routes=routes, middleware=middleware(service, open_paths, tracer), exception_handlers=_HANDLERS)
+def _app(service: Service, routes: list[Route], open_paths: frozenset[str], tracer: Tracer | None) -> ASGIApp:
+    app = Starlette(routes=routes)
     app.router.redirect_slashes = False
     app.state.service = service
     app.state.metrics_open = METRICS in open_paths
-    return app
+    gate = Gate(service.ring, open_paths)
+    return Front(app.router, gate, service.crowd, service.metrics, tracer, routes=routes, starlette=app)
 
 
 async def health(request: Request) -> JSONResponse:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from starlette.types import ASGIApp
 
 from nacre.base.errors import NacreError
 from nacre.records import Version, Weights
@@ -21,6 +23,7 @@ from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.interactions import Writer
 from nacre.serve.live import Watcher
 from nacre.serve.numbers import measure
+from nacre.serve.privacy import Redactor
 from nacre.serve.routing import CHAMPION, Live
 from nacre.serve.service import Action, Memory, Service
 from nacre.serve.settings import Serve
@@ -38,6 +41,7 @@ class LedgerSource:
         secret: file with the secret that signs response ids; made at the first start.
         serving: folder in which this server says what it holds; None where nobody collects garbage.
         actions: the moves of releases for the admin API, see `Service.actions`.
+        page: puts the page beside the API for the length of a block; None: there is no page.
     """
 
     ledger: Ledger
@@ -45,6 +49,7 @@ class LedgerSource:
     secret: Path
     serving: Path | None = None
     actions: Mapping[str, Action] = field(default_factory=dict)
+    page: Callable[[ASGIApp, KeyRing], AbstractAsyncContextManager[ASGIApp]] | None = None
 
 
 @asynccontextmanager
@@ -83,7 +88,6 @@ async def assembled(
         service = _service(source, settings, engine, ring, (watcher, signer))
         assert service.memory is not None
         assert service.shadow is not None
-        held.callback(service.memory.waiting.shutdown, wait=False)
         held.push_async_callback(asyncio.to_thread, service.memory.writer.close)
         held.push_async_callback(ring.close)
         held.push_async_callback(service.shadow.close)
@@ -98,7 +102,10 @@ def _service(
 ) -> Service:
     """A service over a ledger."""
     watcher, signer = made
-    writer, crowd, metrics = Writer(source.ledger), Crowd(settings.wire.requests), Metrics()
+    if not settings.privacy.clean:
+        _log.warning("serve.privacy.clean is empty: questions, answers and opinions are kept as they are")
+    writer = Writer(source.ledger, Redactor(settings.privacy.clean))
+    crowd, metrics = Crowd(settings.wire.requests), Metrics()
 
     def live() -> Live:
         return watcher.live

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from nacre.serve.service import Service
@@ -15,7 +15,8 @@ def measure(service: Service) -> None:
     gauge("requests_waiting", "requests accepted by the engine and not begun", lambda: service.engine.waiting)
     if service.memory is not None:
         writer = service.memory.writer
-        gauge("interactions_dropped", "answers the ledger did not take in time", lambda: writer.dropped)
+        gauge("interactions_dropped", "answers that were not kept: not in time, or not clean", lambda: writer.dropped)
+        gauge("unclean", "answers and opinions no step could clean; not kept", lambda: writer.redactor.refused)
     if service.shadow is not None:
         shadow = service.shadow
         gauge("shadow_waiting", "requests that wait for the shadow", lambda: shadow.waiting)
@@ -39,4 +40,13 @@ class _OfTheMoment(Collector):
             refused.add_metric([slot], 1)
         canary = GaugeMetricFamily("nacre_canary_percent", "share of the users that the new version answers")
         canary.add_metric([], live.rollout.weight if live.rollout else 0.0)
-        return [slots, refused, canary]
+        return [slots, refused, canary, *self._removed()]
+
+    def _removed(self) -> Iterable[Metric]:
+        """What was taken out of texts before they were written."""
+        if self._service.memory is None:
+            return ()
+        removed = CounterMetricFamily("nacre_removed", "private texts taken out of what is kept", labels=["kind"])
+        for kind, count in dict(self._service.memory.writer.redactor.removed).items():
+            removed.add_metric([kind], count)
+        return (removed,)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nacre.base.clock import now
 from nacre.records import ChatTurn, Interaction
+from nacre.records.feedback import Consent
 from nacre.serve.engines import Prompt, Sampling
 from nacre.serve.gateway.callers import Caller
 from nacre.serve.gateway.metrics import Metrics
@@ -27,6 +28,8 @@ class Outcome:
         latency_s: seconds from the request's arrival to the last token.
         keep: whether the client allows that it is kept (no ``x-nacre-no-store``).
         plain: whether it is text alone: no tools, no second choice.
+        consent: whether it may be learned from, see `Interaction`.
+        first_token_s: seconds from the request's arrival to the first token; None where the engine does not say.
     """
 
     id: str
@@ -43,6 +46,8 @@ class Outcome:
     latency_s: float
     keep: bool = True
     plain: bool = True
+    consent: Consent = "assumed"
+    first_token_s: float | None = None
 
     def count(self, metrics: Metrics) -> None:
         """Tell the numbers."""
@@ -51,7 +56,7 @@ class Outcome:
 
     @property
     def interaction(self) -> Interaction:
-        """As it is kept in the ledger."""
+        """As it is kept in the ledger, before anything was taken out of its texts."""
         return Interaction(
             id=self.id,
             time=now(),
@@ -64,4 +69,7 @@ class Outcome:
             prompt_tokens=self.prompt_tokens,
             answer_tokens=self.answer_tokens,
             latency_s=self.latency_s,
+            first_token_s=self.first_token_s,
+            consent=self.consent,
+            key=self.caller.id,
         )

@@ -2,9 +2,11 @@
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from queue import Queue
 from socket import socket
 
@@ -27,17 +29,25 @@ from nacre.serve.service import Service
 from nacre.serve.settings import Serve
 
 _ALLOCATIONS = 10_000  # of containers, net, between two looks of the garbage collector at the youngest
+_SWITCH_S = 0.0005  # that a thread which writes to the ledger may keep requests waiting; Python's own is ten times that
 
 __all__ = ["ApiServer", "LedgerSource", "background", "serve"]
 
 
-def serve(source: LedgerSource | Weights, settings: Serve, *, announce: Callable[[str], None]) -> None:
+def serve(
+    source: LedgerSource | Weights,
+    settings: Serve,
+    *,
+    announce: Callable[[str], None],
+    beside: Callable[[str, str], None] | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; then take no more requests, end the running ones and return. Logs go to stderr.
 
     Args:
         source: a ledger to follow, or one model folder. A folder keeps no answers and takes no feedback.
         settings: address, keys, limits.
         announce: is given the URL once the server answers.
+        beside: is then given what else listens, and where: the admin API on a port of its own, gRPC.
 
     Raises:
         InputError: an address others can reach and no key; an unknown engine; a folder that is no model.
@@ -45,8 +55,8 @@ def serve(source: LedgerSource | Weights, settings: Serve, *, announce: Callable
     """
     with logging_to_stderr(settings.log, settings.api_keys):
         server = ApiServer(source, settings)
-        with _collecting_seldom():
-            server.run(announce)
+        with _collecting_seldom(), _switching_soon():
+            server.run(partial(server.announce_all, announce, beside) if beside else announce)
 
 
 @contextmanager
@@ -110,6 +120,14 @@ class ApiServer:
         """Where gRPC is reached, once it runs; empty where it is not served."""
         return self._rpc.address if self._rpc else ""
 
+    def announce_all(self, announce: Callable[[str], None], beside: Callable[[str, str], None], url: str) -> None:
+        """Tell where the API is reached, and what else listens where."""
+        announce(url)
+        if self._admin_listener is not None:
+            beside("the admin API", self.admin_url)
+        if self.grpc_address:
+            beside("gRPC", self.grpc_address)
+
     def run(self, announce: Callable[[str], None]) -> None:
         """Serve until stopped, see `serve`."""
         with ExitStack() as taken:
@@ -141,7 +159,15 @@ class ApiServer:
                 await asyncio.to_thread(tracer.close)
 
     async def _answer(self, service: Service, tracer: Tracer | None, announce: Callable[[str], None]) -> None:
-        main = uvicorn.Server(self._config(make_app(service, tracer)))
+        page = self._source.page if isinstance(self._source, LedgerSource) else None
+        api = make_app(service, tracer)
+        async with page(api, self._ring) if page else nullcontext(api) as app:
+            await self._listen(app, service, tracer, announce)
+
+    async def _listen(
+        self, app: ASGIApp, service: Service, tracer: Tracer | None, announce: Callable[[str], None]
+    ) -> None:
+        main = uvicorn.Server(self._config(app))
         self._servers = [main]
         with signals_end_quietly():
             others = []
@@ -206,6 +232,17 @@ def _collecting_seldom() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
+
+
+@contextmanager
+def _switching_soon() -> Iterator[None]:
+    """Have threads that work behind the requests' back give way sooner."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 async def _no_app(scope: object, receive: object, send: object) -> None:

@@ -1,7 +1,6 @@
 """What the routes work with."""
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +23,10 @@ Action = Callable[[Mapping[str, Any], str], Any]
 
 @dataclass(frozen=True)
 class Memory:
-    """Where answers and opinions about them are kept.
-
-    Attributes:
-        waiting: threads for opinions, which wait for their answers to be written: of their own, so that however many
-            wait, a release is still steered and a version loaded.
-    """
+    """Where answers and opinions about them are kept, and who writes them there."""
 
     ledger: Ledger
     writer: Writer
-    waiting: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(4, "nacre-feedback"))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,21 @@ class ShadowSettings(Settings):
     )
 
 
+class Privacy(Settings):
+    """What of people's questions and answers is kept, and whether it may be learned from."""
+
+    consent: Literal["assumed", "asked"] = Field(
+        "assumed",
+        description="asked: only what was asked with the header x-nacre-consent: yes may be learned from; assumed: "
+        "all but what was asked with x-nacre-consent: no",
+    )
+    clean: tuple[str, ...] = Field(
+        ("secrets", "pii"),
+        description="what is taken out of questions, answers and opinions before they are written, see nacre data "
+        "clean; none keeps them as they are",
+    )
+
+
 class EmbeddedSettings(Settings):
     """What the engine inside the server process may hold in memory and do at a time."""
 
@@ -100,6 +115,7 @@ class Serve(Settings):
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="the admin API and /metrics listen here alone; default: on `port`"
     )
+    privacy: Privacy = Privacy()
     shadow: ShadowSettings = ShadowSettings()
     wire: Wire = Wire()
     log: Literal["json", "text", "off"] = Field(

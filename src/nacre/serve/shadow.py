@@ -105,11 +105,14 @@ class Shadow:
     async def _answer(self, target: Target, asked: Outcome) -> None:
         started_s = time.monotonic()
         text, finish, tokens, prompt_tokens = "", "error", 0, asked.prompt_tokens
+        first_token_s: float | None = None
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 generation = await self._engine.generate(target, asked.prompt, asked.sampling)
                 try:
                     while isinstance(piece := await generation.next(), Delta):
+                        if first_token_s is None and not piece.whole:
+                            first_token_s = time.monotonic() - started_s
                         text += piece.text
                 finally:
                     generation.cancel()
@@ -131,6 +134,7 @@ class Shadow:
             prompt_tokens=prompt_tokens,
             answer_tokens=tokens,
             latency_s=time.monotonic() - started_s,
+            first_token_s=first_token_s,
         )
         answered.count(self._metrics)
         self._writer.add(answered.interaction.changed(twin=asked.id))

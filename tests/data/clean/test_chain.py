@@ -260,3 +260,17 @@ def test_no_file_stays_open_after_a_run_whole_or_broken_off(write, tmp_path):
             clean_files([source, empty], tmp_path / "out.jsonl", steps)
         gc.collect()
     assert [str(one.message) for one in seen if issubclass(one.category, ResourceWarning)] == []
+
+
+@pytest.mark.parametrize("files", [1, 20])
+def test_a_file_is_looked_through_for_its_encoding_once_and_many_are_not_all_held(files, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "nacre.data.cleaning.Reader", lambda *given, **named: made.append(given) or Reader(*given, **named)
+    )
+    paths = [tmp_path / f"{number}.jsonl" for number in range(files)]
+    for number, path in enumerate(paths):
+        path.write_text(json.dumps({"instruction": "Which number?", "output": f"It is the number {number}."}) + "\n")
+    report = clean_files(paths, tmp_path / "out.jsonl", choose())
+    assert report.kept == files
+    assert len(made) == (1 if files == 1 else 2 * files)

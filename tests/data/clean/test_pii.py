@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nacre.base.errors import InputError
+from nacre.data.clean.marks import Marks
 from nacre.data.clean.pii import KINDS
+from nacre.data.clean.pii_context import ADDRESS_PARTS, ADDRESSES, NAME_PARTS, NAMES
 from nacre.data.clean.pii_numbers import is_card, is_hong_kong_identity, is_identity
 
 FOUND = [
@@ -199,3 +201,17 @@ def test_cleaning_twice_is_cleaning_once(text):
 
 def test_every_kind_has_an_example():
     assert {kind for kind, _, _ in FOUND} == set(KINDS)
+
+
+def test_what_a_slow_pattern_matches_shows_the_marks_of_its_own_part():
+    assert [pattern for _, patterns in ADDRESS_PARTS for pattern in patterns] == list(ADDRESSES)
+    assert sorted(map(id, NAMES)) == sorted(id(pattern) for _, patterns in NAME_PARTS for pattern in patterns)
+    texts = [around.format(value) for kind, value, around in FOUND if kind in ("NAME", "ADDRESS")]
+    shown = 0
+    for marks, patterns in (*ADDRESS_PARTS, *NAME_PARTS):
+        part = Marks([marks])
+        for text in texts:
+            if any(pattern.expression.search(text) for pattern in patterns):
+                assert part.steps(text), (text, marks)
+                shown += 1
+    assert shown >= 20

@@ -84,6 +84,12 @@ def test_unicode_has_one_spelling(dirty, clean):
     assert cleaned("unicode", dirty) == clean
 
 
+def test_mojibake_that_cannot_be_repaired_stays_and_is_not_counted():
+    made = step("unicode")
+    assert made.text("ä½ å¥½ 再见\u200b") == "ä½ å¥½ 再见\u200b"
+    assert not made.counts["mojibake"]
+
+
 def test_sound_text_is_no_mojibake_and_wide_punctuation_is_an_option():
     for text in ("naïve café, São Paulo, Ärger – “quote”", "x² + y³ ≤ 4", "你好，世界！（好）", "Ð is a letter"):
         assert step("unicode").text(text) is text

@@ -35,7 +35,9 @@ def review(
 
     with open_to_write(workspace) as space:
         name = _queue(space, queue)
-        for number, status in [*((n, "accepted") for n in accept or ()), *((n, "rejected") for n in reject or ())]:
+        numbers = [*((n, "accepted") for n in accept or ()), *((n, "rejected") for n in reject or ())]
+        _check_queue(space, name, [number for number, _ in numbers])
+        for number, status in numbers:
             decide(space, number, status, by=by)
         if not (accept or reject or increment or as_json):
             _by_key(space, name, by)
@@ -53,11 +55,23 @@ def review(
         console.print(f"next: nacre data review --queue {name} --increment NAME writes the accepted ones", markup=False)
 
 
+def _check_queue(space: "Workspace", queue: str, numbers: list[int]) -> None:
+    """Numbers count drafts of all queues: refuse those of another than the one named, before any is decided on."""
+    queues = {one.id: one.queue for one in space.ledger.drafts.drafts()}
+    for number in numbers:
+        if queues.get(number, queue) != queue:
+            fix = f"nacre data review --queue {queues[number]} --accept {number}; --json lists a queue's drafts"
+            raise InputError(f"draft {number} is not in the queue {queue}", where=f"queue {queues[number]}", fix=fix)
+
+
 def _told(one: "Draft") -> dict[str, object]:
     fields = ("id", "status", "model", "by", "time", "edited", "written")
     return {field: getattr(one, field) for field in fields} | {
         "question": one.row.prompt[-1].content,
         "answer": one.row.answer,
+        "kind": one.row.kind,
+        "worse": one.row.answers[1].content if one.row.kind == "preference" else None,
+        "wanted": one.row.desirable,
     }
 
 
@@ -74,6 +88,11 @@ def _by_key(space: "Workspace", queue: str, by: str) -> None:
         console.print(_visible(one.row.prompt[-1].content), markup=False)
         console.rule("answer", align="left")
         console.print(_visible(one.row.answer), markup=False)
+        if one.row.kind == "preference":
+            console.rule("better than", align="left")
+            console.print(_visible(one.row.answers[1].content), markup=False)
+        elif one.row.desirable is not None:
+            console.rule(f"such an answer is {'' if one.row.desirable else 'not '}wanted", align="left")
         console.print("[a]ccept  [r]eject  [e]dit  [s]kip  [q]uit", markup=False)
         key = typer.getchar().lower()
         while key not in ("a", "r", "e", "s", "q"):
@@ -104,7 +123,7 @@ def _edited(row: "Example") -> "Example | None":
     if not (question.strip() and line and answer.strip()):
         return None
     prompt = (*row.prompt[:-1], row.prompt[-1].changed(content=question.strip()))
-    return row.changed(prompt=prompt, answers=(row.answers[0].changed(content=answer.strip()),))
+    return row.changed(prompt=prompt, answers=(row.answers[0].changed(content=answer.strip()), *row.answers[1:]))
 
 
 def _queue(space: "Workspace", name: str | None) -> str:

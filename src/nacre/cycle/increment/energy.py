@@ -23,6 +23,8 @@ _JOULES_PER_WH = 3600.0
 class Meter:
     """Reads while its `with` block runs; afterwards `energy` has the sum, or None where nothing could be read.
 
+    `cpu_seconds` has the processor time of this process, and of those that it started and that have ended.
+
     Args:
         gpu: whether the work runs on a GPU; an idle one is not read.
         powercap: folder of the kernel's counters.
@@ -30,10 +32,11 @@ class Meter:
 
     def __init__(self, *, gpu: bool, powercap: Path = POWERCAP) -> None:
         self.energy: Energy | None = None
+        self.cpu_seconds = 0.0
         self._gpu, self._powercap = gpu, powercap
 
     def __enter__(self) -> Self:
-        self._before = _counters(self._powercap)
+        self._before, self._cpu_before = _counters(self._powercap), cpu_seconds()
         self._started = time.monotonic()
         self._over, self._powers = threading.Event(), list[float]()
         self._reader = threading.Thread(target=self._read_powers, name="nacre-energy", daemon=True)
@@ -43,6 +46,7 @@ class Meter:
 
     def __exit__(self, *_: object) -> None:
         seconds = time.monotonic() - self._started
+        self.cpu_seconds = cpu_seconds() - self._cpu_before
         self._over.set()
         if self._gpu:
             self._reader.join()
@@ -63,6 +67,11 @@ class Meter:
                 self._powers.append(power)
             if self._over.wait(_INTERVAL_S):
                 return
+
+
+def cpu_seconds() -> float:
+    """Processor time so far of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def _counters(powercap: Path) -> dict[str, int]:

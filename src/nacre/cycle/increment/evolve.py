@@ -17,6 +17,8 @@ from nacre.cycle.increment.progressive import first_part
 from nacre.cycle.increment.step import Promote, Step
 from nacre.cycle.increment.tries import forget_rows, rungs, try_again
 from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, tasks_of
+from nacre.cycle.reports.report import keep_report_or_say
+from nacre.cycle.rows.stage import staged
 from nacre.cycle.scores.gating import power_notes
 from nacre.cycle.scores.judging import Judged, judge_version
 from nacre.cycle.scores.matrix import lineage_matrix
@@ -26,7 +28,7 @@ from nacre.data.snapshot import keep_share, take_snapshot
 from nacre.gate.budget import limits
 from nacre.gate.report import rule_line
 from nacre.model.load import pick_device
-from nacre.records import Energy, Lineage, Manifest, Rollout, RowsFile, Snapshot, Version
+from nacre.records import Lineage, Manifest, Rollout, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
 from nacre.train.run import Trained, train
@@ -61,6 +63,7 @@ def evolve(
         InputError: the data, the model or a setting is wrong; nothing was trained.
         NacreError: disk full, a corrupted artifact, or another run in this workspace.
     """
+    workspace = staged(workspace, name)
     with file_lock(workspace.hidden / "evolve.lock", wait=False):
         workspace.store.sweep()
         champion = workspace.ledger.slot("champion")
@@ -196,7 +199,7 @@ def _learn(step: Step) -> Evolution:
         step.tell(note)
     memory, leaked = memory_of(step, known)
     conditions = _conditions(step, memory)
-    trained, energy = _train(step, memory, conditions)
+    trained, meter = _train(step, memory, conditions)
     needs, artifact = _publish(step, known, trained)
     made = Version(
         number=0,
@@ -216,7 +219,8 @@ def _learn(step: Step) -> Evolution:
         weak=dict(step.weak),
         share=conditions.share,
         general=sha256_file(conditions.general) if conditions.general else "",
-        energy=energy,
+        energy=meter.energy,
+        cpu_seconds=round(meter.cpu_seconds, 3),
     )
     judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
@@ -246,11 +250,11 @@ def _conditions(step: Step, memory: Memory) -> Conditions:
     )
 
 
-def _train(step: Step, memory: Memory, conditions: Conditions) -> tuple[Trained, Energy | None]:
-    """Train, or go on with a run of the very same kind that was killed; and what it drew."""
+def _train(step: Step, memory: Memory, conditions: Conditions) -> tuple[Trained, Meter]:
+    """Train, or go on with a run of the very same kind that was killed; and what it took and drew."""
     with Meter(gpu=pick_device().type == "cuda") as meter:
         trained = train(job_of(step, memory, conditions, work=step.run, shared=step.workspace.memory))
-    return trained, meter.energy
+    return trained, meter
 
 
 def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str, str]:
@@ -291,7 +295,7 @@ def _settle(
             why=f"the gate passed after {step.snapshot.task}",
             evidence=verdict.digest,
         )
-    return Evolution(
+    found = Evolution(
         version=version,
         parent=version.parents[0] if version.parents else None,
         verdict=verdict,
@@ -309,6 +313,8 @@ def _settle(
             "gate": (*verdict.notes, *map(rule_line, verdict.rules), *_waits(underway)),
         },
     )
+    report = keep_report_or_say(workspace, version.number, found.notes)
+    return replace(found, notes={**found.notes, "report": report})
 
 
 def _waits(underway: Rollout | None) -> list[str]:

@@ -15,6 +15,7 @@ from nacre.base.errors import InputError
 from nacre.base.files import disk_errors, file_lock, staged_folder
 from nacre.base.hashing import content_hash
 from nacre.cycle.increment.dev_all import DEV_ALL, extend_dev_all
+from nacre.cycle.reports.card import CARD, folder_card
 from nacre.cycle.workspace import fingerprint_anew, local_folder
 from nacre.data.all_dev import read_dev_all, write_dev_all
 from nacre.data.rows import read_rows, rows_path, write_rows
@@ -154,7 +155,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         )
         new = Lineage(task=snapshot.task, train=snapshot.train, dev=snapshot.dev)
         manifest = _manifest(job, start, before, trained).changed(lineage=(*lineage, new), key=key)
-        _write_output(job, trained, manifest)
+        _write_output(job, trained, manifest, memory)
         shutil.rmtree(run, ignore_errors=True)
         lock.unlink(missing_ok=True)
     notes += [f"finding: {one}" for one in trained.findings]
@@ -286,7 +287,7 @@ def _already_there(job: FolderJob, key: str) -> bool:
     )
 
 
-def _write_output(job: FolderJob, trained: Trained, manifest: Manifest) -> None:
+def _write_output(job: FolderJob, trained: Trained, manifest: Manifest, memory: Path) -> None:
     """Write the folder beside its place, then move it there: what was there before is whole until then."""
     fresh, old = (job.output.with_name(f".{job.output.name}.{state}") for state in ("fresh", "old"))
     for left in (fresh, old):
@@ -294,6 +295,8 @@ def _write_output(job: FolderJob, trained: Trained, manifest: Manifest) -> None:
     with staged_folder(fresh) as staging:
         shutil.copytree(trained.folder, staging, dirs_exist_ok=True)
         (staging / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        card = folder_card(job.output.resolve().name, manifest, memory, _facts(trained))
+        (staging / CARD).write_text(card, encoding="utf-8")
         write_results(staging, trained.steps, trained.seconds, trained.final_loss)
         if job.plot:
             plot_losses(staging)
@@ -302,3 +305,13 @@ def _write_output(job: FolderJob, trained: Trained, manifest: Manifest) -> None:
             job.output.rename(old)
         fresh.rename(job.output)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _facts(trained: Trained) -> dict[str, str]:
+    """What the card says of a training."""
+    drift = {} if trained.drift is None else {"drift": f"{trained.drift:.3g} nats per token from where it started"}
+    return {
+        "training": f"{trained.seconds:.0f} s, {trained.steps:,} optimizer steps",
+        "last training loss": f"{trained.final_loss:.4g}",
+        **drift,
+    }

@@ -18,7 +18,7 @@ from nacre.gate.budget import WISHED
 from nacre.gate.release import Decision, Sight, decide
 from nacre.records import Event, Keep
 from nacre.records.release import Action, Quality, Release, Rollout
-from nacre.registry.observed import Opinion, Pair
+from nacre.registry.observed import Opinions, Pair
 from nacre.registry.releases import Reason
 
 _TRIES = 5  # of a rollback that others race with
@@ -219,7 +219,7 @@ def history(workspace: Workspace, identity: int) -> list[Event]:
     return [event for event in workspace.ledger.events() if of(event)]
 
 
-def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Sequence[Opinion]) -> list[str]:
+def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Opinions) -> list[str]:
     """What is not known, in plain words."""
     notes = []
     unscored = sum(pair.scores is None for pair in pairs)
@@ -227,6 +227,9 @@ def _notes(rollout: Rollout, pairs: Sequence[Pair], opinions: Sequence[Opinion])
         notes.append(f"{unscored} of {len(pairs)} shadow pairs are not scored: their quality is not judged")
     if rollout.state == "canary" and not opinions:
         notes.append("no user has said anything of the answers: feedback is not judged")
+    for count, cap in ((opinions.beyond_person, "release.per_person"), (opinions.beyond_key, "release.per_key")):
+        if count:
+            notes.append(f"{count} opinions do not count: they are beyond {cap}")
     return notes
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -24,9 +24,10 @@ from nacre.base.files import file_lock
 from nacre.base.plugins import Table
 from nacre.cycle.mirrors.mirror import telling
 from nacre.cycle.releases import rollout
+from nacre.cycle.releases.spending import RAN, Memo, Running, Seen, last_runs, spending
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
-from nacre.records.schedule import Entry
+from nacre.records.schedule import Entry, When
 
 STEPS = Table(  # names, so that a look where nothing is due imports no model code
     "schedule_step",
@@ -38,27 +39,40 @@ STEPS = Table(  # names, so that a look where nothing is due imports no model co
         "review": "nacre.cycle.releases.schedule_steps:review",
     },
 )
-RAN = "schedule ran"
 MISTAKES = (  # of users, of plugins and of nacre's own; what ends the process (a kill, ctrl-C) is none of them
     *(NacreError, OSError, SQLAlchemyError, subprocess.SubprocessError, ArithmeticError, AssertionError),
     *(AttributeError, EOFError, ImportError, LookupError, MemoryError, NameError, RuntimeError, TypeError, ValueError),
 )
+LOOKS = Table("schedule_look", {"when": "nacre.cycle.releases.triggers:Look"})
 RETRY = timedelta(hours=1)  # after a run that failed
 
-Status = Literal["done", "nothing", "refused", "undecided", "failed"]
-_CODES: dict[Status, int] = {"done": 0, "nothing": 0, "undecided": 4, "refused": 3, "failed": 1}
+Status = Literal["done", "nothing", "refused", "undecided", "failed", "killed"]
+_CODES: dict[Status, int] = {"done": 0, "nothing": 0, "undecided": 4, "refused": 3, "failed": 1, "killed": 1}
 WORST: tuple[Status, ...] = ("failed", "refused", "undecided")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A schedule and its times: when it ran last and how that ended, whether it is due, and when it comes next."""
+    """A schedule and its times: when it ran last and how that ended, whether it is due, and when it comes next.
+
+    Attributes:
+        following: its next moment; empty where only `when` makes it due.
+        why: what makes it due, or what its `when` has seen so far.
+        waits: due or not, the budget keeps it from running by itself, and until when; empty where it does not.
+    """
 
     entry: Entry
     last: str
     status: str
     due: bool
     following: str
+    why: tuple[str, ...] = ()
+    waits: str = ""
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it runs by itself now."""
+        return self.due and not self.waits
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -72,6 +86,9 @@ class Planned:
             "status": self.status,
             "due": self.due,
             "next": self.following,
+            "when": self.entry.when.model_dump(exclude_none=True) if self.entry.when else None,
+            "why": list(self.why),
+            "waits": self.waits,
         }
 
 
@@ -91,6 +108,7 @@ class Ran:
     results: Mapping[str, Result]
     tick: rollout.Tick | None = None
     trouble: str = ""
+    waiting: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -109,22 +127,61 @@ class Ran:
             for name, result in self.results.items()
         }
         looked = {"error": self.trouble} if self.trouble else None
-        return {"ran": results, "release": self.tick.as_dict() if self.tick else looked}
+        released = self.tick.as_dict() if self.tick else looked
+        return {"ran": results, "release": released, "waiting": dict(self.waiting)}
 
 
-def plan(workspace: Workspace) -> list[Planned]:
-    """Every schedule of `nacre.yaml` with its times, in UTC."""
-    runs = _last_runs(workspace)
-    return [
-        _planned(entry, runs.get(entry.name), datetime.fromisoformat(now())) for entry in workspace.settings.schedule
-    ]
+def plan(workspace: Workspace, memo: Memo | None = None) -> list[Planned]:
+    """Every schedule of `nacre.yaml`: its times in UTC, what its triggers see, and what the budget says.
+
+    Args:
+        workspace: whose schedules.
+        memo: what triggers measured before; whoever plans again and again gives the same one.
+    """
+    events, present = workspace.ledger.events(), datetime.fromisoformat(now())
+    runs, spent = last_runs(events), spending(events, workspace.settings.watch.budget, present)
+    begun = Running(workspace).left()
+    looks: list[Any] = []  # made when the first trigger must be looked at: it reads text with what starts slowly
+
+    def look(when: When, last: Event | None) -> tuple[Seen, ...]:
+        if not looks:
+            looks.append(LOOKS.load("when")(workspace, {} if memo is None else memo))
+        try:
+            return tuple(looks[0].seen(when, last, present))
+        except MISTAKES as error:  # a trigger that cannot be looked at must not keep the others from running
+            return (Seen(False, f"it could not be looked at: {_told(error)}"),)
+
+    found = []
+    for entry in workspace.settings.schedule:
+        one = _planned(entry, runs.get(entry.name), present, look)
+        if begun is not None and begun["schedule"] == entry.name:
+            one = replace(one, due=True, why=(f"a run that began at {begun['began'][:16]} has not ended",))
+        found.append(replace(one, waits=spent.refuses(entry.name)) if one.due else one)
+    return found
 
 
-def run(workspace: Workspace, names: Sequence[str] = (), *, actor: str = "schedule") -> Ran:
-    """Look at the active rollout once, then run what is due, or the schedules named, due or not.
+def run(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    actor: str = "schedule",
+    memo: Memo | None = None,
+    before: Callable[[Planned], bool] = lambda _: True,
+    after: Callable[[str, Result], None] = lambda *_: None,
+) -> Ran:
+    """Look at the active rollout once, then run what is due and within the budget, or the schedules named, due or not.
 
     The look waits for nobody: a rollout is watched while another run trains. Each schedule's end is one event. One
-    that fails leaves the others alone, and so does the look; it is tried again after an hour.
+    that fails leaves the others alone, and so does the look; it is tried again after an hour. A run that was killed
+    is an event of the next one, with the processor time it had taken, and is due again.
+
+    Args:
+        workspace: whose schedules.
+        names: those to run now; none: what is due.
+        actor: who the history says did it.
+        memo: as of `plan`.
+        before: is asked before each whether to go on: with False, this one and those after it wait for the next run.
+        after: is told how each ended.
 
     Raises:
         InputError: there is no schedule of a name.
@@ -141,14 +198,30 @@ def run(workspace: Workspace, names: Sequence[str] = (), *, actor: str = "schedu
         except NacreError as error:
             said = f"; {trouble or (told(tick) if tick else '')}".removesuffix("; ")
             raise NacreError(error.what + said, where=error.where, fix=error.fix) from error
-        chosen = [known[name] for name in names] or [planned.entry for planned in plan(workspace) if planned.due]
-        results = {}
-        for entry in chosen:
-            began = now()
-            results[entry.name] = result = _run(workspace, entry)
-            detail = {"schedule": entry.name, "began": began, "status": result.status, "told": list(result.told)}
-            workspace.ledger.record(RAN, actor, detail | dict(result.detail))
-    return Ran(results, tick, trouble)
+        running = Running(workspace)
+        running.settle(actor)
+        planned = {one.entry.name: one for one in plan(workspace, memo)}
+        chosen = [planned[name] for name in names] or [one for one in planned.values() if one.chosen]
+        results: dict[str, Result] = {}
+        for one in chosen:
+            if not before(one):
+                break
+            results[one.entry.name] = _run_and_tell(workspace, one, running, actor)
+            after(one.entry.name, results[one.entry.name])
+    waiting = {name: one.waits for name, one in planned.items() if one.waits and name not in results}
+    return Ran(results, tick, trouble, waiting)
+
+
+def _run_and_tell(workspace: Workspace, planned: Planned, running: Running, actor: str) -> Result:
+    """One schedule, and its end in the history: what it came to, why it ran, and what it took."""
+    entry, began = planned.entry, now()
+    with running.of(entry.name, began) as meter:
+        result = _run(workspace, entry)
+    said = {"status": result.status, "told": list(result.told), "why": "; ".join(planned.why)}
+    detail = {"schedule": entry.name, "began": began, "cpu_seconds": meter.seconds, **said, **result.detail}
+    workspace.ledger.record(RAN, actor, detail)
+    running.end()
+    return result
 
 
 def told(tick: rollout.Tick) -> str:
@@ -197,33 +270,39 @@ def crontab(workspace: Workspace, program: Sequence[str], minutes: int) -> str:
     return f"*/{minutes} * * * * " + line.replace("%", r"\%")  # cron reads a bare % as the end of the line
 
 
-def _planned(entry: Entry, last: Event | None, present: datetime) -> Planned:
-    following = next(CronSim(entry.cron, present))
+def _planned(
+    entry: Entry, last: Event | None, present: datetime, look: Callable[[When, Event | None], tuple[Seen, ...]]
+) -> Planned:
+    moments = [next(CronSim(entry.cron, present))] if entry.cron else []
     status = str(last.detail["status"]) if last else ""
-    if last is not None and status == "failed":
-        following = min(following, max(present, datetime.fromisoformat(last.time) + RETRY))
+    if last is not None and status in ("failed", "killed"):
+        moments.append(max(present, datetime.fromisoformat(last.time) + RETRY))
+    why = _due(entry, last, present)
+    seen = look(entry.when, last) if entry.when and not why else ()
     return Planned(
         entry=entry,
         last=last.time if last else "",
         status=status,
-        due=_due(entry, last, present),
-        following=following.isoformat(timespec="minutes"),
+        due=bool(why) or any(one.met for one in seen),
+        following=min(moments).isoformat(timespec="minutes") if moments else "",
+        why=(why,) if why else tuple(one.told for one in seen if one.met) or tuple(one.told for one in seen),
     )
 
 
-def _due(entry: Entry, last: Event | None, present: datetime) -> bool:
-    """Whether its moment has come since its last run began; one that never ran is due at once."""
+def _due(entry: Entry, last: Event | None, present: datetime) -> str:
+    """Why it is due by its time, if it is: its moment came since its last run began, or it must be tried again."""
     if last is None:
-        return True
-    ran = datetime.fromisoformat(last.time)
-    if last.detail["status"] == "failed" and present - ran >= RETRY:
-        return True
+        return "it never ran" if entry.cron else ""
+    ran, status = datetime.fromisoformat(last.time), last.detail["status"]
+    if status == "killed" and last.detail.get("killed", 1) == 1:  # one that is killed each time waits as a failure does
+        return "its last run was killed"
+    if status in ("failed", "killed") and present - ran >= RETRY:
+        return f"its last run {'failed' if status == 'failed' else 'was killed'} an hour ago or more"
+    if not entry.cron:
+        return ""
     moment = next(CronSim(entry.cron, present.replace(microsecond=0) + timedelta(seconds=1), reverse=True))
-    return moment > datetime.fromisoformat(last.detail.get("began", last.time))
-
-
-def _last_runs(workspace: Workspace) -> dict[str, Event]:
-    return {event.detail["schedule"]: event for event in workspace.ledger.events() if event.kind == RAN}
+    came = moment > datetime.fromisoformat(last.detail.get("began", last.time))
+    return f"its time came: {moment.isoformat(timespec='minutes')}" if came else ""
 
 
 def _run(workspace: Workspace, entry: Entry) -> Result:

@@ -8,7 +8,6 @@ from nacre.cycle.rows import coverage as covering
 from nacre.cycle.rows import harvest as harvesting
 from nacre.cycle.scores import review_base
 from nacre.cycle.workspace import Workspace
-from nacre.feedback.curation import collect
 from nacre.records.schedule import Entry
 
 
@@ -29,11 +28,15 @@ def coverage(workspace: Workspace, entry: Entry) -> Result:
 
 
 def harvest(workspace: Workspace, entry: Entry) -> Result:
-    """Write accepted feedback as the next increment, where there is any."""
-    if not collect(workspace.ledger, task="harvest").examples and not harvesting.interrupted(workspace):
-        return Result("nothing", ("harvest: there is no feedback to learn from",))
-    found = harvesting.harvest(workspace)
-    return Result("done", (f"harvest: {found.name} with {found.train} rows",), {"increment": found.name})
+    """Write accepted feedback as the next increment, where there is any; so many rows as the entry names are enough."""
+    wanted = entry.when.feedback if entry.when else None
+    named = isinstance(wanted, int) and max(harvesting.look(workspace).rows.values()) >= wanted
+    try:
+        found = harvesting.harvest(workspace, anyway=named)
+    except (harvesting.NothingToLearn, harvesting.NotEnough) as error:
+        return Result("nothing", (f"harvest: {error.what}",))
+    told = tuple(f"harvest: {one.name} with {one.train} rows" for one in found.increments)
+    return Result("done", told, {"increment": found.name})
 
 
 def evolve(workspace: Workspace, entry: Entry) -> Result:

@@ -11,6 +11,7 @@ from datetime import datetime
 from statistics import median
 from typing import NamedTuple
 
+from nacre.feedback.implicit import asked_again
 from nacre.gate.release import (
     Arms,
     Finding,
@@ -53,7 +54,8 @@ def sight(
     findings = [*_of_pairs(rollout, pairs), *_of_answers(rollout, counted), *_of_opinions(rollout, said)]
     mine = sum(one.answer.new and one.began >= since for one in counted)
     requests = len(pairs) if rollout.state == "shadow" else mine
-    return Sight(tuple(findings), requests, (_seconds(time) - since) / 60, split_evidence(newcomers(rollout, counted)))
+    minutes, split = (_seconds(time) - since) / 60, split_evidence(newcomers(rollout, counted))
+    return Sight(tuple(findings), requests, minutes, split, _signals(counted))
 
 
 def in_order(rollout: Rollout, answers: Sequence[Answered], *, time: str) -> list[Begun]:
@@ -153,6 +155,17 @@ def _of_opinions(rollout: Rollout, said: Sequence[tuple[float, Opinion]]) -> lis
         return []
     answers = [Begun(began, Answered(one.interaction, "", one.new, "", "", 0.0)) for began, one in said]
     return _quality(rollout, "feedback", answers, [one.score for _, one in said])
+
+
+def _signals(counted: Sequence[Begun]) -> dict[str, Arms]:
+    """What users do when an answer is not what they wanted. Watched only: they do it for other reasons too."""
+    whole = [one for one in counted if one.answer.finish != "error"]
+    if not whole:
+        return {}
+    arms = [one.answer.new for one in whole]
+    again = asked_again([(one.answer.unit, one.answer.prompt, one.began) for one in whole])
+    shown = {"aborted": [one.answer.finish == "aborted" for one in whole], "regenerated": again}
+    return {name: _arms(*_split(arms, [float(one) for one in seen])) for name, seen in shown.items()}
 
 
 def _quality(rollout: Rollout, metric: str, observed: Sequence[Begun], values: Sequence[float]) -> list[Finding]:

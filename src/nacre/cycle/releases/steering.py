@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nacre.cycle.releases import release, rollout
+from nacre.cycle.releases.showing import views
 from nacre.cycle.scores.similarity import similarity
 from nacre.cycle.workspace import Workspace
 from nacre.records import Rollout
@@ -13,7 +14,9 @@ Action = Callable[[Mapping[str, Any], str], Any]
 
 
 def actions(workspace: Workspace) -> dict[str, Action]:
-    """The moves by name. Each takes what was sent (`version`, `why`, `force`, `to`) and who sent it.
+    """The moves by name, and what people look at (`views`).
+
+    Each move takes what was sent (`version`, `why`, `force`, `to`) and who sent it.
 
     They raise what the functions of `rollout` and `release` raise; a workspace may be shared by threads.
     """
@@ -44,6 +47,7 @@ def actions(workspace: Workspace) -> dict[str, Action]:
     def rollback_champion(given: Mapping[str, Any], actor: str) -> Any:
         return release.rollback(workspace, to=given["to"], actor=actor, why=given["why"]).model_dump(mode="json")
 
+    found |= views(workspace)
     return found | {
         "status": lambda given, actor: status(workspace),
         "start": start,

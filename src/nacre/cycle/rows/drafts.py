@@ -1,19 +1,23 @@
-"""Made-up rows on their way: asked of a model, decided on by a person, written as an increment."""
+"""Made-up rows, and rows that feedback made, on their way: decided on by a person, written as an increment."""
 
+import json
 import re
 from dataclasses import dataclass
 
 from nacre.base.clock import now
 from nacre.base.errors import InputError
-from nacre.base.files import file_lock
+from nacre.base.files import atomic_write, file_lock
 from nacre.cycle.rows.past_dev import gather_dev
+from nacre.cycle.rows.stage import REPORT
 from nacre.cycle.workspace import Workspace
 from nacre.data.all_dev import row_of
 from nacre.data.compose.pieces import Piece, as_record, made, read_pieces, write_records
 from nacre.data.compose.synthesize import Endpoint, synthesize
+from nacre.feedback.rows import FEEDBACK
 from nacre.records import Example
-from nacre.records.draft import Draft
+from nacre.records.draft import FROM_FEEDBACK, Draft
 
+_STAGES = {"preference": "dpo", "kto": "kto"}
 _QUEUE = re.compile(r"\w[\w.-]{0,50}")
 
 
@@ -71,6 +75,12 @@ def write_accepted(workspace: Workspace, queue: str, name: str) -> tuple[str, in
     if not re.fullmatch(r"\w[\w.-]*", name):
         fix = "use letters, digits, - and _"
         raise InputError("this cannot name a folder", where=f"--increment {name}", fix=fix)
+    harvested = any(one.model == FROM_FEEDBACK for one in workspace.ledger.drafts.drafts(queue))
+    if harvested and name != queue:
+        fix = f"nacre data review --queue {queue} --increment {queue}"
+        raise InputError(
+            "rows of feedback keep the name of their queue, so that they can be traced", where=queue, fix=fix
+        )
     path = workspace.dataset_dir / name / "train.jsonl"
     where = str(path.relative_to(workspace.root))
     with file_lock(workspace.hidden / "harvest.lock", wait=False):
@@ -88,8 +98,14 @@ def write_accepted(workspace: Workspace, queue: str, name: str) -> tuple[str, in
         there = {row.example.content_id for row in held}
         pieces: list[Piece] = [*held, *(_piece(one) for one in new if one.row.content_id not in there)]
         write_records(path, (_record(piece) for piece in pieces))
+        if harvested:
+            stage = _STAGES.get(new[0].row.kind, "sft")
+            atomic_write(path.with_name(REPORT), json.dumps({"stage": stage}) + "\n")
         workspace.ledger.drafts.mark_written([one.id for one in new], where)
-        workspace.ledger.record("accepted", new[0].by, {"queue": queue, "increment": name, "rows": len(new)})
+        detail = {"queue": queue, "increment": name, "rows": len(new)}
+        workspace.ledger.record("accepted", new[0].by, detail)
+        if harvested and not held:  # from now on it can be learned
+            workspace.ledger.record("harvested", new[0].by, {"increment": name, "train": len(new), "dev": 0})
     return where, len(new)
 
 
@@ -101,10 +117,17 @@ def decide(workspace: Workspace, number: int, status: str, *, by: str, row: Exam
     """
     if not by.strip():
         raise InputError("it is not said who decides", where="nacre data review", fix="name them with --by")
-    return workspace.ledger.drafts.decide(number, status, by=by.strip(), row=row)
+    decided = workspace.ledger.drafts.decide(number, status, by=by.strip(), row=row)
+    if decided.model == FROM_FEEDBACK and status == "rejected":
+        numbers = [int(one) for one in str(decided.row.origin.extra.get(FEEDBACK, "")).split(",") if one]
+        workspace.ledger.mark_feedback(numbers, "rejected", why=f"its row was rejected by {decided.by}")
+    return decided
 
 
 def _piece(draft: Draft) -> Piece:
+    if draft.model == FROM_FEEDBACK:
+        accepted = {"accepted_by": draft.by[:64], "edited": "yes" if draft.edited else "no"}
+        return made(draft.row, **draft.row.origin.extra, **accepted)
     said = {"origin": "synthetic", "model": draft.model[:64], "accepted_by": draft.by[:64], "accepted_at": draft.time}
     return made(draft.row, **said, draft=draft.id, edited="yes" if draft.edited else "no")
 

@@ -22,11 +22,15 @@ from nacre.data.rows import read_forgotten, read_rows, rows_path, write_forgotte
 from nacre.records import Dropped, Event, Example, RowsFile, Snapshot, Version
 from nacre.records.forgotten import Forgotten
 
-_CACHES = ("teacher", "rehearsed")  # memory that can spell rows and is made again when it is missing
+_CACHES = ("teacher", "rehearsed", "trunk")  # memory that can spell rows and is made again when it is missing
 
 
 _Text = tuple[str, int, str]
 """File, line and shown text of a row that could not be used."""
+
+
+class NoRow(InputError):
+    """No kept row is one of those that are to be removed."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def forget(
         gone = _unusable_texts(workspace, asked, aside)
         if not found.rows and not gone:
             still = f"; your own files have it: {datasets[0]}" if datasets else ""
-            raise InputError(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
+            raise NoRow(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
         versions, tasks, retrain = _touched(workspace, found, gone)
         files = tuple(_emptied(workspace, found, write=not dry_run))
         rows = {row for one in files for row in one.rows}
@@ -264,6 +268,10 @@ def _clear(workspace: Workspace, aside: Mapping[Path, Sequence[Dropped]], *, tra
             shutil.rmtree(path, ignore_errors=True)
         if caches or runs:
             notes.append(f"{len(caches)} caches and {len(runs)} unfinished trainings that may hold them were removed")
+    if reports := [path for path in (workspace.hidden / "reports").glob("*") if path.is_dir()]:
+        for path in reports:
+            shutil.rmtree(path)
+        notes.append(f"{len(reports)} kept reports that may quote them were removed: nacre report V writes one again")
     return notes
 
 

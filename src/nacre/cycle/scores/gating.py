@@ -9,13 +9,11 @@ from nacre.cycle.scores.judging import judge_version
 from nacre.cycle.scores.known import KnownReports
 from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
-from nacre.gate.budget import Ability
+from nacre.gate.budget import ASSUMED_PSI, Ability
 from nacre.gate.files import Gated, Overrides
 from nacre.records import Report, RowsFile
 from nacre.records.report import paired_scores
 from nacre.stats.paired import paired
-
-ASSUMED_PSI = 0.1  # share of answers that a training changes, where nothing was measured yet
 
 
 def gate_versions(

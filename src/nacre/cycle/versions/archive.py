@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from nacre.base.errors import InputError
 from nacre.base.files import file_lock, staged_folder
 from nacre.base.hashing import canonical_json, content_hash, sha256_file, sha256_text
 from nacre.cycle.lineage import ancestry, as_lineage, tasks_of
+from nacre.cycle.reports.card import CARD, model_card
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import rows_path, write_rows
 from nacre.records import Lineage, Report, RowsFile, Snapshot, Verdict, Version
@@ -33,7 +35,7 @@ class Moved:
 def export_version(
     workspace: Workspace, number: int, target: Path, *, with_rows: bool = False, with_base: bool = False
 ) -> Moved:
-    """Write a version with all that is needed to serve it, and its records, into one archive.
+    """Write a version with all that is needed to serve it, its records and its model card into one archive.
 
     Args:
         target: ends in .tar, .tar.gz, .tar.xz, .tar.bz2, or .tar.zst where Python can write it.
@@ -69,7 +71,10 @@ def export_version(
         "verdict": verdict.model_dump(mode="json") if verdict else None,
         "against": ledger.version(against).artifact if against else "",
     }
-    write_archive(target, told, files)
+    with TemporaryDirectory() as beside:
+        card = Path(beside) / CARD
+        card.write_text(model_card(workspace, number), encoding="utf-8")
+        write_archive(target, told, files | {CARD: card})
     notes = [] if with_rows else ["without its rows: --with-rows lets others judge it and train on without forgetting"]
     return Moved(version, target.stat().st_size, tuple(notes))
 

@@ -8,13 +8,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from nacre.base.errors import ConflictError, NacreError
 from nacre.base.files import disk_errors, file_lock
+from nacre.cycle.versions.expiry import expire, expired
 from nacre.cycle.versions.retention import Needed, needed
 from nacre.cycle.workspace import Workspace
 from nacre.registry import leases
@@ -28,7 +29,7 @@ _HOUR_S, _DAY_S = 3600.0, 86_400.0
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # how files are called while they are written
 _TRASH = ".trash-"
 _WEIGHTS = {"generic", "rehearsed"}  # memory whose names begin with the weights' identity
-_KEYED = {"importance", "teacher"}  # memory whose names may end in a hash over the weights' files
+_KEYED = {"importance", "teacher", "trunk"}  # memory whose names may end in a hash over weights
 _IDENTITY_DIGITS = 16
 
 
@@ -50,11 +51,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would go, what stays and why, and the newest event when this was decided."""
+    """What would go, what stays and why, and the newest event when this was decided.
+
+    Attributes:
+        expired: how many answers and opinions are older than `retention` lets them get.
+    """
 
     goes: tuple[Item, ...]
     stays: tuple[Item, ...]
     seen: int
+    expired: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -78,11 +84,12 @@ def plan(workspace: Workspace) -> Plan:
     found = needed(workspace)
     sorted_out = [*_artifacts(workspace, found), *_memory(workspace, found), *_runs(workspace), *_leftovers(workspace)]
     goes = tuple(item for item, stays in sorted_out if not stays)
-    return Plan(goes, tuple(item for item, stays in sorted_out if stays), seen)
+    return Plan(goes, tuple(item for item, stays in sorted_out if stays), seen, expired(workspace))
 
 
 def collect(workspace: Workspace, *, actor: str = "gc", why: str = "collected by hand") -> Plan:
-    """Delete what nothing needs; the event `collected` tells what went, why, and by which rules.
+    """Delete what nothing needs; the event `collected` tells what went, why, and by which rules, `expired` how many
+    answers and opinions.
 
     Raises:
         NacreError: another command is at work in this workspace, or a file cannot be deleted.
@@ -93,7 +100,7 @@ def collect(workspace: Workspace, *, actor: str = "gc", why: str = "collected by
         for item in found.goes:
             with disk_errors(item.path):
                 _delete(workspace, item)
-    return found
+        return replace(found, expired=expire(workspace, actor=actor, why=why))
 
 
 def _agreed(workspace: Workspace, actor: str, why: str) -> Plan:

@@ -27,7 +27,17 @@ MEANING = (
     "green: the gate passed it; red: refused; sand: undecided; grey: never judged; "
     "heavy frame: champion; dashed frame: weights not here"
 )
-INK, FAINT, PAPER = "#202428", "#8c9094", "#ffffff"
+_CHINESE = {
+    "base model": "基础模型",
+    "version": "版本",
+    "never judged": "从未裁决",
+    "in no slot": "不在任何槽位",
+    "pass": "通过",
+    "fail": "拒绝",
+    "undecided": "未定",
+    MEANING: "绿：通过门禁；红：拒绝；沙色：未定；灰：从未裁决；粗框：冠军；虚线框：权重不在此处",
+}
+INK, SOFT, FAINT, PAPER = "#202428", "#5c6166", "#8c9094", "#ffffff"
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _MARGIN = 168.0, 62.0, 216.0, 84.0, 24.0
 _LEGEND = 34.0
 _LETTERS = 22  # that fit into a box
@@ -118,8 +128,9 @@ def save(found: Sequence[Node], path: Path) -> list[str]:
     return []
 
 
-def as_svg(found: Sequence[Node]) -> str:
-    """The picture as one SVG element."""
+def as_svg(found: Sequence[Node], lang: str = "en") -> str:
+    """The picture as one SVG element, its own words in `en` or `zh`."""
+    words = _CHINESE if lang == "zh" else {}
     width, height = _size(found)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
@@ -136,15 +147,19 @@ def as_svg(found: Sequence[Node]) -> str:
             bend = f"M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"
             lines.append(f'<path d="{bend}" fill="none" stroke="{FAINT}" stroke-width="1.6"{dashed}/>')
     for node in found:
-        lines += _box(node, *places[node.number])
-    told = f'<text x="{_MARGIN:g}" y="{height - 14:g}" font-size="12" fill="{FAINT}">{MEANING}</text>'
+        lines += _box(node, places[node.number], words)
+    meaning = words.get(MEANING, MEANING)
+    told = f'<text x="{_MARGIN:g}" y="{height - 14:g}" font-size="12" fill="{SOFT}">{meaning}</text>'
     return "\n".join([*lines, told, "</svg>\n"])
 
 
-def _box(node: Node, x: float, y: float) -> list[str]:
+def _box(node: Node, place: tuple[float, float], words: Mapping[str, str]) -> list[str]:
+    x, y = place
     heavy, dashed = (3 if "champion" in node.slots else 1), ' stroke-dasharray="6 4"' if node.collected else ""
-    state = f"{node.title}; {node.verdict or 'never judged'}; {node.told or 'in no slot'}"
-    title = "base model" if node.number == 0 else f"version {node.number}"
+    verdict, told = node.verdict or "never judged", node.told or "in no slot"
+    state = f"{node.title}; {words.get(verdict, verdict)}; {words.get(told, told)}"
+    name = "version" if node.number else "base model"
+    title = f"{words.get(name, name)} {node.number or ''}".rstrip()
     return [
         f"<g><title>{escape(f'{title}: {state}')}</title>",
         f'<rect x="{x:g}" y="{y:g}" width="{_WIDTH:g}" height="{_HEIGHT:g}" rx="8" '

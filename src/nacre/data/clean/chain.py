@@ -171,8 +171,8 @@ class Chain:
         """A text after the steps that it needs, and the one that left nothing of it."""
         for again in range(_ROUNDS):
             last = done = -1
-            while steps := [step for step in steps if step > done]:
-                for done in steps:
+            while later := [step for step in steps if step > done]:
+                for done in later:
                     tally, step = self._texts[done]
                     cleaned = self._again(done, text) if again else step(text)
                     if cleaned is not text:
@@ -184,7 +184,7 @@ class Chain:
                         steps = self._marks.steps(text)  # what has changed may need other steps than before
                         break
             # a later step may have brought to light what an earlier one is there for
-            if last < 0 or not (steps := [step for step in self._marks.steps(text) if step < last]):
+            if last < 0 or not (steps := [step for step in steps if step < last]):
                 break
         return text, None
 

@@ -23,7 +23,7 @@ _KANA = re.compile("[\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 _OTHERS = re.compile(f"{_KANA.pattern}|{_HANGUL.pattern}")
 _HAN_LEADS = b"\xe4\xe5\xe6\xe7\xe8\xe9"  # U+4000 to U+9FFF
-_WIDE_ENDS = tuple(mark.encode() for mark in "。！？；…")
+_WIDE_ENDS = "。！？；…"
 _HAN_WORD, _KANA_WORD, _SYLLABLE_WORD = 5 / 8, 3 / 8, 1 / 2
 
 
@@ -50,16 +50,14 @@ class Dialogue(Cleaner):
         """Whether the mean sentence is too short."""
         text = record_text(texts)
         ends = text.count(".") + text.count("!") + text.count("?") + text.count("\n") + 1
-        han, others = 0, False
+        han = 0
         if not text.isascii():
-            data = text.encode("utf-8", "surrogatepass")
-            han = _han(data)
-            others = _OTHERS.search(text) is not None
-            ends += sum(data.count(mark) for mark in _WIDE_ENDS)
+            han = _han(text.encode("utf-8", "surrogatepass"))
+            ends += sum([text.count(mark) for mark in _WIDE_ENDS])
         # at least so many words, even if every mark ended a sentence; where no space follows another, words and ends
         # together are no fewer than spaces
-        words = han * _HAN_WORD if han else 0
-        if not han and not others and "  " not in text:
+        words = han * _HAN_WORD
+        if not han and "  " not in text and not _OTHERS.search(text):
             words = text.count(" ") - ends
         if words >= self._least * ends:
             return ""

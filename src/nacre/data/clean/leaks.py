@@ -55,6 +55,7 @@ class Leaks(Cleaner):
         self._dev = config.dev
         self.known: Sequence[Sequence[str]] = ()
         self._equal = Seen()
+        self._lines: set[int] = set()  # hashes of all lines of dev rows: most rows are told by the first of theirs
         self._near = NearIndex(config.threshold)
         self._traces = Traces(config.threshold)
         self._rows = self._unread = 0
@@ -85,16 +86,22 @@ class Leaks(Cleaner):
         cleaned = [clean(text) for text in texts]
         for form in (texts, cleaned) if cleaned != list(texts) else (texts,):
             if self._equal.add(_key(form)):
-                self._near.add(record_text(form))
-                self._traces.add(record_text(form), self._rows)
+                text = record_text(form)
+                self._lines.update(hash(line.strip()) for line in text.split("\n"))
+                self._near.add(text)
+                self._traces.add(text, self._rows)
 
     def refuse(self, texts: Sequence[str], record: Mapping[str, Any]) -> str:
         """Whether the record is a dev row."""
-        if _key(texts) in self._equal:
-            return "equals a dev row"
         text = record_text(texts)
+        if self._has_lines(text) and _key(texts) in self._equal:
+            return "equals a dev row"
         similar = self._near.match(text) if self._traces.may_be_like(text) else 0.0
         return f"is {similar:.0%} like a dev row" if similar else ""
+
+    def _has_lines(self, text: str) -> bool:
+        """Whether each line of the text is one of some dev row."""
+        return all(hash(line.strip()) in self._lines for line in text.split("\n") if line)
 
     def notes(self) -> list[str]:
         """How many rows it was compared with, and how many could not be."""
@@ -127,29 +134,29 @@ class Traces:
         edits = (1 - threshold) / (1 + threshold) / PIECE_CHARS  # a character; each takes and gives five pieces
         self._chars = min(_MOST_TRACE_CHARS, round(math.log(0.5) / math.log(1 - edits))) if edits else _MOST_TRACE_CHARS
         self._rows: list[tuple[int, bytes]] = []
-        self._count = 0
+        self._used = 0  # places of the table
         self._table = bytearray(1 << 16)
 
     def add(self, text: str, row: int) -> None:
         """Take a text of a dev row; the table stays at least eight times as large as what is in it."""
         tag = row % (_SEVERAL - 1) + 1
-        self._count += len(text)
         self._rows.append((tag, zlib.compress(text.encode("utf-8", "surrogatepass"), 1)))
-        if self._count * 8 <= len(self._table):
-            self._put(text, tag)
-            return
-        size = len(self._table)
-        while size < self._count * 16:
-            size *= 2
-        self._table = bytearray(size)
-        for known, packed in self._rows:
-            self._put(zlib.decompress(packed).decode("utf-8", "surrogatepass"), known)
+        self._put(text, tag)
+        if self._used * 8 > len(self._table):
+            self._table, self._used = bytearray(1 << (self._used * 16).bit_length()), 0
+            for known, packed in self._rows:
+                self._put(zlib.decompress(packed).decode("utf-8", "surrogatepass"), known)
 
     def _put(self, text: str, tag: int) -> None:
         table, mask, chars = self._table, len(self._table) - 1, self._chars
         for start in range(len(text) - chars + 1):
             place = hash(text[start : start + chars]) & mask
-            table[place] = tag if table[place] in (0, tag) else _SEVERAL
+            before = table[place]
+            if not before:
+                table[place] = tag
+                self._used += 1
+            elif before != tag:
+                table[place] = _SEVERAL
 
     def may_be_like(self, text: str) -> bool:
         """Whether enough of the text's pieces are known, of one row."""

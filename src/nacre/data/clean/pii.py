@@ -43,6 +43,11 @@ _PATTERNS: dict[Kind, tuple[Pattern, ...]] = {
     "NAME": context.NAMES,
 }
 _MARKS: dict[Kind, tuple[str, ...]] = {**numbers.MARKS, "ADDRESS": context.ADDRESS_MARKS, "NAME": context.NAME_MARKS}
+_PARTS: dict[Kind, Sequence[tuple[tuple[str, ...], tuple[Pattern, ...]]]] = {
+    "ADDRESS": context.ADDRESS_PARTS,
+    "NAME": context.NAME_PARTS,
+}
+"""Of the kinds with slow patterns, which marks stand for which patterns."""
 
 
 class PiiConfig(Settings):
@@ -72,7 +77,9 @@ class Pii(Cleaner):
         self._key = _key(config.key_env) if config.action == "pseudonymise" else b""
         self._listed = _automaton(_listed(config))
         self._looked_for = [kind for kind in KINDS if kind in config.kinds]
-        self._kinds_in = Marks([_MARKS[kind] for kind in self._looked_for])
+        parts = [part for kind in self._looked_for for part in _PARTS.get(kind, [(_MARKS[kind], _PATTERNS[kind])])]
+        self._patterns = [patterns for _, patterns in parts]
+        self._parts_in = Marks([marks for marks, _ in parts])
 
     def environment(self) -> list[str]:
         """Where the key for pseudonyms is."""
@@ -102,8 +109,8 @@ class Pii(Cleaner):
 
     def _masked(self, text: str) -> str:
         cleaned = text
-        for place in self._kinds_in.steps(text):
-            cleaned = self._apply(_PATTERNS[self._looked_for[place]], cleaned)
+        for place in self._parts_in.steps(text):
+            cleaned = self._apply(self._patterns[place], cleaned)
         if self._listed is not None:
             cleaned = self._names_listed(cleaned)
         return text if cleaned == text else cleaned

@@ -145,8 +145,20 @@ _MARK_WORD = r"[A-Z0-9][A-Za-z0-9.'\x80-\xff-]*"
 ADDRESS_MARKS = (
     "(路|街|大道|巷|弄|胡同|道)([0-9]|一|二|三|四|五|六|七|八|九|十|段|弄|巷){0,4}"
     "[\\s\\x80-\\xff]{0,3}[0-9]{1,5}(-[0-9]{1,4})?[\\s\\x80-\\xff]{0,3}(号|弄)",
-    "[0-9](号楼|栋|幢|座)[^\\n]{0,60}[0-9]{2}(室|号)",
+    "[0-9](号楼|栋|幢|座)[^\\n]{0,100}[0-9]{2}(室|号)",
     "(村|屯|庄)([0-9]{1,3}(组|队))?[0-9]{1,4}号",
     "P[.]?[ \\t]?O[.]?[ \\t]?Box[ \\t]+[0-9]",
     rf"[0-9][A-Za-z]?[ \t]+{_MARK_WORD}([ \t]+{_MARK_WORD}){{0,3}}[ \t]+({_WAY}|St|Ave|Rd|Blvd|Ln|Dr)",
+)
+# each pattern with the marks of which every text that it matches shows one
+ADDRESS_PARTS = tuple(
+    ((ADDRESS_MARKS[mark],), (pattern,)) for mark, pattern in zip((4, 3, 0, 1, 2), ADDRESSES, strict=True)
+)
+NAME_PARTS = (
+    ((NAME_MARKS[2],), NAMES[:5]),
+    ((NAME_MARKS[0],), NAMES[5:6]),
+    ((NAME_MARKS[3],), NAMES[6:7]),
+    ((NAME_MARKS[1],), NAMES[7:8]),
+    ((NAME_MARKS[3],), NAMES[8:9]),
+    ((NAME_MARKS[4],), NAMES[9:]),
 )

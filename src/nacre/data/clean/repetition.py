@@ -60,22 +60,17 @@ def may_repeat(text: str, share: float) -> bool:
     twentieth of the cost of counting all n-grams.
     """
     chars = _PROBE_CHARS if text.isascii() else _PROBE_CHARS // 2
-    step = max(1, (len(text) - chars) // _PROBES)
-    found = 0
-    needed = _PROBES * share * 3 / 8
-    starts = range(0, len(text) - chars, step)
-    for place, start in enumerate(starts):
-        if (place == _PROBES // 2 and not found) or found + len(starts) - place < needed:
-            return False
-        piece = text[start : start + chars]
-        if text.find(piece, start + 1) >= 0:
-            found += 1
-            if found >= needed:
-                return True
-    return False
+    starts = range(0, len(text) - chars, max(1, (len(text) - chars) // _PROBES))
+    find = text.find
+    found = [start for start in starts[: _PROBES // 2] if find(text[start : start + chars], start + 1) >= 0]
+    if found:
+        found += [start for start in starts[_PROBES // 2 :] if find(text[start : start + chars], start + 1) >= 0]
+    return len(found) >= _PROBES * share * 3 / 8
 
 
 def repeated_share(units: Sequence[str], length: int) -> float:
     """Share of the n-grams that stood before."""
-    grams = [tuple(units[place : place + length]) for place in range(len(units) - length + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    count = len(units) - length + 1
+    if isinstance(units, str):
+        return 1 - len({units[place : place + length] for place in range(count)}) / count if count > 0 else 0.0
+    return 1 - len(set(zip(*(units[place:] for place in range(length)), strict=False))) / count if count > 0 else 0.0

@@ -10,7 +10,6 @@ import unicodedata
 from typing import ClassVar, Literal
 
 from ftfy import fix_encoding
-from ftfy.badness import is_bad
 from pydantic import Field
 
 from nacre.base.config import Settings
@@ -71,7 +70,7 @@ class Unicode(Cleaner):
         if text.isascii():
             return text
         cleaned = text
-        if self._mojibake and _TRACES.search(text) and is_bad(text):
+        if self._mojibake and _TRACES.search(text):
             cleaned = self._repaired(text)
         cleaned = _C1.sub("", cleaned)
         if self._full_width is not None and self._full_width.search(cleaned):
@@ -83,6 +82,9 @@ class Unicode(Cleaner):
         return self.text(cleaned)  # each part may have made work for another; every round shortens or settles
 
     def _repaired(self, text: str) -> str:
-        repaired = visible(fix_encoding(text))
+        fixed = fix_encoding(text)  # which asks its measure first
+        if fixed == text:
+            return text
+        repaired = visible(fixed)
         self.counts["mojibake"] += repaired != text
         return repaired

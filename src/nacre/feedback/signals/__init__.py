@@ -17,6 +17,7 @@ SIGNALS = Table(
         "score": "nacre.feedback.signals.score:Score",
         "comment": "nacre.feedback.signals.comment:Comment",
         "correction": "nacre.feedback.signals.correction:Correction",
+        "pair": "nacre.feedback.signals.pair:Pair",
     },
 )
 

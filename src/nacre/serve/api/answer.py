@@ -16,6 +16,7 @@ from nacre.serve.api.parts import AnswerRequest, Question
 from nacre.serve.api.shapes import Choice, Shape
 from nacre.serve.engines import Delta, Finish, Generation, Overloaded, Sampling
 from nacre.serve.gateway.callers import Caller
+from nacre.serve.gateway.wishes import Wishes
 from nacre.serve.outcome import Outcome
 from nacre.serve.routing import Route
 from nacre.serve.service import Service
@@ -34,7 +35,8 @@ class Asked:
         ids: one for each choice: n for the first prompt, then n for the next.
         caller: who asks.
         user: as `Live.route` knows it and as it is kept.
-        keep: whether the answers are kept for feedback.
+        wishes: whether the answers are kept for feedback, and may be learned from.
+        plain: whether it is for text alone: no tools, no second choice.
     """
 
     body: AnswerRequest
@@ -42,8 +44,9 @@ class Asked:
     ids: tuple[str, ...]
     caller: Caller
     user: str
-    keep: bool
+    wishes: Wishes
     started_s: float = field(default_factory=time.monotonic)
+    plain: bool = True
 
     def question(self, index: int) -> Question:
         """What the choice at `index` answers."""
@@ -65,6 +68,7 @@ class Answer:
     def __post_init__(self) -> None:
         self.choices = [Choice(index) for index in range(len(self.generations))]
         self.finishes: list[Finish | None] = [None] * len(self.choices)
+        self.first_tokens_s: list[float | None] = [None] * len(self.choices)
         self.with_logprobs = getattr(self.asked.body, "logprobs", None) not in (None, False)
 
     def headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
@@ -74,8 +78,9 @@ class Answer:
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),  # nginx passes each event on at once
             (b"x-nacre-response-id", ", ".join(self.asked.ids).encode()),
+            (b"x-nacre-version", self.route.target.label.encode()),
+            (b"x-nacre-arm", self.route.arm.encode()),
         ]
-        headers += [(name.encode(), value.encode()) for name, value in version_headers(self.route).items()]
         ignored = self.asked.body.ignored_names()
         if ignored:
             headers.append((b"x-nacre-ignored", ", ".join(ignored).encode()))
@@ -117,10 +122,17 @@ class Answer:
             NacreError: the engine could not go on; the choices that had not ended are kept as such.
         """
         try:
+            if len(self.generations) == 1:  # by far the most requests: no tasks, no queue
+                piece: Delta | Finish | None = None
+                while not isinstance(piece, Finish):
+                    piece = await self.generations[0].next()
+                    self._take(0, piece)
+                    yield self.choices[0], piece
+                return
             async with aclosing(_merged(self.generations)) as merged:
-                async for index, piece in merged:
-                    self._take(index, piece)
-                    yield self.choices[index], piece
+                async for index, one in merged:
+                    self._take(index, one)
+                    yield self.choices[index], one
         except NacreError as error:
             if not isinstance(error, NOT_ITS_FAULT):
                 self._keep_open_ones("error")
@@ -155,6 +167,8 @@ class Answer:
 
     def _take(self, index: int, piece: Delta | Finish) -> None:
         if isinstance(piece, Delta):
+            if self.first_tokens_s[index] is None and not piece.whole:
+                self.first_tokens_s[index] = time.monotonic() - self.asked.started_s
             self.choices[index].add(piece)
             return
         self.finishes[index], self.choices[index].reason = piece, piece.reason
@@ -168,8 +182,18 @@ class Answer:
     def _keep(self, index: int, reason: str, tokens: int) -> None:
         choice = self.choices[index]
         said = choice.text or (called_text(choice.tool_calls) if choice.tool_calls else "")
-        told = (self.generations[index].prompt_tokens, tokens)
-        keep(self.service, self.asked, self.route, self.sampling, index, answer=said, finish=reason, tokens=told)
+        told = Told(said, reason, (self.generations[index].prompt_tokens, tokens), self.first_tokens_s[index])
+        keep(self.service, self.asked, self.route, self.sampling, index, told)
+
+
+@dataclass(frozen=True)
+class Told:
+    """How one choice ended: its text, OpenAI's finish reason, tokens read and written, seconds to the first of them."""
+
+    answer: str = ""
+    finish: str = "error"
+    tokens: tuple[int, int] = (0, 0)
+    first_token_s: float | None = None
 
 
 def keep(
@@ -178,10 +202,7 @@ def keep(
     route: Route,
     sampling: Sampling,
     index: int,
-    *,
-    answer: str = "",
-    finish: str = "error",
-    tokens: tuple[int, int] = (0, 0),
+    told: Told = Told(),
 ) -> None:
     """Tell the service how one choice ended; without an answer as `error`."""
     question = asked.question(index)
@@ -193,13 +214,15 @@ def keep(
         prompt=question.prompt,
         sampling=sampling,
         turns=question.turns or (),
-        answer=answer,
-        finish=finish,
-        prompt_tokens=tokens[0],
-        answer_tokens=tokens[1],
+        answer=told.answer,
+        finish=told.finish,
+        prompt_tokens=told.tokens[0],
+        answer_tokens=told.tokens[1],
         latency_s=time.monotonic() - asked.started_s,
-        keep=asked.keep and question.turns is not None,
-        plain=asked.body.n == 1 and not {"tools", "echo"} & {feature for feature, _ in asked.body.needs()},
+        keep=asked.wishes.keep and question.turns is not None,
+        plain=asked.plain,
+        consent=asked.wishes.consent,
+        first_token_s=told.first_token_s,
     )
     service.ended(outcome)
 
@@ -211,12 +234,6 @@ def version_headers(route: Route) -> dict[str, str]:
 
 async def _merged(generations: Sequence[Generation]) -> AsyncGenerator[tuple[int, Delta | Finish], None]:
     """The pieces of all generations as they come, each with its generation's place."""
-    if len(generations) == 1:  # by far the most requests: no tasks, no queue
-        while True:
-            piece = await generations[0].next()
-            yield 0, piece
-            if isinstance(piece, Finish):
-                return
     waiting = {asyncio.ensure_future(one.next()): index for index, one in enumerate(generations)}
     try:
         while waiting:

@@ -91,6 +91,7 @@ class Turn(Part):
         return called_text([call.model_dump() for call in self.tool_calls])
 
 
+_SYSTEM = ("system", "developer")
 _KEPT_ROLES = {"tool": "observation", "call": "function"}
 
 
@@ -178,7 +179,7 @@ class ChatRequest(AnswerRequest):
         """The conversation."""
         opening = self._opening
         prompt = ChatPrompt(
-            messages=tuple(turn.message for turn in self.messages[opening:]),
+            messages=tuple(turn.message for turn in self.messages[opening:] if turn.role not in _SYSTEM),
             system="\n\n".join(turn.content or "" for turn in self.messages[:opening]),
             turns=tuple(turn.sent() for turn in self.messages),
             tools=tuple(tool.model_dump(exclude_none=True) for tool in self.tools),
@@ -200,6 +201,8 @@ class ChatRequest(AnswerRequest):
                 yield "tools", f"messages[{place}].tool_calls"
             if turn.role == "tool":
                 yield "tools", f"messages[{place}].role"
+            if place >= self._opening and turn.role in _SYSTEM:
+                yield "late_system", f"messages[{place}].role"
 
     def sampling(self, defaults: GenerationDefaults, **more: Any) -> Sampling:
         """See `AnswerRequest.sampling`; `max_completion_tokens` counts before the older `max_tokens`."""
@@ -245,8 +248,6 @@ class ChatRequest(AnswerRequest):
         if turn.role == "tool" and not turn.tool_call_id:
             name = f"messages[{place}].tool_call_id"
             raise invalid(f"'{name}' is missing", name, "missing_required_parameter")
-        if place >= self._opening and turn.role in ("system", "developer"):
-            raise invalid("system messages must come before the others", f"messages[{place}].role")
 
     def _json_format(self) -> JsonFormat | None:
         wanted = self.response_format
@@ -257,7 +258,7 @@ class ChatRequest(AnswerRequest):
     @cached_property
     def _opening(self) -> int:
         """How many system messages the conversation opens with."""
-        places = (place for place, turn in enumerate(self.messages) if turn.role not in ("system", "developer"))
+        places = (place for place, turn in enumerate(self.messages) if turn.role not in _SYSTEM)
         return next(places, len(self.messages))
 
 

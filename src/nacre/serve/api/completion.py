@@ -3,13 +3,12 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, aclosing, suppress
 from dataclasses import replace
 from typing import Any
 
 import orjson
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from nacre.base.errors import NacreError
@@ -20,38 +19,45 @@ from nacre.serve.api.parts import AnswerRequest, not_served
 from nacre.serve.api.shapes import ChatShape, Shape, TextShape
 from nacre.serve.api.text import parse_completion
 from nacre.serve.engines import ContextTooLong, Delta, Generation, NotLoaded, Sampling
-from nacre.serve.gateway.body import read_json
+from nacre.serve.gateway.body import read_object
 from nacre.serve.gateway.callers import Caller
 from nacre.serve.gateway.errors import ApiError, from_nacre, invalid, unavailable
+from nacre.serve.gateway.wishes import Wishes, wishes
 from nacre.serve.routing import Route, user_of
 from nacre.serve.service import Service
 
 _PING_S = 15.0  # a comment this often keeps proxies from closing a stream that waits
 
 
-async def create_chat(request: Request) -> "PlainAnswer | StreamedAnswer":
-    """Accept a chat request; the answer comes as the returned ASGI app runs."""
-    return await _accept(request, parse_chat, ChatShape())
+class AnswerRoute:
+    """ASGI app of a route that answers. Pure ASGI, because it is what nearly all requests are for.
+
+    Args:
+        parse: understands a request's body.
+        shape: which of OpenAI's forms the answer has.
+    """
+
+    def __init__(self, parse: Callable[[dict[str, Any]], AnswerRequest], shape: Shape) -> None:
+        self._parse, self._shape = parse, shape
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Accept the request and answer it. Raises ApiError where it is not accepted."""
+        started_s = time.monotonic()
+        service: Service = scope["app"].state.service
+        settings = service.settings
+        body = self._parse(await read_object(receive, settings.max_body_bytes, settings.wire.body_s))
+        said = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"] if name[:8] == b"x-nacre-"]
+        wanted, caller = wishes(said, settings.privacy), scope["state"]["caller"]
+        answer = await accepted(service, body, self._shape, caller, wanted=wanted, started_s=started_s)
+        await (StreamedAnswer(answer) if body.stream else PlainAnswer(answer))(scope, receive, send)
 
 
-async def create_completion(request: Request) -> "PlainAnswer | StreamedAnswer":
-    """Accept a request to go on with a text."""
-    return await _accept(request, parse_completion, TextShape())
-
-
-async def _accept(
-    request: Request, parse: Callable[[dict[str, Any]], AnswerRequest], shape: Shape
-) -> "PlainAnswer | StreamedAnswer":
-    service: Service = request.app.state.service
-    started_s = time.monotonic()
-    body = parse(await read_json(request, service.settings.max_body_bytes))
-    keep_it = "x-nacre-no-store" not in request.headers
-    answer = await accepted(service, body, shape, request.state.caller, keep_it=keep_it, started_s=started_s)
-    return StreamedAnswer(answer) if body.stream else PlainAnswer(answer)
+create_chat = AnswerRoute(parse_chat, ChatShape())
+create_completion = AnswerRoute(parse_completion, TextShape())
 
 
 async def accepted(
-    service: Service, body: AnswerRequest, shape: Shape, caller: Caller, *, keep_it: bool, started_s: float
+    service: Service, body: AnswerRequest, shape: Shape, caller: Caller, *, wanted: Wishes, started_s: float
 ) -> Answer:
     """Have the engine accept an understood request.
 
@@ -60,21 +66,27 @@ async def accepted(
         body: the request.
         shape: which of OpenAI's forms the answer has.
         caller: who asks.
-        keep_it: whether the answer may be kept, as far as the request's headers say.
+        wanted: whether the answer may be kept and learned from, as far as the request's headers say.
         started_s: when the request came, of `time.monotonic`.
 
     Raises:
         ApiError: it is not accepted.
     """
     check_strict(service, body.ignored_names())
-    for feature, name in body.needs():
+    needs = list(body.needs())
+    for feature, name in needs:
         if feature not in service.engine.features:
+            if feature == "late_system":  # a template could only put it elsewhere
+                raise invalid("system messages must come before the others", name)
             raise not_served(name, "by this server's engine")
     questions = tuple(body.questions())
     _check_count(service, body.n, len(questions))
     ids = tuple(service.signer.new(shape.prefix) for _ in range(body.n * len(questions)))
     user = user_of(caller.id, body.named_user)
-    asked = Asked(body, questions, ids, caller, user, keep_it and body.store is not False, started_s)
+    if body.store is False:
+        wanted = replace(wanted, keep=False)
+    plain = body.n == 1 and not any(feature in ("tools", "echo") for feature, _ in needs)
+    asked = Asked(body, questions, ids, caller, user, wanted, started_s, plain)
     route, sampling, generations = await _begin(service, asked)
     return Answer(service, asked, route, sampling, shape, generations)
 
@@ -108,8 +120,8 @@ async def _begin(service: Service, asked: Asked) -> tuple[Route, Sampling, list[
     while True:
         tries -= 1
         route = service.route(asked.body.model, asked.user or asked.ids[0])
-        drawn = asked.body.sampling(defaults_of(route.target.weights, service.settings.defaults))
-        sampling = replace(drawn, tenant=asked.caller.id)
+        defaults = defaults_of(route.target.weights, service.settings.defaults)
+        sampling = asked.body.sampling(defaults, tenant=asked.caller.id)
         try:
             return route, sampling, await _generate(service, asked, route, sampling)
         except NotLoaded as error:
@@ -202,41 +214,32 @@ class StreamedAnswer:
         headers = self._answer.headers("text/event-stream; charset=utf-8")
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-        async def say(event: bytes) -> None:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-
-        async with (
-            CancelledWhenGone(receive, self._answer),
-            _Pinged(say) as say_and_note,
-            aclosing(self._events()) as events,
-        ):
+        async with CancelledWhenGone(receive, self._answer), _Pinged(send) as say:
             try:
-                async for event in events:
-                    await say_and_note(event)
+                await self._tell(say)
             except asyncio.CancelledError:  # a client takes a stream that just ends for a whole answer
                 await say(_event(stopping().body()))
         await send({"type": "http.response.body", "body": b""})
 
-    async def _events(self) -> AsyncGenerator[bytes, None]:
+    async def _tell(self, say: Callable[[bytes], Awaitable[None]]) -> None:
         answer, shape = self._answer, self._answer.shape
         openings = [opening for choice in answer.choices if (opening := shape.opening(choice))]
         if openings:
-            yield b"".join(self._chunk(opening) for opening in openings)
+            await say(b"".join(self._chunk(opening) for opening in openings))
         try:
             async with aclosing(answer.pieces()) as pieces:
                 async for choice, piece in pieces:
                     if isinstance(piece, Delta):
-                        yield self._chunk(shape.piece(choice, piece, answer.with_logprobs))
+                        await say(self._chunk(shape.piece(choice, piece, answer.with_logprobs)))
                     elif piece.reason != "aborted":
-                        yield self._chunk(shape.ending(choice))
+                        await say(self._chunk(shape.ending(choice)))
         except NacreError as error:
-            yield _event(told(error, answer.asked.body).body())
+            await say(_event(told(error, answer.asked.body).body()))
             return
         if answer.aborted:
             return
-        if self._with_usage:
-            yield _event(answer.head(shape.chunk) | {"choices": [], "usage": answer.usage()})
-        yield b"data: [DONE]\n\n"
+        usage = answer.head(shape.chunk) | {"choices": [], "usage": answer.usage()} if self._with_usage else None
+        await say((_event(usage) if usage else b"") + b"data: [DONE]\n\n")
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         return self._before + orjson.dumps(choice) + self._after
@@ -252,16 +255,16 @@ def _event(data: dict[str, Any]) -> bytes:
 
 
 class _Pinged:
-    """Say something whenever nothing was said for a while. Its block is given what says the rest."""
+    """Sends a stream's events, and something whenever nothing was said for a while. Its block is given what sends."""
 
-    def __init__(self, say: Callable[[bytes], Awaitable[None]]) -> None:
-        self._say, self._loop = say, asyncio.get_running_loop()
+    def __init__(self, send: Send) -> None:
+        self._send, self._loop = send, asyncio.get_running_loop()
         self._spoke_s = self._loop.time()
         self._ping: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Callable[[bytes], Awaitable[None]]:
         self._timer = self._loop.call_later(_PING_S, self._look)
-        return self._say_and_note
+        return self._say
 
     async def __aexit__(self, *_: object) -> None:
         self._timer.cancel()
@@ -270,13 +273,13 @@ class _Pinged:
             with suppress(asyncio.CancelledError):
                 await self._ping
 
-    async def _say_and_note(self, event: bytes) -> None:
+    async def _say(self, event: bytes) -> None:
         self._spoke_s = self._loop.time()
-        await self._say(event)
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
 
     def _look(self) -> None:
         quiet_s = self._loop.time() - self._spoke_s
         if quiet_s >= _PING_S and (self._ping is None or self._ping.done()):
-            self._ping = self._loop.create_task(self._say_and_note(b": ping\n\n"))
+            self._ping = self._loop.create_task(self._say(b": ping\n\n"))
             quiet_s = 0.0
         self._timer = self._loop.call_later(max(0.01, _PING_S - quiet_s), self._look)

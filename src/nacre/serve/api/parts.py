@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -33,11 +33,13 @@ class Part(BaseModel):
 
     def ignored(self, prefix: str = "") -> Iterator[str]:
         """Keys that were sent and have no effect, those of the parts within included."""
-        for name, value in (self.model_extra or {}).items():
+        for name, value in (self.__pydantic_extra__ or {}).items():
             if value is not None:
                 yield prefix + (name if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) else "(unprintable)")
         for name in _holders(type(self)):
             value = getattr(self, name)
+            if not value:
+                continue
             many = isinstance(value, list)
             for part in value if many else [value]:
                 if isinstance(part, Part):
@@ -196,6 +198,10 @@ class AnswerRequest(Part, ABC):
 
     def ignored_names(self) -> list[str]:
         """Keys without effect, at most 20 named."""
+        return self._ignored_names
+
+    @cached_property
+    def _ignored_names(self) -> list[str]:
         names = sorted(set(self.ignored()))
         more = [f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else []
         return names[:_MOST_NAMED] + more

@@ -69,6 +69,7 @@ class ChatMessageReply(Reply):
     content: str | None
     refusal: None
     tool_calls: list[dict[str, Any]] | None = None
+    reasoning_content: str | None = None
 
 
 class ChatChoice(Reply):

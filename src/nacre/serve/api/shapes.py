@@ -18,6 +18,7 @@ class Choice:
     text: str = ""
     logprobs: list[Logprob] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    reasoning: str = ""
     reason: str = ""
     offsets: "Offsets" = field(default_factory=lambda: Offsets())
 
@@ -25,6 +26,7 @@ class Choice:
         """Take the next piece."""
         self.text += piece.text
         self.logprobs += piece.logprobs
+        self.reasoning += piece.reasoning
         for part in piece.tool_calls:
             _merge_call(self.tool_calls, part)
 
@@ -71,7 +73,10 @@ class ChatShape:
 
     def piece(self, choice: Choice, piece: Delta, with_logprobs: bool) -> dict[str, Any]:
         """Text, or pieces of tool calls."""
-        delta: dict[str, Any] = {"content": piece.text} if piece.text or not piece.tool_calls else {}
+        silent = not piece.text and (piece.tool_calls or piece.reasoning)
+        delta: dict[str, Any] = {} if silent else {"content": piece.text}
+        if piece.reasoning:
+            delta["reasoning_content"] = piece.reasoning
         if piece.tool_calls:
             delta["tool_calls"] = [dict(part) for part in piece.tool_calls]
         return self._chunk(choice, delta, _chat_logprobs(piece.logprobs) if with_logprobs else None)
@@ -85,6 +90,8 @@ class ChatShape:
         message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
         if choice.tool_calls:
             message |= {"content": choice.text or None, "tool_calls": choice.tool_calls}
+        if choice.reasoning:
+            message["reasoning_content"] = choice.reasoning
         logprobs = _chat_logprobs(choice.logprobs) if with_logprobs else None
         return {"index": choice.index, "message": message, "logprobs": logprobs, "finish_reason": choice.reason}
 

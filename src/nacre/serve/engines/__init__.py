@@ -16,7 +16,7 @@ ENGINES = Table(
     },
 )
 
-Feature = Literal["logprobs", "echo", "json", "tools", "penalties", "embeddings"]
+Feature = Literal["logprobs", "echo", "json", "tools", "penalties", "embeddings", "late_system"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ChatPrompt:
     """A conversation, which the model's chat template renders.
 
     Attributes:
-        messages: what follows the system messages.
+        messages: what follows the system messages, without later ones, which `turns` has (feature ``late_system``).
         system: the opening system messages as one text; may be empty.
         turns: the conversation as it was sent, for engines that pass it on (tool calls and their answers included).
         tools: function descriptions as OpenAI's API has them.
@@ -134,11 +134,15 @@ class Delta:
     Attributes:
         logprobs: of the tokens that became certain with this piece, where they were asked for.
         tool_calls: as OpenAI's stream has them, from engines that pass them on.
+        reasoning: what a model says to itself before it answers, from engines that tell it apart.
+        whole: whether it is the whole answer, which came at once and so does not say when it began.
     """
 
     text: str
     logprobs: tuple[Logprob, ...] = ()
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+    whole: bool = False
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)

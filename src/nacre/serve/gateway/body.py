@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from nacre.serve.gateway.errors import ApiError, invalid
 
@@ -13,19 +14,22 @@ _DRAINED = 8  # a body up to this many times too long is read to its end, so tha
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The body as a JSON object. Raises as `read_object` does."""
+    limit_s: float = request.app.state.service.settings.wire.body_s
+    return await read_object(request.receive, max_bytes, limit_s)
+
+
+async def read_object(receive: Receive, max_bytes: int, limit_s: float) -> dict[str, Any]:
     """The body as a JSON object.
 
     Raises:
         ApiError: too long (413), too slow (408), not JSON or no object or nested too deeply (400).
     """
-    limit_s: float = request.app.state.service.settings.wire.body_s
     try:
         async with asyncio.timeout(limit_s):
-            raw = await _read(request, max_bytes)
+            raw = await _read(receive, max_bytes)
     except TimeoutError:
         raise ApiError(408, f"the body did not arrive within {limit_s:g} s", code="timeout") from None
-    except ClientDisconnect:
-        raise ApiError(499, "the client went away", code="client_closed_request") from None
     return json_object(raw)
 
 
@@ -46,17 +50,20 @@ def json_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-async def _read(request: Request, max_bytes: int) -> bytes:
-    raw, size = bytearray(), 0
-    async for chunk in request.stream():
-        size += len(chunk)
+async def _read(receive: Receive, max_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more and size <= _DRAINED * max_bytes:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ApiError(499, "the client went away", code="client_closed_request")
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
         if size <= max_bytes:
-            raw += chunk
-        elif size > _DRAINED * max_bytes:
-            break
+            parts.append(part)
     if size > max_bytes:
         raise ApiError(413, f"the body is longer than {max_bytes} bytes", code="request_too_large")
-    return bytes(raw)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _deeper_than(value: Any, most: int) -> bool:

@@ -79,23 +79,20 @@ def sent_aside(error: NacreError) -> str:
     return f"{error.what}; {error.fix.partition('; got ')[0]}"
 
 
-async def on_api_error(_: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler for `ApiError`."""
-    assert isinstance(error, ApiError)
+async def reply_to(request: Request, error: Exception) -> JSONResponse:
+    """What a client is told of an error; of what nobody expected the log gets the traceback, the client the id."""
+    if isinstance(error, HTTPException):
+        error = _of_router(request, error)
+    elif not isinstance(error, ApiError):
+        identity = request.state.request_id
+        _log.error("request %s failed", identity, exc_info=error)
+        message = f"internal error; the server's log has it under request {identity}"
+        error = ApiError(500, message, code="internal_error")
     return JSONResponse(error.body(), error.status, headers=error.headers)
 
 
-async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler for unknown paths and methods."""
-    assert isinstance(error, HTTPException)
+def _of_router(request: Request, error: HTTPException) -> ApiError:
+    """Unknown paths and methods."""
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
-    headers = dict(error.headers or {})
     code = "not_found" if error.status_code == 404 else "method_not_allowed" if error.status_code == 405 else None
-    return JSONResponse(ApiError(error.status_code, message, code=code).body(), error.status_code, headers)
-
-
-async def on_any_error(request: Request, error: Exception) -> JSONResponse:
-    """Starlette's handler for what nobody expected: the log gets the traceback, the client the request's id."""
-    _log.error("request %s failed", request.state.request_id, exc_info=error)
-    message = f"internal error; the server's log has it under request {request.state.request_id}"
-    return JSONResponse(ApiError(500, message, code="internal_error").body(), 500)
+    return ApiError(error.status_code, message, code=code, headers=dict(error.headers or {}))

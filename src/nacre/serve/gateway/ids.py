@@ -6,9 +6,6 @@ import re
 import secrets
 from pathlib import Path
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from nacre.base.files import disk_errors
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -19,7 +16,7 @@ class Signer:
     """Makes response ids and knows its own again (HMAC-SHA-256 over a random number, 128 bits kept)."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self._mac = hmac.new(secret, digestmod="sha256")
 
     @classmethod
     def from_file(cls, path: Path) -> "Signer":
@@ -43,7 +40,7 @@ class Signer:
 
     def new(self, prefix: str = "chatcmpl") -> str:
         """A fresh response id; of those that begin otherwise than `chatcmpl` and `cmpl` none is known again."""
-        number = secrets.token_hex(12)
+        number = _RANDOMS.next()
         return f"{prefix}-{number}-{self._sign(number)}"
 
     def knows(self, response_id: str) -> bool:
@@ -52,27 +49,32 @@ class Signer:
         return match is not None and hmac.compare_digest(match[2], self._sign(match[1]))
 
     def _sign(self, number: str) -> str:
-        return hmac.digest(self._secret, number.encode(), "sha256").hex()[:32]
+        mac = self._mac.copy()  # `hmac.digest` lets other threads run first, and a request waits for them
+        mac.update(number.encode())
+        return mac.hexdigest()[:32]
 
 
-class RequestIds:
-    """ASGI middleware: every answer carries ``x-request-id``, the client's own where it sent a usable one."""
+class Randoms:
+    """Random numbers of the operating system, fetched by the kilobyte: a call a number costs more than all of an id."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self) -> None:
+        self._kept: list[str] = []
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its id in ``scope["state"]["request_id"]``."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+    def next(self) -> str:
+        """96 fresh random bits as 24 hexadecimal digits."""
+        try:
+            return self._kept.pop()
+        except IndexError:
+            fresh = os.urandom(_FETCHED * _BYTES).hex()
+            kept = [fresh[place : place + 2 * _BYTES] for place in range(0, len(fresh), 2 * _BYTES)]
+            self._kept += kept[1:]
+            return kept[0]
 
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            await send(message)
 
-        await self.app(scope, receive, send_with_id)
+_BYTES, _FETCHED = 12, 256
+_RANDOMS = Randoms()
+
+
+def request_id(given: str) -> str:
+    """The client's own id of a request where it sent a usable one, else a fresh one."""
+    return given if given and _REQUEST_ID.fullmatch(given) else f"req-{_RANDOMS.next()}"

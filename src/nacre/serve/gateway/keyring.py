@@ -29,7 +29,7 @@ class KeyRing:
     """
 
     def __init__(self, configured: tuple[str, ...] = (), keys: Keys | None = None) -> None:
-        self._configured = {hashlib.sha256(one.encode()).digest(): Caller(_short(one)) for one in configured}
+        self._configured = {hashlib.sha256(one.encode()).digest(): Caller(short_id(one)) for one in configured}
         self._keys = keys
         self._held: dict[str, Held] = {}
         self._callers: dict[str, Caller] = {one.id: one for one in self._configured.values()}
@@ -150,6 +150,6 @@ class KeyRing:
         return None
 
 
-def _short(key: str) -> str:
+def short_id(key: str) -> str:
     """By what a key of the configuration is named: the start of its hash."""
     return hashlib.sha256(key.encode()).hexdigest()[:8]

@@ -1,15 +1,15 @@
 """Which key opens which route, how often, and the addresses that may be served without any."""
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
 
 from nacre.base.errors import InputError
 from nacre.records.key import Scope as KeyScope
-from nacre.serve.gateway.callers import Caller
+from nacre.serve.gateway.callers import Caller, Meter
 from nacre.serve.gateway.errors import ApiError
 from nacre.serve.gateway.keyring import KeyRing
 
@@ -66,63 +66,50 @@ def scope_of(path: str) -> KeyScope:
     return "feedback" if path == "/v1/feedback" else "infer"
 
 
-class KeyGate:
-    """ASGI middleware: without a key that opens a route only `open_paths` answer; and no key asks more than it may.
+class Gate:
+    """Without a key that opens a route only `open_paths` answer; and no key asks more than it may.
 
-    Sets ``scope["state"]["caller"]`` and ``["key_id"]``: both None when the request brought no key.
+    Args:
+        ring: the keys.
+        open_paths: routes that answer without.
     """
 
-    def __init__(self, app: ASGIApp, ring: KeyRing, open_paths: frozenset[str] = OPEN_PATHS) -> None:
-        self.app, self._ring, self._open = app, ring, open_paths
+    def __init__(self, ring: KeyRing, open_paths: frozenset[str] = OPEN_PATHS) -> None:
+        self._ring, self._open = ring, open_paths
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or raise 401, 403 or 429."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        caller = self._ring.find(Headers(scope=scope).get("authorization", ""))
-        scope["state"] |= {"caller": caller, "key_id": caller.id if caller else None}
-        if scope["path"] in self._open:
-            await self.app(scope, receive, send)
-            return
+    def find(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+        """Whose key a request has; None where it has none that is known."""
+        return self._ring.find(headers.get(b"authorization", b"").decode("latin-1"))
+
+    def admit(self, caller: Caller | None, path: str, headers: Mapping[bytes, bytes]) -> Meter | None:
+        """Let a request in.
+
+        Returns:
+            What has counted it, to be released when it ends; None where nothing counts it.
+
+        Raises:
+            ApiError: 401, 403 or 429.
+        """
+        if path in self._open:
+            return None
         if caller is None:
             raise _refused("the API key is missing or wrong: send 'Authorization: Bearer KEY'")
-        needed = scope_of(scope["path"])
-        if not caller.id and not _from_this_machine(Headers(scope=scope)):
+        if not caller.id and not from_this_machine(Headers(raw=list(headers.items()))):
             raise ApiError(
                 403,
                 "without API keys only programs of this machine are answered, no pages of other sites: make a key with "
                 "`nacre keys create`",
                 code="foreign_origin",
             )
+        needed = scope_of(path)
         if needed not in caller.scopes:
             if not caller.id:
                 raise _refused("this route needs a key with the scope 'admin': `nacre keys create NAME --scope admin`")
             raise ApiError(403, f"this key does not open this: it lacks the scope '{needed}'", code="missing_scope")
         if needed == "admin":  # who steers releases is not kept waiting
-            await self.app(scope, receive, send)
-        else:
-            await self._metered(caller, scope, receive, send)
-
-    async def _metered(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-        meter = caller.meter
-        meter.admit()
-        if not meter.limited:
-            try:
-                await self.app(scope, receive, send)
-            finally:
-                meter.release()
-            return
-
-        async def send_with_limits(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(meter.headers())
-            await send(message)
-
-        try:
-            await self.app(scope, receive, send_with_limits)
-        finally:
-            meter.release()
+            return None
+        caller.meter.admit()
+        return caller.meter
 
 
 @dataclass
@@ -132,34 +119,30 @@ class Crowd:
     most: int = 1024
     running: int = 0
 
+    def enter(self, path: str) -> bool:
+        """Count a request in; False where it is not counted.
 
-class Door:
-    """ASGI middleware: lets in as many requests as `crowd` says; one more is answered 503 at once."""
-
-    def __init__(self, app: ASGIApp, crowd: Crowd) -> None:
-        self.app, self._crowd = app, crowd
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or raise 503."""
-        if scope["type"] != "http" or scope["path"] == HEALTH or scope_of(scope["path"]) == "admin":
-            await self.app(scope, receive, send)  # a full house must not keep a release from being aborted
-            return
-        crowd = self._crowd
-        if crowd.running >= crowd.most:
-            message = f"{crowd.most} requests run already: try again later"
+        Raises:
+            ApiError: 503, there are too many.
+        """
+        if path == HEALTH or scope_of(path) == "admin":
+            return False  # a full house must not keep a release from being aborted
+        if self.running >= self.most:
+            message = f"{self.most} requests run already: try again later"
             raise ApiError(503, message, code="overloaded", headers={"retry-after": "1"})
-        crowd.running += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            crowd.running -= 1
+        self.running += 1
+        return True
+
+    def leave(self) -> None:
+        """One that was counted in has ended."""
+        self.running -= 1
 
 
 def _refused(message: str) -> ApiError:
     return ApiError(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
 
 
-def _from_this_machine(headers: Headers) -> bool:
+def from_this_machine(headers: Headers) -> bool:
     """Whether a request names this machine as its goal, and comes from no page of another site.
 
     A browser on this machine reaches loopback addresses for any page it shows: the page's site stands in `Origin`, and

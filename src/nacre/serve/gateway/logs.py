@@ -88,10 +88,17 @@ class Formatter(logging.Formatter):
 
     def told(self, said: Mapping[str, Any]) -> str:
         """The line that says this."""
+        return self._clean(self._line(said))
+
+    def lines(self, said: Iterable[Mapping[str, Any]]) -> str:
+        """A line for each, with its end; all are looked through for keys at once."""
+        return self._clean("".join(f"{self._line(one)}\n" for one in said))
+
+    def _line(self, said: Mapping[str, Any]) -> str:
         if self._json:
-            return self._clean(orjson.dumps(said, default=str).decode())
+            return orjson.dumps(said, default=str).decode()
         rest = " ".join(f"{name}={value}" for name, value in said.items() if name not in _HEAD)
-        return self._clean(f"{said['time']} {said['level']} {said['message']} {rest}".rstrip().replace("\n", "\\n"))
+        return f"{said['time']} {said['level']} {said['message']} {rest}".rstrip().replace("\n", "\\n")
 
     def _clean(self, line: str) -> str:
         if "nk_" in line or "bearer" in line.lower():  # far cheaper than the pattern, which looks at every word
@@ -102,37 +109,47 @@ class Formatter(logging.Formatter):
 class Lines(logging.StreamHandler[TextIO]):
     """Standard error, with a short way for the lines about requests, of which there are many.
 
-    Those of one turn of the event loop are written together. logging's own way, with a look at the caller's stack and
-    a write of its own for each line, costs more than all else that is done for a request.
+    They are kept for a moment, so that many are made and written together: logging's own way, with a look at the
+    caller's stack and a write of its own for each line, costs more than all else that is done for a request.
     """
 
     def __init__(self, formatter: Formatter) -> None:
         super().__init__(sys.stderr)
         self.setFormatter(formatter)
-        self._line = formatter
-        self._kept: list[str] = []
+        self._lines = formatter.lines
+        self._kept: list[dict[str, Any]] = []
 
     def add(self, said: dict[str, Any]) -> None:
         """Have a line written soon; at once where no event loop runs."""
-        self._kept.append(self._line.told(said))
+        self._kept.append(said)
         if len(self._kept) > 1:
             return
         try:
-            asyncio.get_running_loop().call_soon(self.write)
+            asyncio.get_running_loop().call_later(_KEPT_S, self.flush)
         except RuntimeError:
-            self.write()
+            self.flush()
 
-    def write(self) -> None:
-        """Write what was kept."""
-        lines, self._kept = self._kept, []
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, behind what was said before it."""
+        self._write_kept()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Write what was kept; also called at the end of the process."""
+        self._write_kept()
+        super().flush()
+
+    def _write_kept(self) -> None:
         self.acquire()
         try:
-            self.stream.write("".join(f"{line}\n" for line in lines))
-            self.flush()
+            while kept := self._kept[:]:
+                del self._kept[: len(kept)]  # other threads may have added meanwhile
+                self.stream.write(self._lines(kept))
         finally:
             self.release()
 
 
+_KEPT_S = 0.05
 _HEAD = ("time", "level", "logger", "message")
 
 
@@ -169,6 +186,7 @@ def logging_to_stderr(style: Literal["json", "text", "off"], secrets: Iterable[s
     try:
         yield
     finally:
+        handler.flush()
         for one, level, propagate in before:
             one.setLevel(level)
             one.propagate = propagate

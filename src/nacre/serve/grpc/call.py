@@ -13,15 +13,16 @@ import grpc
 import orjson
 from google.protobuf.message import DecodeError, Message
 from grpc import StatusCode
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
+from starlette.types import Receive, Scope, Send
 
 from nacre.serve.api.answer import Answer
-from nacre.serve.app import middleware
 from nacre.serve.gateway.callers import Caller
 from nacre.serve.gateway.errors import ApiError, invalid
-from nacre.serve.gateway.keys import HEALTH, OPEN_PATHS
+from nacre.serve.gateway.front import Front
+from nacre.serve.gateway.keys import HEALTH, OPEN_PATHS, Gate
 from nacre.serve.gateway.observe import Tracer
+from nacre.serve.gateway.wishes import Wishes, wishes
 from nacre.serve.service import Service
 
 _CODES = {
@@ -68,10 +69,9 @@ class Call:
         self.said: Message | None = None
         self.error: ApiError | None = None
 
-    @property
-    def keep_it(self) -> bool:
-        """Whether the client lets its answer be kept."""
-        return all(key != "x-nacre-no-store" for key, _ in self._context.invocation_metadata() or ())
+    def wishes(self) -> Wishes:
+        """Whether the client lets its answer be kept, and learned from. Raises as `wishes` does."""
+        return wishes(self._context.invocation_metadata() or (), self.service.settings.privacy)
 
     async def run(self, caller: Caller, send: Send) -> None:
         """Answer it, once it may."""
@@ -137,10 +137,8 @@ class Entrance:
 
     def __init__(self, service: Service, tracer: Tracer | None) -> None:
         self._service = service
-        app: ASGIApp = _run
-        for one in reversed(middleware(service, OPEN_PATHS, tracer)):
-            app = one.cls(app, *one.args, **one.kwargs)
-        self._app = app
+        gate = Gate(service.ring, OPEN_PATHS)
+        self._app = Front(_run, gate, service.crowd, service.metrics, tracer)
 
     async def handle(self, context: Any, path: str, work: Work, *, is_open: bool) -> bytes:
         """Answer one call.

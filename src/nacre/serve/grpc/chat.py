@@ -68,7 +68,7 @@ async def _begun(call: Call, *, stream: bool) -> Answer:
     if not isinstance(request, pb.ChatRequest):
         raise invalid("the request is missing", code="invalid_message")
     body = parse_chat(_body(request) | {"stream": stream})
-    answer = await accepted(call.service, body, ChatShape(), call.caller, keep_it=call.keep_it, started_s=started_s)
+    answer = await accepted(call.service, body, ChatShape(), call.caller, wanted=call.wishes(), started_s=started_s)
     call.answers(answer)
     return answer
 

@@ -145,7 +145,7 @@ async def _begun(call: Call, request: pb.ModelInferRequest, started_s: float, *,
         body, shape = parse_chat(given), ChatShape()
     else:
         body, shape = parse_completion(given), TextShape()
-    answer = await accepted(call.service, body, shape, call.caller, keep_it=call.keep_it, started_s=started_s)
+    answer = await accepted(call.service, body, shape, call.caller, wanted=call.wishes(), started_s=started_s)
     call.answers(answer)
     return answer
 

@@ -5,6 +5,9 @@ import logging
 from typing import Any
 
 import grpc.aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME, aio
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from nacre.base.errors import NacreError
 from nacre.serve.gateway.observe import Tracer
@@ -51,6 +54,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_metadata_size", wire.header_bytes),
                 ("grpc.absolute_max_metadata_size", wire.header_bytes),
+                ("grpc.max_allowed_incoming_connections", wire.connections),
                 ("grpc.max_connection_idle_ms", round(wire.idle_s * 1000)),
                 ("grpc.server_handshake_timeout_ms", round(wire.header_s * 1000)),
             ]
@@ -67,7 +71,8 @@ class GrpcServer:
 
     async def serve(self, service: Service, tracer: Tracer | None) -> None:
         """Answer until `should_exit`; then take no more calls and give running ones `drain_s` seconds."""
-        entrance = Entrance(service, tracer)
+        entrance, health = Entrance(service, tracer), aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         for stub in (ChatStub, InferenceStub):
             handlers = {method.name: _handler(entrance, method) for method in stub.service.methods}
             self._server.add_generic_rpc_handlers(
@@ -78,13 +83,22 @@ class GrpcServer:
         _log.info("gRPC at %s", self.address)
         try:
             while not self.should_exit:
+                await _tell_health(health, answers=service.live().champion is not None)
                 await asyncio.sleep(_LOOK_S)
         finally:
+            await health.enter_graceful_shutdown()
             await self._server.stop(self._settings.drain_s)
 
     async def close(self) -> None:
         """Give the port back. Harmless after `serve`."""
         await self._server.stop(None)
+
+
+async def _tell_health(health: aio.HealthServicer, *, answers: bool) -> None:
+    """Say to probes of gRPC's own health service whether something answers; like `/health` they need no key."""
+    state = HealthCheckResponse.SERVING if answers else HealthCheckResponse.NOT_SERVING
+    for name in ("", *(stub.service.full_name for stub in (ChatStub, InferenceStub)), SERVICE_NAME):
+        await health.set(name, state)
 
 
 def _handler(entrance: Entrance, method: Any) -> Any:

@@ -49,7 +49,6 @@ class EmbeddedEngine:
         self._shelf = Shelf(settings.embedded, self._scheduler.between)
         # Threads of their own: fast tokenizers refuse to be set up by two threads at once, and nothing that
         # waits for a disk or a large schema can keep requests waiting with it.
-        self._tokenizing = ThreadPoolExecutor(1, thread_name_prefix="nacre-tokenize")
         self._compiling = ThreadPoolExecutor(1, thread_name_prefix="nacre-schema")
         self._scheduler.start()
 
@@ -82,7 +81,7 @@ class EmbeddedEngine:
         with self._accepted(target) as resident:
             if isinstance(prompt, ChatPrompt) and prompt.tools:
                 raise InputError("this engine does not pass tools on", where="tools", fix="ask without them")
-            ids, echo = await self._in(self._tokenizing, partial(_read, resident, prompt, sampling.echo))
+            ids, echo = await self._in(resident.reader, partial(_read, resident, prompt, sampling.echo))
             wanted = self._fitting(resident, len(ids), sampling.max_tokens)
             _check_bias(sampling, resident.base.vocabulary)
             constraint = None
@@ -119,8 +118,9 @@ class EmbeddedEngine:
     async def close(self) -> None:
         """Stop the thread; what has not ended fails."""
         await asyncio.to_thread(self._scheduler.close)
-        self._shelf.renderer.close()
-        self._tokenizing.shutdown()
+        self._shelf.close()
+        for resident in self._residents.values():
+            resident.reader.shutdown()
         self._compiling.shutdown()
         self._residents.clear()
 
@@ -128,7 +128,7 @@ class EmbeddedEngine:
         with self._accepted(target) as resident:
             if not resident.base.embeds or resident.router is not None:
                 raise InputError(f"version {target.label} makes no embeddings", where="model", fix="ask another one")
-            ids, _ = await self._in(self._tokenizing, partial(_read, resident, text, False))
+            ids, _ = await self._in(resident.reader, partial(_read, resident, text, False))
             self._fitting(resident, len(ids), 0)
             row = Embedding(resident, ids)
             self._scheduler.add(row)

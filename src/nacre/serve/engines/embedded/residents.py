@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,11 @@ class Resident:
         base: what computes; None once the version is freed.
         router: picks one of the adapters for each prompt, where there are several.
         rows: requests accepted and not ended.
+        renderer: renders its conversations; a process of its own, so that no version waits for another's template.
+        reader: the thread that reads its prompts.
     """
+
+    renderer: Renderer
 
     def __init__(self, target: Target, base: Base, tokenizer: Any, names: dict[str, str], router: Router | None):
         self.target, self.base, self.tokenizer, self.router = target, base, tokenizer, router
@@ -79,6 +84,7 @@ class Resident:
         self.stop_texts = stop_texts(tokenizer)
         self.empty_thought = empty_thought(tokenizer)
         self.texts = TokenTexts(tokenizer)
+        self.reader = ThreadPoolExecutor(1, thread_name_prefix="nacre-tokenize")  # starts with the first prompt
         self._constrainer: Any = None
         self.rows = 0
         self.leaving = False
@@ -127,7 +133,7 @@ class Shelf:
         self._shared: dict[object, Base] = {}
         self._lock = threading.Lock()
         self._numbers = 0
-        self.renderer = Renderer(settings.template_s)
+        self._renderers: set[Renderer] = set()
 
     def load(self, target: Target) -> Resident:
         """Bring a version into memory; takes long, and is called by one thread at a time.
@@ -148,7 +154,6 @@ class Shelf:
     def _load(self, target: Target) -> Resident:
         weights = target.weights
         tokenizer = load_tokenizer(weights)
-        self.renderer.take_over(tokenizer)
         checked = adapters.check(weights, self._settings.max_rank)
         base, router = None, None
         names: dict[str, str] = {}
@@ -165,7 +170,12 @@ class Shelf:
             base.users = 1
         with ExitStack() as undo:
             undo.callback(self._let_go, base)
+            renderer = Renderer(self._settings.template_s)
+            self._renderers.add(renderer)
+            undo.callback(self._end, renderer)
+            renderer.take_over(tokenizer)
             resident = Resident(target, base, tokenizer, names, router)
+            resident.renderer = renderer
             if base.bank is not None:
                 for name, own in names.items():
                     self._between(partial(base.bank.attach, own, adapters.deltas(checked[name])))
@@ -181,6 +191,17 @@ class Shelf:
         if base.prefixes is not None:
             base.prefixes.forget(resident.target)
         self._let_go(base)
+        self._end(resident.renderer)
+        resident.reader.shutdown(wait=False)
+
+    def close(self) -> None:
+        """End the processes of all versions."""
+        for renderer in tuple(self._renderers):
+            self._end(renderer)
+
+    def _end(self, renderer: Renderer) -> None:
+        self._renderers.discard(renderer)
+        renderer.close()
 
     def _shared_base(self, weights: Weights) -> Base:
         key = _stamp(weights)

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 
@@ -21,6 +22,20 @@ _REASONS: dict[str, Reason] = {
     "content_filter": "content_filter",
 }
 _MALFORMED = (KeyError, TypeError, IndexError, AttributeError, ValueError)  # JSON of another shape than expected
+
+
+class _Found(NamedTuple):
+    """What the choices of some events, or of an answer, have said."""
+
+    texts: list[str]
+    logprobs: list[Logprob]
+    calls: list[Mapping[str, Any]]
+    reasoning: list[str]
+
+    def piece(self) -> Delta:
+        """All of it in one piece."""
+        reasoning = "".join(self.reasoning) if self.reasoning else ""
+        return Delta("".join(self.texts), tuple(self.logprobs), tuple(self.calls), reasoning=reasoning)
 
 
 class Reading:
@@ -59,43 +74,39 @@ class Reading:
             chunks = orjson.loads(b"[" + b",".join(events) + b"]")
         except orjson.JSONDecodeError:
             raise EngineError("the upstream sent an event that is not JSON") from None
-        texts: list[str] = []
-        logprobs: list[Logprob] = []
-        calls: list[Mapping[str, Any]] = []
+        found = _Found([], [], [], [])
         try:
             for chunk in chunks:
                 if choices := chunk.get("choices"):
-                    self._choice(choices[0], "delta", texts, logprobs, calls)
+                    self._choice(choices[0], "delta", found)
                 elif "error" in chunk or chunk.get("object") == "error":
                     raise of_event(chunk)
                 if usage := chunk.get("usage"):
                     self._read_usage(usage)
-            text = "".join(texts)
+            piece = found.piece()
         except _MALFORMED:
             raise EngineError("the upstream sent an event of another shape than OpenAI's API has") from None
-        self._counted += len(texts)
-        return Delta(text, tuple(logprobs), tuple(calls)) if text or logprobs or calls else None
+        self._counted += len(found.texts) + len(found.reasoning)
+        return piece if any(found) else None
 
     def whole(self, body: bytes) -> Delta:
         """The answer that came in one piece. Raises as `events` does."""
-        texts: list[str] = []
-        logprobs: list[Logprob] = []
-        calls: list[Mapping[str, Any]] = []
+        found = _Found([], [], [], [])
         try:
-            found = orjson.loads(body)
+            answer = orjson.loads(body)
         except orjson.JSONDecodeError:
             raise EngineError("the upstream's answer is not JSON") from None
         try:
-            if "error" in found and not found.get("choices"):
-                raise of_event(found)
-            self._choice(found["choices"][0], "message", texts, logprobs, calls)
-            self._read_usage(found.get("usage") or {})
-            text = "".join(texts)
+            if "error" in answer and not answer.get("choices"):
+                raise of_event(answer)
+            self._choice(answer["choices"][0], "message", found)
+            self._read_usage(answer.get("usage") or {})
+            piece = found.piece()
         except _MALFORMED:
             raise EngineError("the upstream's answer has another shape than OpenAI's API has") from None
         self.done = True
-        numbered = tuple({"index": place, **call} for place, call in enumerate(calls))
-        return Delta(text, tuple(logprobs), numbered)
+        numbered = tuple({"index": place, **call} for place, call in enumerate(found.calls))
+        return replace(piece, tool_calls=numbered, whole=True)
 
     def finish(self) -> Finish:
         """The end.
@@ -112,23 +123,18 @@ class Reading:
         """Tokens of the answer: as the server counted, else the pieces that came."""
         return self._told or self._counted
 
-    def _choice(
-        self,
-        choice: Any,
-        part: str,
-        texts: list[str],
-        logprobs: list[Logprob],
-        calls: list[Mapping[str, Any]],
-    ) -> None:
+    def _choice(self, choice: Any, part: str, found: "_Found") -> None:
         said = choice[part] if self._chat else choice
         if said:
             text = said.get("content" if self._chat else "text") or said.get("refusal")
             if text:
-                texts.append(text)
-            if found := said.get("tool_calls"):
-                calls += found
+                found.texts.append(text)
+            if calls := said.get("tool_calls"):
+                found.calls.extend(calls)
+            if reasoning := said.get("reasoning_content") or said.get("reasoning"):  # vLLM's older and newer name
+                found.reasoning.append(reasoning)
         if told := choice.get("logprobs"):
-            logprobs += _chat_logprobs(told) if self._chat else _completion_logprobs(told)
+            found.logprobs.extend(_chat_logprobs(told) if self._chat else _completion_logprobs(told))
         if reason := choice.get("finish_reason"):
             self._reason = _REASONS.get(reason) or _strange(reason)
 

@@ -62,8 +62,20 @@ class UpstreamGeneration:
         Raises:
             NacreError: no server accepts it.
         """
-        self._opening = asyncio.get_running_loop().create_task(self._open())
-        await asyncio.wait((self._opening,), timeout=within_s)
+        loop = asyncio.get_running_loop()
+        known: asyncio.Future[None] = loop.create_future()
+
+        def tell(_: object = None) -> None:
+            if not known.done():
+                known.set_result(None)
+
+        self._opening = loop.create_task(self._open())
+        self._opening.add_done_callback(tell)
+        timer = loop.call_later(within_s, tell)
+        try:
+            await known
+        finally:
+            timer.cancel()
         if isinstance(self._end, NacreError):
             raise self._end
 

@@ -9,10 +9,10 @@ from nacre.serve.engines import ChatPrompt, Feature, JsonFormat, Prompt, Samplin
 from nacre.serve.engines.upstream.settings import Kind
 
 FEATURES: dict[Kind, frozenset[Feature]] = {
-    "openai": frozenset({"logprobs", "json", "tools", "penalties", "embeddings"}),
-    "vllm": frozenset({"logprobs", "echo", "json", "tools", "penalties", "embeddings"}),
-    "llamacpp": frozenset({"logprobs", "json", "tools", "penalties", "embeddings"}),
-    "nacre": frozenset({"logprobs", "echo", "json", "tools", "penalties", "embeddings"}),
+    "openai": frozenset({"logprobs", "json", "tools", "penalties", "embeddings", "late_system"}),
+    "vllm": frozenset({"logprobs", "echo", "json", "tools", "penalties", "embeddings", "late_system"}),
+    "llamacpp": frozenset({"logprobs", "json", "tools", "penalties", "embeddings", "late_system"}),
+    "nacre": frozenset({"logprobs", "echo", "json", "tools", "penalties", "embeddings", "late_system"}),
 }
 
 # OpenAI's own API knows none of these; the others do, two of them by these names.

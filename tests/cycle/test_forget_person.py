@@ -9,10 +9,12 @@ import pytest
 from nacre.base.errors import InputError
 from nacre.base.hashing import sha256_text
 from nacre.cycle.rows.forget_person import forget, hash_of
+from nacre.cycle.rows.imported_opinions import import_file
 from nacre.cycle.versions import expiry
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows, write_rows
 from nacre.records import ChatTurn, Environment, Example, Feedback, Interaction, Message, Origin, Recipe, Snapshot
+from nacre.records.draft import FROM_FEEDBACK, Draft
 from nacre.registry.usage import EXPIRED, PERSON_FORGOTTEN
 from nacre.serve.routing import user_of
 from workspace_kit import Place
@@ -122,6 +124,46 @@ def test_all_of_one_person_leaves_and_what_learned_from_it_is_named(place: Place
     again = place.nacre("feedback", "forget", "--user", "ann", "--json")
     assert again.code == 2
     assert "no key names a user 'ann'" in again.out
+
+
+def test_rows_that_wait_for_review_leave_too(place: Place) -> None:
+    with Workspace.open(place.root) as space:
+        ann = row(SECRETS[0], interaction="x", feedback="77", person=ANN)
+        drafts = [
+            Draft(queue="feedback_2", row=one, model=FROM_FEEDBACK, created=days_ago(0))
+            for one in (ann, row("bob's own", person=BOB))
+        ]
+        space.ledger.drafts.add(drafts)
+    found = place.json("feedback", "forget", "--user", "ann")
+    assert found["rows"]["drafts"] == 1
+    with Workspace.open(place.root) as space:
+        assert [one.row.answer for one in space.ledger.drafts.drafts()] == ["bob's own"]
+    assert SECRETS[0].encode() not in (place.root / ".nacre" / "ledger.db").read_bytes()
+
+
+def test_rows_that_nobody_learned_yet_are_named(space: Workspace) -> None:
+    dora = user_of("", "dora")
+    space.ledger.add_interactions([asked(7, dora)])
+    folder = space.dataset_dir / "feedback_3"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text(
+        '{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "person": "'
+        + dora
+        + '"}'
+    )
+    found = forget(space, dora)
+    assert found.rows is None
+    assert any("feedback_3/train.json: line 1" in line for line in found.left)
+
+
+def test_people_of_imported_files_leave_with_what_they_asked(space: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "opinions.csv"
+    path.write_text("prompt,answer,stars,person\nmy secret question,hm,1,eve\n", encoding="utf-8")
+    (number,) = import_file(space, path).ids
+    found = forget(space, hash_of(space, "eve"))
+    assert (found.interactions, found.feedback) == (1, 1)
+    assert number not in {one.id for one in space.ledger.feedback()}
+    assert b"my secret question" not in (space.hidden / "ledger.db").read_bytes()
 
 
 def test_killed_between_rows_and_ledger_the_same_command_ends_it(

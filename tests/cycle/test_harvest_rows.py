@@ -13,7 +13,8 @@ from nacre.cycle.rows import harvest as harvesting
 from nacre.cycle.rows.imported_opinions import import_file
 from nacre.cycle.rows.opinions import decide, listed, trace, trace_version
 from nacre.cycle.workspace import Workspace
-from nacre.feedback.voices import IMPORTED
+from nacre.feedback.summary import summary
+from nacre.feedback.voices import IMPORTED, IMPORTED_ARM
 from nacre.records import ChatTurn, Feedback, Interaction
 from workspace_kit import Place, assert_clear, rows, write_lines
 
@@ -234,6 +235,68 @@ def test_a_file_of_opinions_is_taken_once_and_cleaned(space: Workspace, tmp_path
     assert listed(space, "quarantined")[0].said.kind == "stars"
 
 
+def test_an_import_that_is_killed_took_nothing(
+    space: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "opinions.csv"
+    path.write_text(CSV, encoding="utf-8")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for last in ("add_opinions", "events.append"):
+        with monkeypatch.context() as patched:
+            owner = "nacre.registry.conversations" if last == "add_opinions" else "nacre.registry.usage"
+            patched.setattr(f"{owner}.{last}", killed)
+            with pytest.raises(KeyboardInterrupt):
+                import_file(space, path)
+        assert listed(space) == []
+        assert space.ledger.usage.persons() == set(), "no answer stays either"
+        assert not [one for one in space.ledger.events() if one.kind == "feedback imported"]
+    found = import_file(space, path)
+    (event,) = [one for one in space.ledger.events() if one.kind == "feedback imported"]
+    assert (found.added, event.detail["opinions"], event.detail["file"]) == (4, 4, "opinions.csv")
+    assert any("4 opinions do not say when they were given" in note for note in found.notes)
+
+
+def test_lines_without_consent_teach_nothing(space: Workspace, tmp_path: Path) -> None:
+    said(space, "ours", "thumb", value=1.0)
+    ours = listed(space)[0].said.interaction
+    given = {"prompt": "q", "correction": "a"}
+    path = write_lines(
+        tmp_path / "opinions.jsonl",
+        [
+            given | {"person": "x"},
+            given | {"person": "x", "consent": "refused"},
+            {"response_id": ours, "correction": "mine", "consent": "refused"},
+        ],
+    )
+    assert import_file(space, path, accept=True).added == 3
+    assert [one.said.status for one in listed(space)] == ["new", "accepted", "accepted", "rejected"]
+    found = harvesting.harvest(space, anyway=True)
+    assert [row["messages"][1]["content"] for row in lines(found.folder / "train.json")] == ["a"]
+    assert found.left_out["its user did not consent to learning from it"] == 1
+
+
+def test_imported_answers_say_nothing_of_how_they_came_about(space: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "opinions.csv"
+    path.write_text(CSV, encoding="utf-8")
+    import_file(space, path)
+    (row,) = [row for row in summary(space.ledger).rows if row.arm == IMPORTED_ARM]
+    assert {"stars", "corrected"} <= row.figures.keys()
+    assert not {"completed", "seconds", "regenerated"} & row.figures.keys()
+    assert space.ledger.releases.observed.latest(10) == []
+
+
+def test_of_many_who_say_the_same_each_is_traced_to_the_row(space: Workspace) -> None:
+    numbers = by_people(space, "q", "a", people=40)
+    assert len(",".join(map(str, numbers))) > 64, "more than the row names"
+    harvesting.harvest(space, anyway=True)
+    for number in (numbers[0], numbers[-1]):
+        (found,) = trace(space, str(number))
+        assert found.learned[0].row == ("q", "a")
+
+
 @pytest.mark.parametrize(
     ("line", "what"),
     [
@@ -306,7 +369,7 @@ def test_exports_of_label_studio_and_langfuse_are_read(space: Workspace, tmp_pat
     found = import_file(space, fuse)
     kinds = [(one.said.kind, one.said.value, one.said.text) for one in listed(space) if one.question == "fuse"]
     assert kinds == [("thumb", 1.0, ""), ("stars", 1.0, ""), ("correction", None, "so")]
-    assert found.notes == (
+    assert found.notes[:2] == (
         "1 scores that a program gave",
         "1 scores 'length', which are neither thumb, stars, comment nor correction",
     )

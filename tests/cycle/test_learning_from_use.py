@@ -121,7 +121,7 @@ def test_two_hundred_users_teach_a_skill_and_a_few_liars_do_not(fresh: Place) ->
     write_increment(fresh.dataset, "base", "paint")
     assert fresh.json("evolve", "base")["promoted"]
     fresh.settings(release=RELEASE)
-    keys = [fresh.json("keys", "create", f"team {place}")["key"] for place in range(TEAMS)]
+    keys = [fresh.json("keys", "create", f"team {place}")["secret"] for place in range(TEAMS)]
     feed, paint = truth("feed"), truth("paint")
     unseen = dict(list(feed.items())[ASKED:])
     with serving(fresh) as url:

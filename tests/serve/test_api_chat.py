@@ -126,6 +126,19 @@ def test_a_system_message_changes_the_prompt(client: openai.OpenAI) -> None:
     assert answer.usage.prompt_tokens > bare.prompt_tokens
 
 
+def test_a_system_message_between_others_is_rendered_where_it_stands(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "no"}]
+    told = [{"role": "system", "content": "Be brief."}, {"role": "developer", "content": "Be kind."}]
+
+    def tokens(*more: dict[str, str]) -> int:
+        asked: Any = [*messages, *more, {"role": "user", "content": QUESTION}]
+        answer = client.chat.completions.create(model="bot", temperature=0, max_tokens=2, messages=asked)
+        assert answer.usage is not None
+        return answer.usage.prompt_tokens
+
+    assert tokens() < tokens(told[0]) < tokens(*told)
+
+
 def test_models_are_listed_and_retrieved(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["bot"]
     assert client.models.retrieve("bot").object == "model"
@@ -197,7 +210,7 @@ def test_values_that_change_nothing_pass(client: openai.OpenAI) -> None:
         ([{"role": "user", "content": None}], "messages[0].content"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}], "messages[0].content"),
         ([{"role": "system", "content": "x"}], "messages"),
-        ([{"role": "user", "content": "x"}, {"role": "system", "content": "y"}], "messages[1].role"),
+        ([{"role": "user", "content": "x"}, {"role": "system", "content": "y"}], "messages"),
         (
             [{"role": "user", "content": "x"}, {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}],
             "messages[1].tool_calls[0].function",
@@ -269,7 +282,7 @@ def test_an_unexpected_error_is_500_with_the_requests_id_and_no_traceback(
     def broken(body: object) -> None:
         raise KeyError("a private detail")
 
-    monkeypatch.setattr("nacre.serve.api.completion.parse_chat", broken)
+    monkeypatch.setattr("nacre.serve.api.completion.create_chat._parse", broken)
     with pytest.raises(openai.InternalServerError) as caught:
         ask(client, extra_headers={"x-request-id": "find-me"})
     assert "find-me" in caught.value.message

@@ -11,9 +11,9 @@ from serving_kit import ANSWERS, QUESTION, Shelf
 
 from nacre.base.errors import InputError
 from nacre.model import templates as known
-from nacre.model.chat import prompt_ids
+from nacre.model.chat import check_system_places, prompt_ids, render
 from nacre.model.load import load_tokenizer
-from nacre.records import Message
+from nacre.records import ChatTurn, Message
 from nacre.serve.engines import Sampling
 from nacre.serve.engines.embedded import EmbeddedEngine
 from nacre.serve.engines.embedded.templates import Renderer
@@ -67,6 +67,51 @@ def test_it_renders_what_transformers_renders(renderer: Renderer, shelf: Shelf, 
         for system in ("", "Be brief."):
             found, expected = (prompt_ids(tuple(turns), tokenizer, system=system) for tokenizer in tokenizers)
             assert found == expected
+
+
+CHATML = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' and loop.index0 %}{{ raise_exception('no') }}{% endif %}"
+    "{% endfor %}"
+)
+HOISTING = (
+    "{% for m in messages if m.role == 'system' %}<s>{{ m.content }}\n{% endfor %}"
+    "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
+)
+BETWEEN = ("user", "assistant", "system", "user")
+
+
+@pytest.mark.parametrize(
+    ("template", "roles", "fits"),
+    [
+        (CHATML, BETWEEN, True),
+        (CHATML, ("user", "developer"), True),
+        (known.DEFAULT_TEMPLATE, BETWEEN, True),
+        (known.DEFAULT_TEMPLATE, ("user", "system"), False),  # nothing would ask for the answer
+        (known.chat_template("qwen"), BETWEEN, False),  # says nothing of it
+        (HOISTING, BETWEEN, False),
+        (STRICT + CHATML, BETWEEN, False),
+    ],
+    ids=["chatml", "chatml last", "default", "default last", "leaves out", "moves", "raises"],
+)
+def test_a_later_system_message_stands_at_its_place_or_is_refused(
+    shelf: Shelf, template: str, roles: tuple[str, ...], fits: bool
+) -> None:
+    tokenizer = load_tokenizer(shelf.weights(0))
+    tokenizer.chat_template = template
+    turns = tuple(ChatTurn(role=role, content=f"{role} says {place}") for place, role in enumerate(roles))
+    if not fits:
+        with pytest.raises(InputError, match=r"no place for a system message|refuses this conversation"):
+            check_system_places(turns, tokenizer)
+        return
+    check_system_places(turns, tokenizer)
+    text = render(turns, tokenizer, system="First.")
+    places = [text.index(turn.content) for turn in turns]
+    assert places == sorted(places)
+    assert "First." in text[: places[0]]
 
 
 def test_a_version_with_such_a_template_is_not_loaded_or_answers_nothing_and_others_do(shelf: Shelf, tmp_path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from gateway_kit import Hall, NamedEngine, chat, make_hall, send, serving, until
 
+from nacre.base.files import file_lock
 from nacre.serve.admin_evolution import EVOLUTION_ROUTES
 
 
@@ -34,10 +35,10 @@ def test_every_view_needs_the_scope_admin(hall: Hall, url: str, admin: str) -> N
     _, low = hall.ledger.keys.create("low", ["infer", "feedback"])
     until(lambda: chat(url, key=low).status == 200)
     for route in EVOLUTION_ROUTES:
-        method = next(iter((route.methods or set()) - {"HEAD"}))
-        path = route.path.replace("{number:int}", "1").replace("{name}", "base")
-        assert send(url, path, method=method).status == 401, path
-        assert send(url, path, key=low, method=method).code == "missing_scope", path
+        path = route.path.replace("{number}", "1").replace("{name}", "base")
+        for method in sorted((route.methods or set()) - {"HEAD"}):
+            assert send(url, path, method=method).status == 401, path
+            assert send(url, path, key=low, method=method).code == "missing_scope", path
 
 
 def test_lineage_verdicts_and_curves(hall: Hall, url: str, admin: str) -> None:
@@ -71,13 +72,23 @@ def test_opinions_are_listed_and_judged(hall: Hall, url: str, admin: str) -> Non
     assert send(url, "/admin/feedback", {"ids": ids[1:], "status": "rejected"}, key=admin).status == 200
     after = {one.id: (one.status, one.why) for one in hall.ledger.feedback()}
     assert after == {ids[0]: ("accepted", "seen"), ids[1]: ("rejected", "by the admin API")}
-    told = [event for event in hall.ledger.events() if event.kind == "feedback accepted"]
-    assert (told[-1].actor, told[-1].detail["ids"]) == (f"key {admin.split('_')[1]}", ids[:1])
+    told = [event for event in hall.ledger.events() if event.kind == "feedback decided"]
+    first, last = [(event.actor, event.detail["ids"], event.detail["status"]) for event in told]
+    assert first == (f"key {admin.split('_')[1]}", ids[:1], "accepted")
+    assert last[1:] == (ids[1:], "rejected")
     assert send(url, "/admin/feedback", key=admin).body["counts"] == {"accepted": 1, "rejected": 1}
     hall.ledger.mark_feedback(ids[:1], "exported")
     refused = send(url, "/admin/feedback", {"ids": ids, "status": "accepted"}, key=admin)
-    assert (refused.status, "made into an increment" in refused.body["error"]["message"]) == (400, True)
+    assert (refused.status, "made into rows" in refused.body["error"]["message"]) == (400, True)
     assert hall.ledger.feedback()[0].status == "rejected"
+    answer = chat(url, "three", key=admin, headers={"x-nacre-consent": "no"})
+    private = send(url, "/v1/feedback", {"response_id": answer.body["id"], "correction": "it"}, key=admin).body["ids"]
+    refused = send(url, "/admin/feedback", {"ids": private, "status": "accepted"}, key=admin)
+    assert (refused.status, "did not consent" in refused.body["error"]["message"]) == (400, True)
+    assert send(url, "/admin/feedback", {"ids": private, "status": "rejected"}, key=admin).status == 200
+    with file_lock(hall.space.hidden / "harvest.lock"):
+        busy = send(url, "/admin/feedback", {"ids": ids[1:], "status": "accepted"}, key=admin)
+    assert busy.status in (409, 503)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from nacre.train.padding import CALL_TOKENS, cut_points, grouped_by_length
+from nacre.train.padding import CALL_TOKENS, cut_points, unpadded
 from toy_kit import make_model, make_tokenizer
 
 LENGTHS = (9, 150, 12, 160, 7, 155, 160)
@@ -43,7 +43,7 @@ def test_hidden_states_and_gradients_are_the_same_and_fewer_positions_are_comput
         .layers[0]
         .register_forward_pre_hook(lambda module, given: computed.append(given[0].shape[:2].numel()))
     )
-    with grouped_by_length(model):
+    with unpadded(model):
         grouped_PD, found = gradients(model, batch)
     watch.remove()
     assert torch.allclose(whole_PD, grouped_PD, atol=1e-5)
@@ -58,7 +58,7 @@ def test_hidden_states_and_gradients_are_the_same_and_fewer_positions_are_comput
 def test_what_is_not_plainly_padded_on_the_right_is_left_alone(model, batch):
     left = {name: tensor.flip(1) for name, tensor in batch.items()}
     expected = model.get_decoder()(**left, use_cache=False).last_hidden_state
-    with grouped_by_length(model):
+    with unpadded(model):
         assert torch.equal(model.get_decoder()(**left, use_cache=False).last_hidden_state, expected)
 
 

@@ -268,3 +268,22 @@ def test_dark_experience_is_from_when_a_row_was_learned(toy, tmp_path):
 def test_dark_experience_needs_rows_that_are_replayed(toy, tmp_path):
     with pytest.raises(InputError, match="needs rows that are replayed"):
         toy.learn(tmp_path, protect=["der"])
+
+
+def test_rows_beyond_the_limit_are_asked_about_each_time(monkeypatch, tmp_path):
+    class Voice:
+        def logits(self, input_ids_BT, attention_mask_BT, where_BT):
+            return input_ids_BT[where_BT][:, None] * torch.linspace(0, 1, 10)
+
+    rows_BT = torch.arange(1, 13).view(3, 4)
+    where_BT = torch.tensor([[True, True, False, False]] * 3)
+    monkeypatch.setattr("nacre.train.teacher_cache.LIMIT_BYTES", 1)
+    cache = TeacherCache(tmp_path / "kept", 4, Voice)
+    asked = []
+    for place in (0, 0, 1, 1):
+        one = slice(place, place + 1)
+        found = cache.look(rows_BT[one], torch.ones(1, 4), where_BT[one])
+        expected = top_of(Voice().logits(rows_BT[one], None, where_BT[one]), 4)
+        assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+        asked.append(cache.asked)
+    assert asked == [1, 1, 2, 3], "the first found room, the second did not"

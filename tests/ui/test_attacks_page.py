@@ -13,7 +13,9 @@ import pytest
 from starlette.routing import Mount
 from ui_kit import Hall, paged, until
 
+from nacre.serve.gateway.keyring import KeyRing
 from nacre.serve.run import ApiServer
+from nacre.ui import door
 from nacre.ui.door import LANGUAGES
 
 KEY = "configured-key"
@@ -190,18 +192,27 @@ def event(url: str, cookie: str, name: str, data: list[Any], tab: str) -> Any:
     return next(one["output"] for one in events if one["msg"] == "process_completed").get("data")
 
 
+def move(url: str, cookie: str, name: str, why: str, tab: str) -> str:
+    """Ask for a move of the release, and confirm it; what is told."""
+    event(url, cookie, "ask", [name, None, False], tab)
+    return str(event(url, cookie, "act", [None, why], tab))
+
+
 def test_scopes_hold_behind_the_page(hall: Hall, url: str) -> None:
     _, admin = hall.ledger.keys.create("boss", ["admin"])
     until(lambda: log_in(url, admin).status == 303)
     low, high = log_in(url, KEY).cookie, log_in(url, admin).cookie
     hall.ledger.promote(3, actor="test", why="to be taken back")
-    refused = str(event(url, low, "act", ["rollback champion", None, "", False], "tab1"))
+    refused = move(url, low, "rollback champion", "", "tab1")
     assert "lacks the scope" in refused
     assert "403" in refused
     assert hall.ledger.slots()["champion"].version == 3
     assert "lacks the scope" in str(event(url, high, "load", [], "tab2")), "an admin key asks no model"
     assert "lacks the scope" not in str(event(url, low, "load", [], "tab3"))
-    done = str(event(url, high, "act", ["rollback champion", None, "tried", False], "tab4"))
+    unasked = str(event(url, high, "act", [["rollback champion", None, False], "not asked"], "tab4"))
+    assert "Done" not in unasked, "what was not asked about is not done, whatever a browser sends"
+    assert hall.ledger.slots()["champion"].version == 3
+    done = move(url, high, "rollback champion", "tried", "tab4")
     assert "Done" in done
     assert hall.ledger.slots()["champion"].version == 1
     assert hall.ledger.events()[-1].actor == f"key {admin.split('_')[1]}"
@@ -220,5 +231,33 @@ def test_without_keys_only_this_machine_sees_it(tmp_path: Path, hall_at: Any) ->
         for headers in ({"host": "example.org"}, {"origin": "https://example.org"}):
             assert ask(server.url, "/ui/en/", headers=headers).status == 403
         assert ask(server.url, "/ui/en/gradio_api/upload", method="POST").status == 404
-        refused = str(event(server.url, "", "act", ["hold", None, "", False], "tab5"))
+        refused = move(server.url, "", "hold", "", "tab5")
         assert "needs a key with the scope" in refused
+
+
+def test_who_logs_in_again_and_again_shuts_nobody_else_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "_MOST_SESSIONS", 4)
+    monkeypatch.setattr(door, "_MOST_TABS", 2)
+    sessions = door.Sessions(KeyRing((KEY, "another-key")))
+    mine = sessions.begin(KEY)
+    assert mine is not None
+    for _ in range(9):
+        assert sessions.begin("another-key") is not None
+    session = sessions.find({sessions.cookie: mine})
+    assert session is not None
+    for tab in ("one", "two", "three"):
+        assert sessions.owns(session, tab)
+    assert list(session.tabs) == ["two", "three"]
+
+
+def test_where_the_admin_api_listens_apart_the_page_says_so(tmp_path: Path, hall_at: Any) -> None:
+    hall = hall_at(tmp_path / "apart")
+    with paged(hall, api_keys=(KEY,), admin_port=0) as server:
+        cookie = log_in(server.url, KEY).cookie
+        for language, told in (("en", "serve.admin_port"), ("zh", "独立端口")):
+            config = ask(server.url, f"/ui/{language}/config", cookie=cookie).body
+            parts = json.loads(config)["components"]
+            said = [one["props"]["value"] for one in parts if told in str(one["props"].get("value"))]
+            assert len(said) == 5, language
+            assert "n-state" not in config
+        assert "lacks the scope" not in str(event(server.url, cookie, "load", [], "tab6"))

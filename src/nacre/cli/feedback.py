@@ -69,7 +69,10 @@ def report(
 def forget(
     user: Annotated[str | None, typer.Option(help="the user, as the client named it in `user`")] = None,
     key: Annotated[
-        str | None, typer.Option(help="id of the key it was named with; '' for none", show_default="any that fits")
+        str | None,
+        typer.Option(
+            help="id of the key it was named with; '' for none, import for files", show_default="any that fits"
+        ),
     ] = None,
     person: Annotated[str | None, typer.Option(help="instead: the person's hash, as the ledger has it")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would happen")] = False,
@@ -117,6 +120,8 @@ def _show(found: "Removal", *, dry_run: bool) -> None:
     console.print(f"{found.interactions} answers and {found.feedback} opinions {word}", markup=False)
     if found.rows is not None:
         console.print(f"{found.rows.rows} rows {word} from {len(found.rows.files)} files of kept rows", markup=False)
+        if found.rows.drafts:
+            console.print(f"{found.rows.drafts} rows in review queues {word}", markup=False)
     for number, lines in found.versions.items():
         for line in lines:
             console.print(f"· version {number} {line}", markup=False)

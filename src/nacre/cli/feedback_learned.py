@@ -38,19 +38,20 @@ def list_opinions(
     from nacre.cycle.rows.opinions import listed
 
     with open_workspace(workspace) as space:
-        found = listed(space, status)
+        count = len(space.ledger.feedback(status))
+        found = listed(space, status, newest=0 if as_json else limit)
     if as_json:
         print_json([one.as_dict() for one in found])
         return
     table = Table("", "status", "said", "of", "asked", "why", box=None)
-    for one in found[-limit:]:
+    for one in found:
         said = one.said
         who = said.person[:8] or (f"key {said.source}" if said.source else "the operator")
         why = said.why or said.increment
         table.add_row(str(said.id), said.status, _short(_said(one)), who, _short(one.question), why)
     console.print(table)
-    if len(found) > limit:
-        console.print(f"· {len(found) - limit} older ones are not shown: --limit {len(found)}", markup=False)
+    if count > len(found):
+        console.print(f"· {count - len(found)} older ones are not shown: --limit {count}", markup=False)
 
 
 def accept(

@@ -114,10 +114,12 @@ def _open_feedback(ledger: Ledger) -> tuple[list[Feedback], list[Feedback]]:
 def _heard(ledger: Ledger, opinions: Iterable[Feedback], learning: Learning, left_out: Counter[str]) -> list[Heard]:
     """Opinions on answers that are kept and may be learned from."""
     keys = {held.key.id for held in ledger.keys.all()}
+    opinions = list(opinions)
+    answers = ledger.usage.interactions({name for said in opinions for name in (said.interaction, said.other)})
     found = []
     for said in opinions:
-        asked = ledger.interaction(said.interaction)
-        other = ledger.interaction(said.other) if said.other else None
+        asked = answers.get(said.interaction)
+        other = answers.get(said.other) if said.other else None
         if asked is None or (said.other and other is None):
             left_out["the interaction is no longer kept"] += 1
         elif "refused" in (asked.consent, other.consent if other else ""):
@@ -234,9 +236,10 @@ def _judged_pairs(ledger: Ledger, before: Iterable[Feedback], margin: float, fou
     for said in before:
         if said.kind == "score" and not said.increment:
             scores.setdefault(said.interaction, {}).setdefault(said.source, said)
+    kept = ledger.usage.interactions(scores)
     for name, of_shadow in scores.items():
-        new = ledger.interaction(name)
-        old = ledger.interaction(new.twin) if new and new.twin else None
+        new = kept.get(name)
+        old = kept.get(new.twin) if new and new.twin else None
         if new is None or old is None or "refused" in (new.consent, old.consent):
             continue
         source = next((one for one in of_shadow if one in scores.get(old.id, {})), None)

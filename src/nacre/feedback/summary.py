@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from nacre.feedback.implicit import Arm, Signals, signals
+from nacre.feedback.voices import IMPORTED_ARM
 from nacre.registry.ledger import Ledger
 from nacre.registry.usage import Said
 from nacre.stats.intervals import quantile_interval, share_interval
@@ -40,7 +41,8 @@ class Row:
         answers: how many it gave.
         persons: who said something of them, as far as they are told apart.
         figures: by name: completed, aborted, failed, regenerated, rephrased, seconds, seconds_p95, first_token_s,
-            sitting_answers, sitting_s, then stars, thumbs, corrected, preferred.
+            sitting_answers, sitting_s, then stars, thumbs, corrected, preferred. The last four alone where the answers
+            were imported: how they came about is not known.
     """
 
     version: int
@@ -78,7 +80,7 @@ def summary(ledger: Ledger, since: str = "") -> Summary:
         used = signals(uses)
     said = _newest(ledger.usage.opinions(since))
     rows = [
-        Row(version, arm, one.answers, len(persons), _of_use(one) | opinions)
+        Row(version, arm, one.answers, len(persons), (_of_use(one) if arm != IMPORTED_ARM else {}) | opinions)
         for (version, arm), one in sorted(used.items())
         for persons, opinions in [_of_opinions((version, arm), said)]
     ]

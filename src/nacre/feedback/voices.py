@@ -16,6 +16,7 @@ from nacre.records import Feedback, Interaction
 from nacre.records.learning import Trust
 
 IMPORTED = "import"  # how the source of what was imported begins
+IMPORTED_ARM = "imported"  # of the answers that imported opinions are about, where this workspace did not give them
 _LONG = 60  # characters: two people do not write the same so long text by chance
 _TOGETHER = 3  # opinions that two must share before they can act as one
 _SHARED = 0.5  # of all that both said

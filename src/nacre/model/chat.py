@@ -17,11 +17,14 @@ from jinja2.exceptions import TemplateError
 
 from nacre.base.errors import InputError
 from nacre.model.templates import DEFAULT_TEMPLATE, NO_THOUGHT, is_token, known
-from nacre.records import Example, Message
+from nacre.records import ChatTurn, Example, Message
 
 IGNORED = -100  # label of a position that is not trained on
 
 _ROLES = {"user": "user", "assistant": "assistant", "function": "assistant", "observation": "tool"}
+_ROLES |= {"system": "system", "developer": "system"}  # of a `ChatTurn`, behind the opening
+
+Said = Message | ChatTurn
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def ensure_template(tokenizer: Any) -> bool:
     return True
 
 
-def render(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> str:
+def render(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> str:
     """The prompt's text, ready for the answer to be appended.
 
     Raises:
@@ -50,13 +53,37 @@ def render(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", t
     return _render(messages, tokenizer, system, tools, answer_next=True)
 
 
-def prompt_ids(messages: tuple[Message, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> list[int]:
+def prompt_ids(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> list[int]:
     """Token ids of `render`'s text, put together from the same pieces as in training."""
     pieces = _pieces(messages, tokenizer, system, tools)
     text = "".join(piece for piece, _ in pieces)
     prompt = render(messages, tokenizer, system=system, tools=tools)
     pieces = [*pieces, (prompt[len(text) :], False)] if prompt.startswith(text) else [(prompt, False)]
     return [token for piece, _ in pieces for token in _tokens(tokenizer, piece)]
+
+
+def check_system_places(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "") -> None:
+    """Refuse system messages behind the opening that the template would leave out or put somewhere else.
+
+    Tried out with words in place of the messages, because many templates do either without a word. One at the end must
+    be followed by what asks for the answer.
+
+    Raises:
+        InputError: the template has no place for one of them, or refuses this order of roles.
+    """
+    words = [f"nacre{place}." for place in range(len(messages))]
+    turns = tuple(ChatTurn(role=one.role, content=word) for one, word in zip(messages, words, strict=True))
+    text = _render(turns, tokenizer, system, "", answer_next=True)
+    places = [text.find(word) for word in words]
+    placed = min(places) >= 0 and places == sorted(places)
+    if placed and _ROLES[messages[-1].role] == "system":
+        placed = text != _render(turns, tokenizer, system, "", answer_next=False)
+    if not placed:
+        raise InputError(
+            "the model's chat template has no place for a system message there",
+            where="messages",
+            fix="put it before the first message of the user",
+        )
 
 
 def stop_ids(tokenizer: Any) -> set[int]:
@@ -129,7 +156,7 @@ def encode_text(texts: list[str], tokenizer: Any, max_length: int) -> list[Encod
     return [Encoded(block, list(block)) for block in blocks if len(block) > 1]
 
 
-def _pieces(turns: tuple[Message, ...], tokenizer: Any, system: str, tools: str) -> list[tuple[str, bool]]:
+def _pieces(turns: tuple[Said, ...], tokenizer: Any, system: str, tools: str) -> list[tuple[str, bool]]:
     """The text up to the last answer in `turns`, cut where an answer begins or ends; whether a piece is an answer."""
     shape = _shape(tokenizer)
     pieces: list[tuple[str, bool]] = []
@@ -161,7 +188,7 @@ def _join(pieces: list[tuple[str, bool]], tokenizer: Any, max_length: int) -> En
     return Encoded([ids[place] for place in kept], labels, len(ids) - len(kept))
 
 
-def _render(messages: tuple[Message, ...], tokenizer: Any, system: str, tools: str, *, answer_next: bool) -> str:
+def _render(messages: tuple[Said, ...], tokenizer: Any, system: str, tools: str, *, answer_next: bool) -> str:
     chat = [{"role": _ROLES[message.role], "content": message.content} for message in messages]
     if system:
         chat.insert(0, {"role": "system", "content": system})

@@ -16,14 +16,19 @@ def next_token_logits(model: Any, hidden_PD: torch.Tensor) -> torch.Tensor:
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     logits_PV: torch.Tensor = causal.get_output_embeddings()(hidden_PD)
     config = causal.config.get_text_config()
-    factor = _factor(config)
+    factor = factor_of(config)
     if factor != 1:
         logits_PV = logits_PV * factor
-    cap = next((found for name in _CAPS if (found := getattr(config, name, None))), None)
+    cap = cap_of(config)
     return torch.tanh(logits_PV / cap) * cap if cap else logits_PV
 
 
-def _factor(config: Any) -> float:
+def cap_of(config: Any) -> float:
+    """What the family bounds its logits by; 0: they are not bounded."""
+    return float(next((found for name in _CAPS if (found := getattr(config, name, None))), 0.0))
+
+
+def factor_of(config: Any) -> float:
     """What the family multiplies its logits by; the same name means different things in different families."""
     kind = str(config.model_type)
     if kind.startswith("cohere"):

@@ -1,8 +1,8 @@
 """What was asked and answered while serving, and what people said about it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import orjson
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from nacre.records import Feedback, FeedbackStatus, Interaction
 from nacre.registry.tables import feedback, interaction
 
 _AT_ONCE = 500  # ids in one query
+Named = TypeVar("Named", str, int)
 MOST_OPINIONS = 32  # on one answer: whoever holds its id could else fill the disk with them
 
 
@@ -31,6 +32,15 @@ def find_interaction(connection: sa.Connection, identity: str) -> Interaction | 
     """The answered request of that id, if it is known."""
     text = connection.execute(sa.select(interaction.c.record).where(interaction.c.id == identity)).scalar_one_or_none()
     return None if text is None else Interaction.from_json(text)
+
+
+def find_interactions(connection: sa.Connection, ids: Iterable[str]) -> dict[str, Interaction]:
+    """The answered requests of these ids, as far as they are known."""
+    found: dict[str, Interaction] = {}
+    for some in _some(sorted(set(ids) - {""})):
+        query = sa.select(interaction.c.id, interaction.c.record).where(interaction.c.id.in_(some))
+        found |= {row.id: Interaction.from_json(row.record) for row in connection.execute(query)}
+    return found
 
 
 class NoAnswer(InputError):
@@ -108,7 +118,7 @@ def _held(connection: sa.Connection, ids: set[str]) -> Counter[str]:
     return found
 
 
-def _some(names: Sequence[str]) -> Iterator[Sequence[str]]:
+def _some(names: Sequence[Named]) -> Iterator[Sequence[Named]]:
     """A few hundred at a time: databases bound the values of one query."""
     for start in range(0, len(names), _AT_ONCE):
         yield names[start : start + _AT_ONCE]
@@ -161,11 +171,12 @@ def mark_feedback(
     known = feedback.c.increment
     joined = sa.case((known == "", increment), else_=known + f"+{increment}") if increment else known
     values = {"status": status, "why": why, "increment": joined}
-    for identity in ids:
-        changed = connection.execute(feedback.update().where(feedback.c.id == identity).values(values))
-        if changed.rowcount == 0:
+    for some in _some(list(dict.fromkeys(ids))):
+        changed = connection.execute(feedback.update().where(feedback.c.id.in_(some)).values(values))
+        if changed.rowcount < len(some):
+            there = set(connection.execute(sa.select(feedback.c.id).where(feedback.c.id.in_(some))).scalars())
             raise InputError(
-                f"no feedback has the number {identity}; nothing was changed",
+                f"no feedback has the number {next(one for one in some if one not in there)}; nothing was changed",
                 where="feedback",
                 fix="take the numbers from the list of feedback",
             )

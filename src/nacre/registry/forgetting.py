@@ -29,6 +29,7 @@ class Forgetting:
         unusable: Callable[[Dropped], bool],
         detail: dict[str, Any],
         actor: str,
+        drafts: Sequence[int] = (),
     ) -> tuple[Event, dict[str, int]]:
         """Write down what is removed, and remove what the ledger itself says of it.
 
@@ -42,15 +43,17 @@ class Forgetting:
             unusable: whether a row that could not be used matches.
             detail: more for the event.
             actor: who does it.
+            drafts: numbers of drafts, whose rows are among them.
 
         Returns:
-            The event, and how many reports, review items, verdicts and unusable rows were touched.
+            The event, and how many reports, review items, drafts, verdicts and unusable rows were touched.
         """
         gone = {one.sha256: set(one.places) for one in files}
         with self._database.write() as connection:
             counts = {
                 "reports": _reports(connection, gone),
                 "review items": _items(connection, gone),
+                "drafts": _drafts(connection, drafts),
                 "verdicts": _verdicts(connection, set(tasks)),
                 "unusable rows": _unusable(connection, unusable),
             }
@@ -88,6 +91,12 @@ def _items(connection: sa.Connection, gone: dict[str, set[int]]) -> int:
                 connection.execute(review.delete().where(review.c.id == row.id))
                 count += 1
     return count
+
+
+def _drafts(connection: sa.Connection, numbers: Sequence[int]) -> int:
+    for number in numbers:
+        connection.execute(review.delete().where(review.c.id == number))
+    return len(numbers)
 
 
 def _verdicts(connection: sa.Connection, tasks: set[str]) -> int:

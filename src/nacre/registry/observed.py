@@ -129,8 +129,8 @@ class Observed:
         return _capped(found.values(), rollout)
 
     def latest(self, limit: int) -> list[Interaction]:
-        """The last answers that users got, newest first."""
-        query = sa.select(interaction.c.record).where(interaction.c.arm != "shadow")
+        """The last answers that users got here, newest first."""
+        query = sa.select(interaction.c.record).where(interaction.c.arm.not_in(("shadow", "imported")))
         with self._database.read() as connection:
             texts = connection.execute(query.order_by(interaction.c.time.desc()).limit(limit)).scalars()
             return [Interaction.from_json(text) for text in texts]

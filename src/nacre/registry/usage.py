@@ -1,14 +1,15 @@
 """How people use what is served: their requests and opinions, narrow rows in order; and removing them again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
-from nacre.records import Event
-from nacre.registry import events
+from nacre.base.errors import InputError
+from nacre.records import Event, Feedback, Interaction
+from nacre.registry import conversations, events
 from nacre.registry.database import Database
 from nacre.registry.tables import feedback, interaction
 
@@ -16,7 +17,7 @@ _ROWS = 5000  # fetched at a time
 _AT_ONCE = 500  # ids in one statement
 _QUESTION = 500  # characters of a question that are compared
 
-EXPIRED, PERSON_FORGOTTEN = "expired", "person forgotten"
+EXPIRED, IMPORTED, PERSON_FORGOTTEN = "expired", "feedback imported", "person forgotten"
 
 
 class Use(NamedTuple):
@@ -88,6 +89,34 @@ class Usage:
                 asked = asked.where(rival.c.id.in_(others[place : place + _AT_ONCE]))
                 rivals |= {row.id: (row.version, row.arm) for row in connection.execute(asked)}
         return [_said(said, version, arm, rivals) for said, version, arm in found]
+
+    def interactions(self, ids: Iterable[str]) -> dict[str, Interaction]:
+        """The answered requests of these ids, as far as they are kept."""
+        with self._database.read() as connection:
+            return conversations.find_interactions(connection, ids)
+
+    def take(
+        self, answers: Sequence[Interaction], opinions: Sequence[Feedback], detail: dict[str, Any], *, actor: str
+    ) -> list[int]:
+        """Store opinions from elsewhere with the answers that they are about, and the event `feedback imported`.
+
+        All in one transaction, or nothing. Answers that are stored already stay as they are.
+
+        Returns:
+            The opinions' numbers, in order.
+
+        Raises:
+            InputError: an opinion is about an answer that is not known, or that takes no more.
+        """
+        with self._database.write() as connection:
+            known = conversations.find_interactions(connection, [one.id for one in answers])
+            if fresh := [one for one in answers if one.id not in known]:
+                conversations.add_interactions(connection, fresh)
+            (numbers,) = conversations.add_opinions(connection, [opinions])
+            if isinstance(numbers, InputError):
+                raise numbers
+            events.append(connection, IMPORTED, actor, detail | {"opinions": len(numbers)})
+        return numbers
 
     def expired(self, interactions: str | None, opinions: str | None) -> dict[str, int]:
         """How many answers and opinions are older than these times (None: none is)."""

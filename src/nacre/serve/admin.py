@@ -5,10 +5,10 @@ callables, and this file only reads what is sent and tells what came of it.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -24,6 +24,10 @@ from nacre.serve.service import Service
 
 _MOST_BYTES = 64 * 1024
 
+_LARGEST = 2**31 - 1  # a number that the ledger's database can hold
+Number = Annotated[int, Field(strict=True, ge=1, le=_LARGEST)]
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 B = TypeVar("B", bound=Settings)
 T = TypeVar("T")
 
@@ -32,20 +36,20 @@ class Move(Settings):
     """A move of the active release."""
 
     why: str = Field("by the admin API", max_length=500)
-    force: bool = False
+    force: StrictBool = False
 
 
 class Start(Move):
     """Which version is released or promoted."""
 
-    version: int = Field(ge=1)
+    version: Number
 
 
 class Back(Settings):
     """The champion is taken back, to the one before or to `to`."""
 
     why: str = Field("by the admin API", max_length=500)
-    to: int | None = Field(None, ge=1)
+    to: Number | None = None
 
 
 class NewKey(Settings):
@@ -112,7 +116,7 @@ async def list_versions(request: Request) -> JSONResponse:
 
 async def show_version(request: Request) -> JSONResponse:
     """One version, whole."""
-    number = request.path_params["number"]
+    number = number_of(request)
     found = await _do(lambda: _ledger(_service(request)).version(number))
     return JSONResponse(found.model_dump(mode="json"))
 
@@ -159,6 +163,15 @@ async def metrics(request: Request) -> Response:
     return Response(_service(request).metrics.text(), media_type=CONTENT_TYPE)
 
 
+def either(get: Endpoint, post: Endpoint) -> Endpoint:
+    """One endpoint for both methods of a path: of two routes a wrong method would be told the first one's alone."""
+
+    async def endpoint(request: Request) -> Response:
+        return await (post if request.method == "POST" else get)(request)
+
+    return endpoint
+
+
 METRICS_ROUTE = Route("/metrics", metrics, methods=["GET"])
 ADMIN_ROUTES = [
     Route("/admin/release", release_status, methods=["GET"]),
@@ -167,9 +180,8 @@ ADMIN_ROUTES = [
     Route("/admin/rollback", rollback_champion, methods=["POST"]),
     Route("/admin/slots", list_slots, methods=["GET"]),
     Route("/admin/versions", list_versions, methods=["GET"]),
-    Route("/admin/versions/{number:int}", show_version, methods=["GET"]),
-    Route("/admin/keys", list_keys, methods=["GET"]),
-    Route("/admin/keys", create_key, methods=["POST"]),
+    Route("/admin/versions/{number}", show_version, methods=["GET"]),
+    Route("/admin/keys", either(list_keys, create_key), methods=["GET", "POST"]),
     Route("/admin/keys/{key}/rotate", rotate_key, methods=["POST"]),
     Route("/admin/keys/{key}/revoke", revoke_key, methods=["POST"]),
 ]
@@ -186,6 +198,27 @@ async def act(request: Request, action: str, given: Mapping[str, Any]) -> Any:
         raise ApiError(404, "this server has no releases: it serves a folder without a ledger", code="not_found")
     actor = _actor(request)
     return await _do(lambda: actions[action](given, actor))
+
+
+def may_steer(request: Request) -> None:
+    """Let those pass who have a key of the scope admin.
+
+    Raises:
+        ApiError: 403, the request has none.
+    """
+    _service(request)
+
+
+def number_of(request: Request) -> int:
+    """The number in the path.
+
+    Raises:
+        ApiError: 404, it is none, or one that nothing can have.
+    """
+    told: str = request.path_params["number"]
+    if not (told.isascii() and told.isdigit() and len(told) <= 10 and 0 < int(told) <= _LARGEST):
+        raise ApiError(404, "there is nothing of this number", code="not_found")
+    return int(told)
 
 
 async def _steer(request: Request, action: str, given: Mapping[str, Any]) -> JSONResponse:

@@ -11,10 +11,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from nacre.base.config import Settings
-from nacre.serve.admin import act, read_body
+from nacre.serve.admin import Number, act, either, number_of, read_body
 from nacre.serve.gateway.errors import ApiError
 
-_STATUSES = ("new", "quarantined", "accepted", "rejected", "exported")
+STATUSES = ("new", "quarantined", "accepted", "rejected", "exported")
+_LANGUAGES = ("en", "zh")
 _MOST = 200  # opinions in one answer
 _APART = {"content-security-policy": "sandbox", "cache-control": "no-store"}  # a page out of data: no scripts
 
@@ -22,7 +23,7 @@ _APART = {"content-security-policy": "sandbox", "cache-control": "no-store"}  # 
 class Judgement(Settings):
     """What a person says of opinions: they may be learned from, or not."""
 
-    ids: tuple[int, ...] = Field(min_length=1, max_length=1000, description="numbers of opinions")
+    ids: tuple[Number, ...] = Field(min_length=1, max_length=1000, description="numbers of opinions")
     status: Literal["accepted", "rejected"] = Field(description="whether they may be learned from")
     why: str = Field("by the admin API", max_length=500, description="one sentence for the history")
 
@@ -39,12 +40,12 @@ async def show_lineage(request: Request) -> JSONResponse:
 
 async def show_flips(request: Request) -> JSONResponse:
     """What a version lost and gained, row by row."""
-    return await _view(request, "flips", version=request.path_params["number"])
+    return await _view(request, "flips", version=number_of(request))
 
 
 async def show_curves(request: Request) -> JSONResponse:
     """The log of a version's training."""
-    return await _view(request, "curves", version=request.path_params["number"])
+    return await _view(request, "curves", version=number_of(request))
 
 
 async def list_trainings(request: Request) -> JSONResponse:
@@ -55,8 +56,8 @@ async def list_trainings(request: Request) -> JSONResponse:
 async def list_feedback(request: Request) -> JSONResponse:
     """The newest opinions with what they are about; with `status` those of one."""
     status = request.query_params.get("status")
-    if status is not None and status not in _STATUSES:
-        raise ApiError(400, f"there is no such status; known: {', '.join(_STATUSES)}", code="invalid_value")
+    if status is not None and status not in STATUSES:
+        raise ApiError(400, f"there is no such status; known: {', '.join(STATUSES)}", code="invalid_value")
     return await _view(request, "opinions", status=status, most=_MOST)
 
 
@@ -78,25 +79,26 @@ async def show_data_report(request: Request) -> Response:
 
 async def show_report(request: Request) -> Response:
     """The evolution report of a version, as a page."""
-    return await _page(request, "evolution report", version=request.path_params["number"])
+    return await _page(request, "evolution report", version=number_of(request))
 
 
 EVOLUTION_ROUTES = [
     Route("/admin/matrix", show_matrix, methods=["GET"]),
     Route("/admin/lineage", show_lineage, methods=["GET"]),
-    Route("/admin/versions/{number:int}/flips", show_flips, methods=["GET"]),
-    Route("/admin/versions/{number:int}/report", show_report, methods=["GET"]),
-    Route("/admin/versions/{number:int}/curves", show_curves, methods=["GET"]),
+    Route("/admin/versions/{number}/flips", show_flips, methods=["GET"]),
+    Route("/admin/versions/{number}/report", show_report, methods=["GET"]),
+    Route("/admin/versions/{number}/curves", show_curves, methods=["GET"]),
     Route("/admin/trainings", list_trainings, methods=["GET"]),
-    Route("/admin/feedback", list_feedback, methods=["GET"]),
-    Route("/admin/feedback", judge_feedback, methods=["POST"]),
+    Route("/admin/feedback", either(list_feedback, judge_feedback), methods=["GET", "POST"]),
     Route("/admin/increments", list_increments, methods=["GET"]),
     Route("/admin/increments/{name}/report", show_data_report, methods=["GET"]),
 ]
 
 
 async def _page(request: Request, name: str, /, **asked: Any) -> Response:
-    lang = "zh" if request.query_params.get("lang") == "zh" else "en"
+    lang = request.query_params.get("lang", "en")
+    if lang not in _LANGUAGES:
+        raise ApiError(400, f"there is no such language; known: {', '.join(_LANGUAGES)}", code="invalid_value")
     page = await act(request, name, {**asked, "lang": lang})
     return Response(page, media_type="text/html; charset=utf-8", headers=_APART)
 

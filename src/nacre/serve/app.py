@@ -9,12 +9,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from nacre.serve.admin import ADMIN_ROUTES, METRICS_ROUTE
+from nacre.serve.admin_drafts import DRAFT_ROUTES
 from nacre.serve.admin_evolution import EVOLUTION_ROUTES
+from nacre.serve.admin_openapi import DOCUMENT_ROUTE
 from nacre.serve.api.routes import ROUTES
 from nacre.serve.gateway.front import Front
 from nacre.serve.gateway.keys import HEALTH, METRICS, OPEN_PATHS, Gate
 from nacre.serve.gateway.observe import Tracer
 from nacre.serve.service import Service
+
+ALL_ADMIN_ROUTES = [METRICS_ROUTE, *ADMIN_ROUTES, *EVOLUTION_ROUTES, *DRAFT_ROUTES, DOCUMENT_ROUTE]
 
 
 def make_app(service: Service, tracer: Tracer | None = None) -> ASGIApp:
@@ -22,13 +26,13 @@ def make_app(service: Service, tracer: Tracer | None = None) -> ASGIApp:
 
     The admin API is part of it where it has no listener of its own.
     """
-    more = [METRICS_ROUTE, *ADMIN_ROUTES, *EVOLUTION_ROUTES] if service.settings.admin_port is None else []
+    more = ALL_ADMIN_ROUTES if service.settings.admin_port is None else []
     return _app(service, [*ROUTES, Route(HEALTH, health, methods=["GET"]), *more], OPEN_PATHS, tracer)
 
 
 def make_admin_app(service: Service) -> ASGIApp:
     """What listens on `admin_port`: the admin API for its keys, and numbers and health for everybody who reaches it."""
-    routes = [Route(HEALTH, health, methods=["GET"]), METRICS_ROUTE, *ADMIN_ROUTES, *EVOLUTION_ROUTES]
+    routes = [Route(HEALTH, health, methods=["GET"]), *ALL_ADMIN_ROUTES]
     return _app(service, routes, OPEN_PATHS | {METRICS}, None)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
@@ -32,6 +32,12 @@ from nacre.serve.shadow import Shadow
 _log = logging.getLogger("nacre.serve")
 
 
+class Page(Protocol):
+    """Puts a page beside an API; `admin`: whether the admin API is part of it."""
+
+    def __call__(self, app: ASGIApp, ring: KeyRing, *, admin: bool) -> AbstractAsyncContextManager[ASGIApp]: ...
+
+
 @dataclass(frozen=True)
 class LedgerSource:
     """Serve what a ledger calls champion.
@@ -41,7 +47,7 @@ class LedgerSource:
         secret: file with the secret that signs response ids; made at the first start.
         serving: folder in which this server says what it holds; None where nobody collects garbage.
         actions: the moves of releases for the admin API, see `Service.actions`.
-        page: puts the page beside the API for the length of a block; None: there is no page.
+        page: puts the page beside the API for the length of a block, see `Page`; None: there is no page.
     """
 
     ledger: Ledger
@@ -49,7 +55,7 @@ class LedgerSource:
     secret: Path
     serving: Path | None = None
     actions: Mapping[str, Action] = field(default_factory=dict)
-    page: Callable[[ASGIApp, KeyRing], AbstractAsyncContextManager[ASGIApp]] | None = None
+    page: Page | None = None
 
 
 @asynccontextmanager

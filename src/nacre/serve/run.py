@@ -161,7 +161,8 @@ class ApiServer:
     async def _answer(self, service: Service, tracer: Tracer | None, announce: Callable[[str], None]) -> None:
         page = self._source.page if isinstance(self._source, LedgerSource) else None
         api = make_app(service, tracer)
-        async with page(api, self._ring) if page else nullcontext(api) as app:
+        whole = self._settings.admin_port is None
+        async with page(api, self._ring, admin=whole) if page else nullcontext(api) as app:
             await self._listen(app, service, tracer, announce)
 
     async def _listen(

@@ -8,9 +8,12 @@ import torch
 
 from nacre.model.load import pick_device
 from nacre.records import Recipe, Train
+from nacre.records.tune import MOVES_THE_BASE, Adapter, Lora, Tune
 from nacre.train import processes
 from nacre.train.sharding import sharding_options
 from nacre.train.stages.base import Stage
+
+BF16_PARAMETERS = 30_000_000  # from which on bf16 pays on a CPU that has it
 
 
 def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> tuple[Any, list[str]]:
@@ -74,6 +77,35 @@ def autocast_of(wanted: str) -> torch.autocast:
     device = pick_device().type
     bf16, fp16, _ = precision_of(wanted, device == "cuda")
     return torch.autocast(device, dtype=torch.float16 if fp16 else torch.bfloat16, enabled=bf16 or fp16)
+
+
+def settled_precision(settings: Train, parameters: int) -> tuple[Train, list[str]]:
+    """`precision: auto` decided where a CPU would train: bf16 where it multiplies that by itself and it pays.
+
+    What it saves are products of matrices; on small models they are little of a step, and fp32 stays.
+    """
+    if settings.precision != "auto" or pick_device().type == "cuda" or parameters < BF16_PARAMETERS:
+        return settings, []
+    if not _cpu_has_bf16(torch.cpu.get_capabilities()):
+        return settings, []
+    told = f"precision bf16: the processor multiplies it by itself, and the model has {parameters:,} parameters"
+    return settings.model_copy(update={"precision": "bf16"}), [told]
+
+
+@torch.no_grad()
+def halve_frozen(model: Any, tune: Tune) -> None:
+    """Hold what an adapter sits on in bf16, where it is in float32.
+
+    Else autocast would cast it anew at every call. Only where the base is not part of what is saved, and where the
+    adapter's own arithmetic does not go through the base's weights.
+    """
+    if not isinstance(tune, Lora | Adapter):
+        return
+    if isinstance(tune, Lora) and (tune.dora or tune.init in MOVES_THE_BASE):
+        return
+    for weight in model.parameters():
+        if not weight.requires_grad and weight.dtype == torch.float32:
+            weight.data = weight.data.bfloat16()
 
 
 def precision_of(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:

@@ -31,6 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from nacre.base.config import parse
 from nacre.model.load import configuration, pick_device, stored_dtype
 from nacre.model.tuners import apply
+from nacre.model.vocabulary import CHUNK_BYTES, KEPT_BYTES
 from nacre.records import Recipe, Weights
 from nacre.records.tune import AdaLora, Freeze, Full, Lora, Prefix, Prompt, PTuning, QLora, Tune
 from nacre.train.arguments import precision_of
@@ -127,7 +128,7 @@ def estimate(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Esti
         "gradients": 4.0 * shape.trained,
         "optimizer": OPTIMIZER_BYTES.get(settings.optimizer or "", 8.0) * shape.trained,
         "activations": _activations(shape, tokens, mixed, settings.gradient_checkpointing) * HELD[device.kind],
-        "answers' scores": _head(shape, tokens * rows.labelled, device),
+        "answers' scores": _head(recipe, shape, tokens * rows.labelled, device),
         "protections": _protections(recipe, shape, mixed),
     }
     for part in CUT.get(sharding_of(settings), ()):
@@ -223,10 +224,14 @@ def _activations(shape: _Shape, tokens: float, mixed: bool, checkpointing: bool)
     return tokens * layer * shape.trained_layers
 
 
-def _head(shape: _Shape, positions: float, device: Device) -> float:
+def _head(recipe: Recipe, shape: _Shape, positions: float, device: Device) -> float:
     """Scores over the vocabulary, what the softmax keeps, and their gradient, in float32."""
-    at_once = min(positions, FUSED_HEAD_ROWS) if device.kind == "cuda" else positions
-    return 3 * 4.0 * at_once * shape.vocabulary
+    if device.kind == "cuda":
+        positions = min(positions, FUSED_HEAD_ROWS)
+    elif recipe.train.stage in ("sft", "pt"):  # a head that does not train keeps none of them
+        kept = KEPT_BYTES if isinstance(recipe.tune, Full) else CHUNK_BYTES
+        positions = min(positions, kept / (4 * shape.vocabulary))
+    return 3 * 4.0 * positions * shape.vocabulary
 
 
 def _protections(recipe: Recipe, shape: _Shape, mixed: bool) -> float:

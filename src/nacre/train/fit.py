@@ -1,7 +1,7 @@
 """One call of the trainer, with the bar, the checkpoints and the protections' own state."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,25 @@ from nacre.base.progress import progress
 from nacre.records import Train
 from nacre.records.tune import Full, Tune
 from nacre.train import processes
+from nacre.train.arguments import autocast_of, halve_frozen
 from nacre.train.budget import Controller
 from nacre.train.checkpoints import KeepState, MarkWhole, Stateful, disk_errors_of_weights, remove_torn, restore_state
-from nacre.train.log import Clock
-from nacre.train.padding import grouped_by_length
+from nacre.train.log import Clock, LiveLog
+from nacre.train.padding import unpadded
 from nacre.train.protect.base import Protection
 from nacre.train.rows import Prepared
 from nacre.train.stages.base import Stage
+from nacre.train.trunk import trunk_for
 from nacre.train.tuner import companions, set_optimizer
 from nacre.train.validation import Validation
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything the trainer needs: what trains, on which rows, by whose rules, and who looks on."""
+    """Everything the trainer needs: what trains, on which rows, by whose rules, and who looks on.
+
+    `shared` is the folder for files that outlive the run.
+    """
 
     stage: Stage
     arguments: Any
@@ -38,6 +43,8 @@ class Run:
     tune: Tune = field(default_factory=Full)
     validation: Validation | None = None
     reporters: Sequence[TrainerCallback] = ()
+    settings: Train = field(default_factory=Train)
+    shared: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,13 @@ class Fitted:
         history: its log, one entry for each logged step.
         model: what was trained.
         weights: where no process has the whole model: its weights by name on process 0, empty on the others.
+        notes: what was done to compute less.
     """
 
     history: list[dict[str, Any]]
     model: Any
     weights: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _Show(TrainerCallback):
@@ -85,17 +94,25 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
             args=run.arguments,
             train_dataset=run.prepared.dataset,
             processing_class=run.tokenizer,
-            callbacks=[_Show(advance), Clock(), *steering, *own, *run.reporters, KeepState(gathering), MarkWhole()],
+            callbacks=[
+                _Show(advance),
+                Clock(),
+                LiveLog(work),
+                *steering,
+                *own,
+                *run.reporters,
+                KeepState(gathering),
+                MarkWhole(),
+            ],
             protections=run.protections,
             validation=run.validation.tables if run.validation else {},
         )
         set_optimizer(trainer, run.tune)
         trainer.parts = run.prepared.parts
         trainer.remove_callback(PrinterCallback)  # the log goes to a file, the bar to the terminal
+        notes: list[str] = []
         try:
-            # processes that hold parts of a layer must call it equally often, so they take their batches whole
-            whole = run.arguments.deepspeed or run.arguments.fsdp
-            with disk_errors_of_weights(work), nullcontext() if whole else grouped_by_length(run.model):
+            with disk_errors_of_weights(work), _frugal(run, notes):
                 if checkpoint:
                     restore_state(gathering, checkpoint)
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -103,7 +120,33 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
             if processes.is_main():
                 remove_torn(work)  # a full disk needs the space
             raise
-    return Fitted(list(trainer.state.log_history), run.model, processes.whole_weights(trainer))
+    return Fitted(list(trainer.state.log_history), run.model, processes.whole_weights(trainer), tuple(notes))
+
+
+@contextmanager
+def _frugal(run: Run, notes: list[str]) -> Iterator[None]:
+    """While the block runs, nothing is computed of padding, or anew of layers that do not train.
+
+    Processes that hold parts of a layer must call it equally often, so they take their batches whole.
+    """
+    if run.arguments.deepspeed or run.arguments.fsdp:
+        yield
+        return
+    if run.arguments.bf16 and run.model.device.type == "cpu":
+        halve_frozen(run.model, run.tune)
+    with ExitStack() as stack:
+        with autocast_of(run.settings.precision):
+            trunk, told = None, ""
+            if run.shared is not None:
+                trunk, told = trunk_for(run.model, run.settings, run.prepared, run.shared)
+            how = stack.enter_context(unpadded(run.model, trunk))
+        notes += [said for said in (how, told) if said]
+        if trunk is not None:
+            stack.callback(trunk.close)
+        try:
+            yield
+        finally:
+            notes += [str(trunk)] if trunk is not None else []
 
 
 def check_finite(weights: Mapping[str, Any], settings: Train) -> None:

@@ -1,6 +1,7 @@
 """The log of a run as files: the trainer's own entries, with LlamaFactory's names beside them."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,64 @@ class Clock(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.log_history:
             state.log_history[-1][_ELAPSED] = round(self._before + time.perf_counter() - self._begun, 3)
+
+
+class LiveLog(TrainerCallback):
+    """Writes each entry into the work folder's `trainer_log.jsonl` as it comes, for those who look on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOG
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Start with what a run that was killed had logged by its checkpoint."""
+        if state.is_world_process_zero:
+            self._path.write_text("".join(self._line(entry, state) for entry in state.log_history), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Add the newest entry."""
+        if state.is_world_process_zero and state.log_history:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._line(state.log_history[-1], state))
+
+    def _line(self, entry: Mapping[str, Any], state: Any) -> str:
+        return json.dumps({**entry, **_llamafactory(entry, int(state.max_steps))}) + "\n"
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a folder's log; empty where there is none. A line that is being written is left out.
+
+    A number that is none (the norm of a gradient that overflowed) is None: JSON has no other word for it.
+    """
+    try:
+        whole = (folder / LOG).read_text(encoding="utf-8").rpartition("\n")[0]
+    except FileNotFoundError:
+        return []
+    return [_finite(json.loads(line)) for line in whole.splitlines()]
+
+
+def runs_under_way(folder: Path) -> list[dict[str, Any]]:
+    """Trainings that are not finished, the one that wrote last first.
+
+    Each has `run`, `points` (the entries of its log) and `silent_s`, the seconds since it wrote: a run that was killed
+    is silent for good, until the same command takes it up again.
+    """
+    found = []
+    for path in folder.glob(f"*/{LOG}"):
+        try:
+            wrote = path.stat().st_mtime
+        except FileNotFoundError:  # it ended just now, and its folder is a version's or gone
+            continue
+        found.append((wrote, path.parent.name, read_log(path.parent)))
+    return [
+        {"run": run, "silent_s": round(max(0.0, time.time() - wrote), 1), "points": points}
+        for wrote, run, points in sorted(found, key=lambda one: one[0], reverse=True)
+    ]
+
+
+def _finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
+    }
 
 
 def write_log(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:

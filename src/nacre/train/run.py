@@ -22,7 +22,12 @@ from nacre.model.templates import adopt
 from nacre.model.tuners import Tuned, save
 from nacre.records import Recipe, Train
 from nacre.train import processes
-from nacre.train.arguments import autocast_of, precision_of, training_arguments
+from nacre.train.arguments import (
+    autocast_of,
+    precision_of,
+    settled_precision,
+    training_arguments,
+)
 from nacre.train.auto import settle
 from nacre.train.checkpoints import claim, disk_errors_of_weights, newest_valid, remove_torn
 from nacre.train.curriculum import arrange
@@ -111,11 +116,11 @@ def _train_here(job: Job) -> Trained:
     arguments, said = training_arguments(recipe, stage, prepared.steps, job.work)
     checkpoint, found = processes.on_main(lambda: _resume_from(job, recipe, prepared))
     observers.steer(active)
-    looking_on = (observers.controller, recipe.tune, validation, observers.reporters)
+    looking_on = (observers.controller, recipe.tune, validation, observers.reporters, settings, job.shared)
     fitted = fit(Run(stage, arguments, model, tokenizer, prepared, active, *looking_on), checkpoint)
     fitted, drift = _concluded(fitted, recipe, active, observers)
     folder = _keep(job, tuned, fitted, tokenizer, settings, active)
-    told = [note for one in active for note in one.notes]
+    told = [*fitted.notes, *(note for one in active for note in one.notes)]
     notes += [tuned.summary, *observers.notes, *found, *ordered, *prepared.notes, *validation.notes, *told, *said]
     return Trained(
         folder=folder,
@@ -159,7 +164,10 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
         raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
     check_optimizer(asked.optimizer)
     check_batch(asked, processes.world())
-    settings, notes = settle(asked, job.recipe.tune, parameter_count(job.start), len(job.new))
+    parameters = parameter_count(job.start)
+    settings, notes = settle(asked, job.recipe.tune, parameters, len(job.new))
+    settings, said = settled_precision(settings, parameters)
+    notes += said
     known, virtual = positions(job.start), getattr(job.recipe.tune, "tokens", 0)
     if known is not None and known - virtual < settings.max_length:
         known -= virtual

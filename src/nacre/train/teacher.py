@@ -10,7 +10,7 @@ from nacre.model.head import next_token_logits
 from nacre.model.load import load_model
 from nacre.model.routed import Routed
 from nacre.records import Weights
-from nacre.train.padding import grouped_by_length
+from nacre.train.padding import unpadded
 
 PREVIOUS = "previous"  # name of the old adapter inside a model that trains a new one
 
@@ -34,7 +34,7 @@ class FrozenCopy:
             routed_PV: torch.Tensor = self._routed(input_ids=input_ids_BT, **given).logits
             return routed_PV
         decoder = self._causal.get_decoder()
-        with grouped_by_length(self._causal):
+        with unpadded(self._causal):
             output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)
         return next_token_logits(self._causal, output.last_hidden_state[where_BT])
 

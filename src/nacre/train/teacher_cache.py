@@ -22,6 +22,7 @@ from nacre.train import processes
 from nacre.train.protect.base import Teacher
 
 HASH_BYTES = 16
+LIMIT_BYTES = 2**30  # of answers held in memory; rows beyond are asked about each time they come
 
 
 class Top(NamedTuple):
@@ -78,24 +79,32 @@ class TeacherCache:
         self._path, self._k, self._teacher = path, k, teacher
         self._rows: dict[bytes, Top] = _read(path) if path.exists() else {}
         self._read_from_file = frozenset(self._rows)
+        self._bytes = sum(map(_size, self._rows.values()))
         self.asked = 0
 
     def look(self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> Top:
         """What the teacher says at the positions where `where_BT` is true, row after row."""
         keys = row_keys(input_ids_BT, attention_mask_BT, where_BT)
         missing = [place for place, key in enumerate(keys) if key not in self._rows]
+        said: dict[bytes, Top] = {}
         if missing:
             wanted_BT = where_BT[missing]
             logits_PV = self._teacher().logits(input_ids_BT[missing], attention_mask_BT[missing], wanted_BT)
-            self.put([keys[place] for place in missing], top_of(logits_PV, self._k), wanted_BT.sum(1).tolist())
+            lengths = wanted_BT.sum(1).tolist()
+            said = _by_row([keys[place] for place in missing], top_of(logits_PV, self._k), lengths)
             self.asked += len(missing)
-        found = [self._rows[key] for key in keys]
+            if self._bytes < LIMIT_BYTES:
+                self._keep(said)
+        found = [said[key] if key in said else self._rows[key] for key in keys]
         return Top(*(torch.cat(parts).to(input_ids_BT.device) for parts in zip(*found, strict=True)))
 
     def put(self, keys: Sequence[bytes], top: Top, lengths: Sequence[int]) -> None:
         """Keep what was said of rows, `lengths` positions each."""
-        split = zip(*(torch.split(part.cpu(), list(lengths)) for part in top), strict=True)
-        self._rows.update({key: Top(*parts) for key, parts in zip(keys, split, strict=True)})
+        self._keep(_by_row(keys, top, lengths))
+
+    def _keep(self, said: dict[bytes, Top]) -> None:
+        self._rows.update(said)
+        self._bytes += sum(map(_size, said.values()))
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._rows
@@ -123,6 +132,16 @@ def _read(path: Path) -> dict[bytes, Top]:
     split = zip(*(torch.split(held[name], lengths) for name in Top._fields), strict=True)
     keys = (bytes(key) for key in held["keys"].tolist())
     return {key: Top(*parts) for key, parts in zip(keys, split, strict=True)}
+
+
+def _by_row(keys: Sequence[bytes], top: Top, lengths: Sequence[int]) -> dict[bytes, Top]:
+    """What was said of each row, `lengths` positions each, in main memory."""
+    split = zip(*(torch.split(part.cpu(), list(lengths)) for part in top), strict=True)
+    return {key: Top(*(part.clone() for part in parts)) for key, parts in zip(keys, split, strict=True)}
+
+
+def _size(top: Top) -> int:
+    return sum(part.nbytes for part in top)
 
 
 def row_keys(input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor) -> list[bytes]:

@@ -15,10 +15,14 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED
+from nacre.model.head import next_token_logits
+from nacre.model.vocabulary import answer_nll
 from nacre.train import processes
 from nacre.train.course import InTurn
 from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets
 from nacre.train.validation import Validating
+
+LOOKED_AT = 4  # positions of the first batch whose logits are compared with the model's own
 
 if TYPE_CHECKING:
     TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
@@ -51,7 +55,7 @@ class Protected(InTurn):
         return batches, items
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card beside checkpoints: how a version came to be stands in its manifest."""
+        """No card beside checkpoints: the cycle writes one where weights leave it, from all that is known of them."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -109,11 +113,18 @@ class _BeforeStep(TrainerCallback):
 
 
 class SparseHead(TrainerLike):
-    """Mixin: on a CPU, project only the positions that have a label to the vocabulary.
+    """Mixin: on a CPU, only the positions that have a label go through the head, and their scores are not kept.
 
     TRL's fused head does so on GPUs; on a CPU it scores every position, padding included, which is most of the
     step's cost. The loss is the same: the sum over labelled positions by the number of them in the whole step.
+
+    Attributes:
+        own_head: whether the head is called beside the model's forward pass (`nacre.model.vocabulary`); None: not
+            tried yet. It is not where the first batch shows that the model makes its logits in another way, nor where
+            no process holds the whole head.
     """
+
+    own_head: bool | None = None
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -124,17 +135,49 @@ class SparseHead(TrainerLike):
         labels_BT = inputs["labels"]
         targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
         wanted_BT = targets_BT != IGNORED
-        given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-        logits_PV = model(**given, use_cache=False, logits_to_keep=wanted_BT).logits
-        total = functional.cross_entropy(logits_PV.float(), targets_BT[wanted_BT], reduction="sum")
+        total = self._answer_nll(model, inputs, wanted_BT, targets_BT[wanted_BT]).sum()
         if num_items_in_batch is None:
             return total / wanted_BT.sum().clamp(min=1)
         # the count is over all processes, and DDP averages the gradients over them
         return total * self.accelerator.num_processes / num_items_in_batch
 
+    def _answer_nll(
+        self, model: Any, inputs: Mapping[str, Any], wanted_BT: torch.Tensor, targets_P: torch.Tensor
+    ) -> torch.Tensor:
+        """Loss [P] of each labelled position in nats."""
+        given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
+        if self.own_head is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            self.own_head = False
+        if self.own_head is False:
+            logits_PV = model(**given, logits_to_keep=wanted_BT).logits
+            return functional.cross_entropy(logits_PV.float().view(len(targets_P), -1), targets_P, reduction="none")
+        shown_BT = torch.zeros_like(wanted_BT)
+        if self.own_head is None:  # a few positions' logits are looked at
+            rows_P, places_P = wanted_BT.nonzero(as_tuple=True)
+            shown_BT[rows_P[:LOOKED_AT], places_P[:LOOKED_AT]] = True
+        plain = self.accelerator.unwrap_model(model)
+        with last_hidden(plain) as seen:
+            logits_PV = model(**given, logits_to_keep=shown_BT).logits
+        hidden_PD = seen[0][wanted_BT]
+        if self.own_head is None and len(targets_P):
+            with torch.no_grad(), self.accelerator.autocast():
+                own_PV = next_token_logits(plain, hidden_PD[:LOOKED_AT])
+            self.own_head = _same_logits(own_PV, logits_PV.view(len(own_PV), -1))
+            if not self.own_head:
+                return self._answer_nll(model, inputs, wanted_BT, targets_P)
+        with self.accelerator.autocast():
+            return answer_nll(plain, hidden_PD, targets_P)
+
     def weight_of(self, inputs: Mapping[str, Any]) -> int:
         """What a micro-batch counts for in a mean over rows that were held out: its labelled tokens."""
         return int((inputs["labels"][:, 1:] != IGNORED).sum())
+
+
+def _same_logits(own_PV: torch.Tensor, models_PV: torch.Tensor) -> bool:
+    """Whether two computations of the same logits agree but for rounding."""
+    largest = models_PV.float().abs().max()
+    close = 1e-4 if own_PV.dtype == torch.float32 else 2e-2
+    return bool((own_PV.float() - models_PV.float()).abs().max() <= close * largest)
 
 
 class ProtectedSFT(Protected, Validating, SparseHead, SFTTrainer):

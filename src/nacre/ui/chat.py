@@ -55,7 +55,8 @@ def build(desk: Desk) -> Any:
     async def begin(asked: str, spoken: dict[str, Any], one: str, both: bool, two: str, request: gr.Request) -> Any:
         models = [one, two] if both else [one]
         async for grown, note in _answers(desk, request, spoken, asked, models):
-            yield grown, *(_shown(grown[side]) for side in SIDES), note, "" if asked.strip() else asked
+            unsent = asked if "n-wrong" in note else ""  # what was not answered stays to be sent again
+            yield grown, *(_shown(grown[side]) for side in SIDES), note, unsent
 
     outputs = [talk, *boxes, told, text]
     inputs = [text, talk, model, compare, other]
@@ -191,10 +192,13 @@ async def _answers(
     except Refused as error:
         yield spoken, desk.no(error)
         return
-    before = spoken["left"]  # both answer the same conversation, or their answers could not be compared
+    # both answer the same conversation, or their answers could not be compared; a question that was stopped before its
+    # answer began is not part of it
+    before = spoken["left"] if spoken["left"] and spoken["left"][-1]["content"] else spoken["left"][:-2]
     for side in SIDES[: len(models)]:
         spoken[side] = [*before, {"role": "user", "content": asked}, {"role": "assistant", "content": ""}]
     names, wrong = [""] * len(models), ""
+    yield spoken, ""
     async with aclosing(_side_by_side(api, models, spoken["left"][:-1])) as pieces:
         async for piece in pieces:
             spoken[SIDES[piece.side]][-1]["content"] = piece.text

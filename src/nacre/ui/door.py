@@ -9,6 +9,7 @@ direct calls, its description of itself and whatever a later version brings are 
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ ROOT = "/ui"
 LANGUAGES = ("en", "zh")
 IDLE_S = 12 * 3600.0  # after so long without a request a session is over
 _MOST_SESSIONS = 1000
+_MOST_TABS = 256  # of one session that are remembered
 _LONGEST_FORM = 4096  # bytes
 _LONGEST_BODY = 1024 * 1024  # bytes of an event
 _SERVED = {
@@ -60,7 +62,7 @@ class Session:
     key: str
     person: str
     used_s: float
-    tabs: set[str] = field(default_factory=set)
+    tabs: dict[str, None] = field(default_factory=dict)
 
 
 class Sessions:
@@ -78,8 +80,10 @@ class Sessions:
         present = time.monotonic()
         for word in [word for word, one in self._open.items() if present - one.used_s > IDLE_S]:
             del self._open[word]
-        while len(self._open) >= _MOST_SESSIONS:
-            del self._open[min(self._open, key=lambda word: self._open[word].used_s)]
+        while len(self._open) >= _MOST_SESSIONS:  # whoever logs in again and again shuts out nobody but themselves
+            crowd = Counter(one.key for one in self._open.values()).most_common(1)[0][0]
+            theirs = [word for word, one in self._open.items() if one.key == crowd]
+            del self._open[min(theirs, key=lambda word: self._open[word].used_s)]
         word = secrets.token_urlsafe(32)
         self._open[word] = Session(key, f"page-{secrets.token_hex(8)}", present)
         return word
@@ -104,7 +108,9 @@ class Sessions:
         """Whether a Gradio page of that name is this browser's: it is whose it was first."""
         if any(tab in one.tabs for one in self._open.values() if one is not session):
             return False
-        session.tabs.add(tab)
+        session.tabs[tab] = None
+        while len(session.tabs) > _MOST_TABS:
+            del session.tabs[next(iter(session.tabs))]
         return True
 
     @property

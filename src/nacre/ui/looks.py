@@ -79,13 +79,14 @@ def _finished(desk: Desk, told: Mapping[str, Any]) -> str:
 def _running(desk: Desk, told: Mapping[str, Any]) -> str:
     html = ""
     for one in told["trainings"]:
+        silent = desk.word("silent", s=round(one["silent_s"]))
         if not one["points"]:
+            html += f"<h2>{escape(one['run'])}</h2>{pictures.notice(desk.word('no step'))}"
             continue
         last = one["points"][-1]
         where = desk.word(
             "progress", step=last["current_steps"], total=last["total_steps"], left=last["remaining_time"]
         )
-        silent = desk.word("silent", s=round(one["silent_s"]))
         html += f"<h2>{escape(one['run'])}</h2><p>{escape(where)} · {escape(silent)}</p>"
         html += f'<progress max="{last["total_steps"]}" value="{last["current_steps"]}" aria-label="{escape(where)}">'
         html += "</progress>"

@@ -8,7 +8,7 @@ import gradio as gr
 
 from nacre.ui.client import Refused
 from nacre.ui.desk import QUIET, Desk
-from nacre.ui.pictures import notice
+from nacre.ui.pictures import notice, seen
 
 _STATUSES = {"new": "new opinions", "quarantined": "quarantined", "accepted": "accepted", "rejected": "rejected"}
 
@@ -86,7 +86,7 @@ def _card(desk: Desk, one: Mapping[str, Any], status: str) -> str:
     lines.append((said(_kind(one)), value))
     if one["why"]:
         lines.append((said("because"), one["why"]))
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in lines)
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{seen(text)}</dd>" for name, text in lines)
     about = f"{said('version')} {one['version']} · {one['arm']}" if "version" in one else ""
     head = " · ".join(filter(None, (said(_kind(one)), status, about, one["time"][:16].replace("T", " "))))
     return f'<li><p><b>#{one["id"]}</b> {escape(head)}</p><dl class="n-facts">{facts}</dl></li>'

@@ -1,7 +1,7 @@
 """The page as Gradio builds it, one for each language, behind its door in front of the API."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from html import escape
 from typing import Any
@@ -13,27 +13,36 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from nacre.serve.gateway.keyring import KeyRing
-from nacre.ui import chat, evolution, looks, opinions, release
+from nacre.ui import chat, evolution, looks, opinions, release, reviews
 from nacre.ui.desk import QUIET, Desk
 from nacre.ui.door import LANGUAGES, ROOT, Door, Sessions
+from nacre.ui.pictures import notice
 from nacre.ui.style import STYLE, theme
 
+_ADMIN: dict[str, Sequence[Callable[[Desk, Any], Any]]] = {  # tabs of the admin API, each with what builds its parts
+    "evolution": (evolution.build,),
+    "release": (release.build,),
+    "feedback": (opinions.build, reviews.build),
+    "data": (looks.build_data,),
+    "training": (looks.build_training,),
+}
 _AT_A_TIME = 16  # events of all browsers that are handled side by side
 
 
 @asynccontextmanager
-async def page(app: ASGIApp, ring: KeyRing) -> AsyncIterator[ASGIApp]:
+async def page(app: ASGIApp, ring: KeyRing, *, admin: bool = True) -> AsyncIterator[ASGIApp]:
     """The API with the page beside it, for the length of the block.
 
     Args:
         app: the API, which the page asks as every client does.
         ring: the keys that open it.
+        admin: whether the admin API is part of it; where it listens apart, its tabs say so.
     """
     sessions, host = Sessions(ring), FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     for language in LANGUAGES:
         gr.mount_gradio_app(
             host,
-            _blocks(Desk(app, sessions, language), sessions),
+            _blocks(Desk(app, sessions, language), sessions, admin=admin),
             f"{ROOT}/{language}",
             footer_links=[],
             run_history=False,
@@ -53,30 +62,31 @@ async def page(app: ASGIApp, ring: KeyRing) -> AsyncIterator[ASGIApp]:
         yield Door(app, host, sessions)
 
 
-def _blocks(desk: Desk, sessions: Sessions) -> Any:
+def _blocks(desk: Desk, sessions: Sessions, *, admin: bool) -> Any:
     said = desk.word
     with gr.Blocks(title="nacre", analytics_enabled=False, fill_width=False) as blocks:
         desk.html(_head(desk, leave=sessions.needed), elem_id="n-head")
         with gr.Tabs(elem_id="n-tabs"):
             with gr.Tab(said("chat"), id="chat") as talking:
                 load, filled = chat.build(desk)
-            with gr.Tab(said("evolution"), id="evolution") as evolving:
-                evolution.build(desk, evolving)
-            with gr.Tab(said("release"), id="release") as releasing:
-                looking = release.build(desk, releasing)
-            with gr.Tab(said("feedback"), id="feedback") as judging:
-                opinions.build(desk, judging)
-            with gr.Tab(said("data"), id="data") as reading:
-                looks.build_data(desk, reading)
-            with gr.Tab(said("training"), id="training") as training:
-                polling = looks.build_training(desk, training)
+            clocks = {}
+            for name, builds in _ADMIN.items():
+                with gr.Tab(said(name), id=name) as tab:
+                    made = [build(desk, tab) for build in builds] if admin else [_apart(desk)]
+                clocks[tab] = made[0]  # those that are kept up to date have one
         blocks.load(load, None, filled, **QUIET)
-        clocks = {releasing: looking, training: polling}
-        for tab in (talking, evolving, releasing, judging, reading, training):
-            others = [clock for owner, clock in clocks.items() if owner is not tab]
-            tab.select(_asleep(len(others)), None, others, **QUIET)
+        for tab in (talking, *clocks):
+            others = [clock for owner, clock in clocks.items() if clock is not None and owner is not tab]
+            if others:
+                tab.select(_asleep(len(others)), None, others, **QUIET)
     blocks.queue(api_open=False, default_concurrency_limit=_AT_A_TIME, max_size=1000)
     return blocks
+
+
+def _apart(desk: Desk) -> Any:
+    """A tab whose routes are not here; it has nothing to keep up to date."""
+    desk.html(notice(desk.word("admin apart")))
+    return None
 
 
 def _asleep(clocks: int) -> Any:

@@ -1,5 +1,6 @@
 """What the page draws: tables as HTML, lines as SVG, all of it from what the API told."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import cycle
@@ -33,6 +34,13 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], *, label: str) ->
 def notice(text: str, *, wrong: bool = False) -> str:
     """One sentence that screen readers say when it comes."""
     return f'<p class="n-said{" n-wrong" if wrong else ""}" role="{"alert" if wrong else "status"}">{escape(text)}</p>'
+
+
+def seen(text: str) -> str:
+    """A text of somebody else as HTML; what is not seen or turns the direction of writing is shown as its code:
+    nobody shall accept what they could not see."""
+    hidden = {letter for letter in text if letter not in "\n\t" and unicodedata.category(letter) in ("Cc", "Cf")}
+    return escape(text.translate({ord(letter): f"<U+{ord(letter):04X}>" for letter in hidden}))
 
 
 def framed(page: str, title: str) -> str:
@@ -124,7 +132,8 @@ def curves(points: Sequence[Mapping[str, Any]], language: str) -> str:
 
 
 def _series(points: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    return [(float(one["step"]), float(one[name])) for one in points if name in one and "step" in one]
+    known = (one for one in points if one.get(name) is not None and one.get("step") is not None)
+    return [(float(one["step"]), float(one[name])) for one in known]
 
 
 def _plot(title: str, series: Mapping[str, Sequence[Point]], height: float, language: str) -> str:
@@ -214,4 +223,4 @@ def _text(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.3f}"
-    return escape(str(value))
+    return seen(str(value))

@@ -18,6 +18,7 @@ _MOVES = {
     "rollback champion": "/admin/rollback",
 }
 _OF_A_VERSION = ("start", "promote champion")
+_FORCED = (*_OF_A_VERSION, "promote")  # where the gate can be overruled
 
 
 def build(desk: Desk, tab: Any) -> Any:
@@ -42,23 +43,30 @@ def build(desk: Desk, tab: Any) -> Any:
             no = gr.Button(said("cancel"), elem_id="n-no")
     told = desk.html(elem_id="n-moved")
 
-    fill = _filling(desk)
+    fill, wanted = _filling(desk), gr.State(None)  # what was asked about: that is done, whatever was chosen since
 
-    def ask(name: str | None, number: int | None) -> Any:
-        if name is None:
-            return gr.update(visible=False), ""
-        return gr.update(visible=True), pictures.notice(said("sure", what=_what(desk, name, number)))
+    def ask(name: str | None, number: int | None, over: bool) -> Any:
+        if name is None or (name in _OF_A_VERSION and number is None):
+            return gr.update(visible=False), pictures.notice(said("choose move"), wrong=True), None
+        asked_about = (name, number, over and name in _FORCED)
+        return gr.update(visible=True), pictures.notice(said("sure", what=_what(desk, *asked_about))), asked_about
 
     shown = [state, version]
     move.change(
-        lambda name: (gr.update(visible=name in _OF_A_VERSION), gr.update(visible=name in (*_OF_A_VERSION, "promote"))),
+        lambda name: (gr.update(visible=name in _OF_A_VERSION), gr.update(visible=name in _FORCED)),
         move,
         [version, force],
         **QUIET,
     )
-    do.click(ask, [move, version], [asked, question], **QUIET)
-    no.click(lambda: (gr.update(visible=False), pictures.notice(said("cancelled"))), None, [asked, told], **QUIET)
-    yes.click(_acting(desk), [move, version, why, force], [told, asked], **QUIET).then(fill, None, shown, **QUIET)
+    do.click(ask, [move, version, force], [asked, question, wanted], **QUIET)
+    no.click(
+        lambda: (gr.update(visible=False), pictures.notice(said("cancelled")), None),
+        None,
+        [asked, told, wanted],
+        **QUIET,
+    )
+    acted = yes.click(_acting(desk), [wanted, why], [told, asked, wanted], **QUIET)
+    acted.then(fill, None, shown, **QUIET)
     tab.select(fill, None, shown, **QUIET)
     tab.select(lambda on: gr.update(active=on), live, clock, **QUIET)
     live.input(lambda on: gr.update(active=on), live, clock, **QUIET)
@@ -81,26 +89,27 @@ def _filling(desk: Desk) -> Any:
 
 
 def _acting(desk: Desk) -> Any:
-    async def act(name: str | None, number: int | None, reason: str, over: bool, request: gr.Request) -> Any:
-        if name is None:
-            return "", gr.update(visible=False)
+    async def act(wanted: tuple[str, int | None, bool] | None, reason: str, request: gr.Request) -> Any:
+        if wanted is None:
+            return "", gr.update(visible=False), None
+        name, number, over = wanted
         body: dict[str, Any] = {"why": reason.strip()} if reason.strip() else {}
         if name in _OF_A_VERSION:
             body |= {"version": number}
-        if name in (*_OF_A_VERSION, "promote"):
+        if name in _FORCED:
             body["force"] = over
         try:
             await desk.api(request).post(_MOVES[name], body)
         except Refused as error:
-            return desk.no(error), gr.update(visible=False)
-        return pictures.notice(desk.word("done", what=_what(desk, name, number))), gr.update(visible=False)
+            return desk.no(error), gr.update(visible=False), None
+        return pictures.notice(desk.word("done", what=_what(desk, *wanted))), gr.update(visible=False), None
 
     return act
 
 
-def _what(desk: Desk, name: str, number: int | None) -> str:
+def _what(desk: Desk, name: str, number: int | None, over: bool) -> str:
     of = f" ({desk.word('version')} {number})" if name in _OF_A_VERSION else ""
-    return desk.word(f"move {name}") + of
+    return desk.word(f"move {name}") + of + (f" · {desk.word('force')}" if over else "")
 
 
 def _state(desk: Desk, slots: Mapping[str, Any], release: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ STYLE = """
 .gradio-container button[role=tab].selected { color: #0f766e; border-color: #0f766e }
 .dark .gradio-container button[role=tab].selected { color: #5eead4 }
 .n-row { align-items: flex-end !important }
+#n-left .wrapper, #n-right .wrapper { padding-top: 1.9rem } /* else its label lies on what was said */
 .n-html h2 { font-size: 1.2rem; font-weight: 600; margin: 1.2rem 0 .3rem }
 .n-html h3 { font-size: 1.02rem; font-weight: 600; margin: .8rem 0 .3rem }
 .n-html p, .n-html ul { margin: .4rem 0 }

@@ -3,6 +3,12 @@
 WORDS: dict[str, tuple[str, str]] = {
     "language": ("中文", "English"),  # the link to the other one
     "other language": ("zh", "en"),
+    "admin apart": (
+        "The admin API of this server listens on a port of its own (serve.admin_port), which this page does not reach. "
+        "Use nacre release, nacre feedback and nacre report, or serve without that port.",
+        "该服务器的管理 API 使用独立端口（serve.admin_port），本页面无法访问。"
+        "请使用 nacre release、nacre feedback、nacre report，或不设置该端口。",
+    ),
     "login": ("Log in", "登录"),
     "login why": (
         "Show an API key. The page can do what the key may do, and no more.",
@@ -111,6 +117,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "why": ("Why (one sentence for the history)", "原因（写入历史的一句话）"),
     "force": ("Overrule the gate", "不顾门禁裁决"),
     "do": ("Do it…", "执行…"),
+    "choose move": (
+        "Choose a move first, and a version where it needs one.",
+        "请先选择操作；需要版本的，请一并选择版本。",
+    ),
     "sure": ("Confirm: {what}?", "确认：{what}？"),
     "confirm": ("Yes, do it", "是，执行"),
     "cancel": ("Cancel", "取消"),
@@ -146,6 +156,34 @@ WORDS: dict[str, tuple[str, str]] = {
     "pair 0.5": ("as good as the other", "与另一个一样好"),
     "pair 0": ("the other answer is better", "另一个回答更好"),
     "because": ("because", "原因"),
+    # rows that wait
+    "review": ("Rows that wait for review", "待审核的样本"),
+    "review why": (
+        "Rows that a harvest (nacre harvest --review) or a model made. None is learned before a person accepts it.",
+        "由收集（nacre harvest --review）或模型生成的样本，经人工接受后才会用于训练。",
+    ),
+    "queue": ("Queue", "队列"),
+    "queue told": (
+        "{queue}: {open} open, {accepted} accepted ({ready} not written yet), {rejected} rejected",
+        "{queue}：{open} 待定，{accepted} 已接受（{ready} 尚未写入），{rejected} 已拒绝",
+    ),
+    "no queue": ("No row waits for review.", "没有待审核的样本。"),
+    "all decided": ("Every row of this queue is decided.", "该队列的样本已全部裁定。"),
+    "oldest shown": ("The {n} oldest are shown.", "显示最早的 {n} 条。"),
+    "choose rows": ("Choose rows", "选择样本"),
+    "choose rows first": ("Choose rows first.", "请先选择样本。"),
+    "choose one": ("Choose one row to edit it.", "请选择一条样本进行修改。"),
+    "edit": ("Edit", "修改"),
+    "accept edited": ("Accept as written here", "按此处内容接受"),
+    "increment name": ("Name of the increment", "增量名称"),
+    "write increment": ("Write the accepted rows", "写入已接受的样本"),
+    "rows judged": ("{n} rows: {status}.", "{n} 条样本：{status}。"),
+    "rows written": ("{n} rows written to {file}.", "{n} 条样本已写入 {file}。"),
+    "system": ("system", "系统提示"),
+    "worse": ("better than", "优于"),
+    "is wanted": ("such an answer is wanted", "期望这样的回答"),
+    "not wanted": ("such an answer is not wanted", "不期望这样的回答"),
+    "by people": ("from people's opinions", "来自用户反馈"),
     # data
     "data": ("Data", "数据"),
     "increment": ("Increment", "增量"),
@@ -157,6 +195,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "which": ("Which training", "哪次训练"),
     "trainings now": ("under way", "进行中"),
     "no training": ("No training is under way.", "当前没有正在进行的训练。"),
+    "no step": ("It has begun; nothing is logged yet.", "已开始，尚无日志。"),
     "no log": ("The log of this training is not here any more.", "该训练的日志已不在此处。"),
     "step": ("step", "步"),
     "progress": ("step {step} of {total}, {left} left", "第 {step} 步，共 {total} 步，剩余 {left}"),

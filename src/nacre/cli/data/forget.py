@@ -80,6 +80,8 @@ def forget(
 def _show(found: "Removal", *, dry_run: bool) -> None:
     word = "would be removed" if dry_run else "were removed"
     console.print(f"{found.rows} rows {word} from {len(found.files)} files of kept rows", markup=False)
+    if found.drafts:
+        console.print(f"{found.drafts} rows in review queues {word}", markup=False)
     for number, said in found.versions.items():
         for line in said:
             console.print(f"· version {number} {line}", markup=False)

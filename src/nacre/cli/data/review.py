@@ -118,12 +118,13 @@ def _visible(text: str) -> str:
 
 def _edited(row: "Example") -> "Example | None":
     """The row as it comes back from the user's editor; None where it was not saved or says nothing."""
+    from nacre.cycle.rows.drafts import rewritten
+
     text = click.edit(f"{row.prompt[-1].content}\n{_LINE}\n{row.answer}\n")
     question, line, answer = (text or "").partition(f"\n{_LINE}\n")
     if not (question.strip() and line and answer.strip()):
         return None
-    prompt = (*row.prompt[:-1], row.prompt[-1].changed(content=question.strip()))
-    return row.changed(prompt=prompt, answers=(row.answers[0].changed(content=answer.strip()), *row.answers[1:]))
+    return rewritten(row, question, answer)
 
 
 def _queue(space: "Workspace", name: str | None) -> str:

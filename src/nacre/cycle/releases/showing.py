@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from nacre.base.errors import ConflictError, InputError, unknown
+from nacre.base.errors import ConflictError, unknown
 from nacre.cycle.lineage import ancestry, tasks_of
 from nacre.cycle.reports.report import evolution_report
+from nacre.cycle.rows.opinions import decide
 from nacre.cycle.scores.matrix import look_up
 from nacre.cycle.versions.lineage_picture import nodes
 from nacre.cycle.workspace import Workspace
@@ -20,7 +21,7 @@ from nacre.data.report.build import Earlier, Rows, report_on
 from nacre.data.report.page import to_html
 from nacre.data.rows import read_rows
 from nacre.evaluate.matrix import Matrix, figures
-from nacre.records import Feedback
+from nacre.records import Feedback, Interaction
 from nacre.train.log import read_log, runs_under_way
 
 Action = Callable[[Mapping[str, Any], str], Any]
@@ -82,16 +83,18 @@ def _opinions(workspace: Workspace, status: str | None, most: int) -> dict[str, 
     for one in found:
         counts[one.status] = counts.get(one.status, 0) + 1
     chosen = [one for one in reversed(found) if status is None or one.status == status]
+    answers = workspace.ledger.usage.interactions(
+        name for one in chosen[:most] for name in (one.interaction, one.other)
+    )
     return {
         "counts": counts,
         "found": len(chosen),
-        "feedback": [_opinion(workspace, one) for one in chosen[:most]],
+        "feedback": [_opinion(answers, one) for one in chosen[:most]],
     }
 
 
-def _opinion(workspace: Workspace, one: Feedback) -> dict[str, Any]:
-    about = workspace.ledger.interaction(one.interaction)
-    other = workspace.ledger.interaction(one.other) if one.other else None
+def _opinion(answers: Mapping[str, Interaction], one: Feedback) -> dict[str, Any]:
+    about, other = answers.get(one.interaction), answers.get(one.other)
     asked = about.messages[-1].content if about and about.messages else ""
     told = {"question": asked, "answer": about.answer, "version": about.version, "arm": about.arm} if about else {}
     return one.model_dump(mode="json") | told | ({"other_answer": other.answer} if other else {})
@@ -101,26 +104,11 @@ def _judge(workspace: Workspace, given: Mapping[str, Any], actor: str) -> dict[s
     """Take opinions in, or turn them down; what was made into an increment already stays as it is.
 
     Raises:
-        InputError: one of them is not there, or was exported; nothing is changed.
+        InputError: one of them is not there, was exported, or may not be learned from; nothing is changed.
+        NacreError: a harvest is at work.
     """
-    ids, status, why = list(given["ids"]), given["status"], given["why"]
-    known = {one.id: one for one in workspace.ledger.feedback()}
-    for identity in ids:
-        if identity not in known:
-            raise InputError(
-                f"no feedback has the number {identity}; nothing was changed",
-                where="ids",
-                fix="take the numbers from the list of feedback",
-            )
-        if known[identity].status == "exported":
-            raise InputError(
-                f"feedback {identity} was made into an increment already; nothing was changed",
-                where="ids",
-                fix="leave it out, or take its rows back with nacre data forget",
-            )
-    workspace.ledger.mark_feedback(ids, status, why=why)
-    workspace.ledger.record(f"feedback {status}", actor, {"ids": ids, "why": why})
-    return {"ids": ids, "status": status}
+    decided = decide(workspace, list(dict.fromkeys(given["ids"])), given["status"], why=given["why"], actor=actor)
+    return {"ids": [one.id for one in decided], "status": given["status"]}
 
 
 def _increments(workspace: Workspace) -> list[str]:

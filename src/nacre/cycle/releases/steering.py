@@ -5,6 +5,7 @@ from typing import Any
 
 from nacre.cycle.releases import release, rollout
 from nacre.cycle.releases.showing import views
+from nacre.cycle.rows.draft_views import draft_views
 from nacre.cycle.scores.similarity import similarity
 from nacre.cycle.workspace import Workspace
 from nacre.records import Rollout
@@ -14,7 +15,7 @@ Action = Callable[[Mapping[str, Any], str], Any]
 
 
 def actions(workspace: Workspace) -> dict[str, Action]:
-    """The moves by name, and what people look at (`views`).
+    """The moves by name, what people look at (`views`), and the rows they review (`draft_views`).
 
     Each move takes what was sent (`version`, `why`, `force`, `to`) and who sent it.
 
@@ -47,7 +48,7 @@ def actions(workspace: Workspace) -> dict[str, Action]:
     def rollback_champion(given: Mapping[str, Any], actor: str) -> Any:
         return release.rollback(workspace, to=given["to"], actor=actor, why=given["why"]).model_dump(mode="json")
 
-    found |= views(workspace)
+    found |= views(workspace) | draft_views(workspace)
     return found | {
         "status": lambda given, actor: status(workspace),
         "start": start,

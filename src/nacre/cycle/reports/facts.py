@@ -1,6 +1,7 @@
 """What an evolution report says, as records; and those of them that are read off one version's weights or history."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -210,7 +211,8 @@ def _curves(log: Path) -> tuple[int, tuple[Curve, ...]]:
         step = int(entry.get("step", 0))
         steps = max(steps, step)
         for name, value in entry.items():
-            if isinstance(value, int | float) and (name == "loss" or name.endswith("_loss")):
+            known = isinstance(value, int | float) and math.isfinite(value)
+            if known and (name == "loss" or name.endswith("_loss")):
                 found.setdefault(name, []).append((float(step), float(value)))
     return steps, tuple(Curve(name=name, points=_thinned(points)) for name, points in found.items())
 

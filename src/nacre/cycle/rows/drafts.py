@@ -124,6 +124,22 @@ def decide(workspace: Workspace, number: int, status: str, *, by: str, row: Exam
     return decided
 
 
+def rewritten(row: Example, question: str, answer: str) -> Example:
+    """A row whose last question and (first) answer a person wrote anew.
+
+    Raises:
+        InputError: one of them is empty, the row has no answer, or the answer is the one that it shall be better than.
+    """
+    question, answer = question.strip(), answer.strip()
+    if not (question and answer and row.answers):
+        raise InputError("a row needs a question and an answer", where="the draft", fix="write both, or reject it")
+    if any(answer == worse.content.strip() for worse in row.answers[1:]):
+        fix = "write a better one, or reject it"
+        raise InputError("this is the answer that another one shall be better than", where="the draft", fix=fix)
+    prompt = (*row.prompt[:-1], row.prompt[-1].changed(content=question))
+    return row.changed(prompt=prompt, answers=(row.answers[0].changed(content=answer), *row.answers[1:]))
+
+
 def _piece(draft: Draft) -> Piece:
     if draft.model == FROM_FEEDBACK:
         accepted = {"accepted_by": draft.by[:64], "edited": "yes" if draft.edited else "no"}

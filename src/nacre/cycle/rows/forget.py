@@ -45,6 +45,7 @@ class Removal:
         datasets: places in the user's own files that still hold such rows; they are not changed.
         left: sentences on what was removed beside, and on what cannot be.
         event: number in the history; None where nothing was written.
+        drafts: rows that wait for review, or were decided on, and go too.
     """
 
     files: tuple[Forgotten, ...]
@@ -54,6 +55,7 @@ class Removal:
     datasets: tuple[str, ...]
     left: tuple[str, ...] = ()
     event: int | None = None
+    drafts: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of ``--json``."""
@@ -65,6 +67,7 @@ class Removal:
             "datasets": list(self.datasets),
             "left": list(self.left),
             "event": self.event,
+            "drafts": self.drafts,
         }
 
 
@@ -95,16 +98,17 @@ def forget(
         if not dry_run:
             finish(workspace)
         found = _search(workspace, asked)
-        datasets = tuple(_in_datasets(workspace, asked))
+        datasets = tuple(in_datasets(workspace, asked))
+        drafts = [one.id for one in workspace.ledger.drafts.drafts() if asked.fits(one.row)]
         aside = {path: hits for path in _dropped_files(workspace) if (hits := _unusable(path, asked))}
         gone = _unusable_texts(workspace, asked, aside)
-        if not found.rows and not gone:
+        if not (found.rows or gone or drafts):
             still = f"; your own files have it: {datasets[0]}" if datasets else ""
             raise NoRow(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
         versions, tasks, retrain = _touched(workspace, found, gone)
         files = tuple(_emptied(workspace, found, write=not dry_run))
         rows = {row for one in files for row in one.rows}
-        removal = Removal(files, len(rows), versions, retrain, datasets)
+        removal = Removal(files, len(rows), versions, retrain, datasets, drafts=len(drafts))
         if dry_run:
             return removal
         event, counts = workspace.ledger.forgetting.forget(
@@ -113,10 +117,11 @@ def forget(
             unusable=lambda row: _text_of(row) in gone,
             detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)},
             actor=actor,
+            drafts=drafts,
         )
         empty = [f"no row is left of {one.sha256[:12]}" for one in files if not one.now.rows]
         left = [*empty, *_said(counts), *_clear(workspace, aside, trained=bool(retrain)), *finish(workspace)]
-        return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id)
+        return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id, len(drafts))
 
 
 _CANNOT = (
@@ -241,6 +246,7 @@ def _said(counts: Mapping[str, int]) -> list[str]:
     words = {
         "reports": "reports were removed; scores on those dev rows are made again when they are needed",
         "review items": "review items about the rows were removed",
+        "drafts": "rows in review queues were removed",
         "verdicts": "verdicts lost the texts of single rows; their numbers stay",
         "unusable rows": "texts of rows that could not be used were taken out of version records",
     }
@@ -300,8 +306,8 @@ def _read(path: Path) -> list[Dropped]:
     return [Dropped.from_json(line) for line in lines if line]
 
 
-def _in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
-    """Where the user's own files hold such rows."""
+def in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
+    """Where files of the datasets hold such rows."""
     folder = workspace.dataset_dir
     for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
         if not path.is_file() or not path.name.endswith(ENDINGS) or path.name == "dataset_info.json":

@@ -16,6 +16,7 @@ from nacre.cycle.rows import forget as kept_rows
 from nacre.cycle.rows.wanted import Wanted
 from nacre.cycle.workspace import Workspace
 from nacre.feedback.rows import unsigned
+from nacre.feedback.voices import IMPORTED
 from nacre.registry.usage import Person
 from nacre.serve.gateway.keyring import short_id
 from nacre.serve.routing import user_of
@@ -33,7 +34,7 @@ class Removal:
         increments: names of increments that were made of their opinions.
         versions: version number to how it learned from them, in sentences.
         retrain: what has to be trained again, in order.
-        rows: what left the kept rows; None where none was theirs.
+        rows: what left the kept rows and review queues; None where none was theirs.
         left: sentences on what stays.
         event: number in the history; None where nothing was written.
     """
@@ -82,7 +83,7 @@ def hash_of(workspace: Workspace, user: str, key: str | None = None) -> str:
     Args:
         workspace: whose ledger and keys.
         user: as the client named it.
-        key: id of the key; empty for none; None for the one key under which such a user is known.
+        key: id of the key; empty for none; `import` for people of imported files; None for the one key under which such a user is known.
 
     Raises:
         InputError: nobody, or more than one, is known by that name.
@@ -93,6 +94,7 @@ def hash_of(workspace: Workspace, user: str, key: str | None = None) -> str:
         return user_of(key, user)
     ids = [
         "",
+        IMPORTED,
         *(held.key.id for held in workspace.ledger.keys.all()),
         *map(short_id, workspace.settings.serve.api_keys),
     ]
@@ -134,7 +136,13 @@ def forget(workspace: Workspace, person: str, *, dry_run: bool = False, actor: s
     versions = _versions(workspace, held, gone)
     retrain = gone.retrain if gone else ()
     removal = Removal(
-        len(held.interactions), len(held.feedback), held.increments, versions, retrain, gone, _left(workspace, gone)
+        len(held.interactions),
+        len(held.feedback),
+        held.increments,
+        versions,
+        retrain,
+        gone,
+        _left(workspace, wanted, gone),
     )
     if dry_run:
         return removal
@@ -165,16 +173,17 @@ def _versions(workspace: Workspace, held: Person, gone: kept_rows.Removal | None
     said = {number: list(lines) for number, lines in (gone.versions if gone else {}).items()}
     for version in workspace.ledger.versions():
         snapshot = version.snapshot
-        if snapshot.task in held.increments:
+        if set(snapshot.task.split("+")) & set(held.increments):
             line = f"learned an increment made of what they said: snapshot {snapshot.digest[:12]} ({snapshot.task})"
             said.setdefault(version.number, []).append(line)
     return {number: tuple(lines) for number, lines in sorted(said.items())}
 
 
-def _left(workspace: Workspace, gone: kept_rows.Removal | None) -> tuple[str, ...]:
+def _left(workspace: Workspace, wanted: Wanted, gone: kept_rows.Removal | None) -> tuple[str, ...]:
     copies = sorted(path.name for path in workspace.hidden.glob("ledger.db.schema-*"))
     found = [f"copies of the ledger from before an update may have it: {', '.join(copies)}"] if copies else []
+    datasets = gone.datasets if gone else kept_rows.in_datasets(workspace, wanted)
+    found += [f"dataset files still have it, and what learns them learns it: {place}" for place in datasets]
     if gone:
-        found += [f"your own files still have it: {place}" for place in gone.datasets]
         found += gone.left
     return (*found, "a running server may hold what was answered in the last second: run this again when it has ended")

@@ -1,6 +1,7 @@
 """Opinions from files into the ledger: cleaned like those that come in by the API, each once."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from nacre.base.files import file_lock
 from nacre.base.hashing import content_hash
 from nacre.cycle.workspace import Workspace
 from nacre.feedback.imported import Entry, parse
-from nacre.feedback.voices import seconds
+from nacre.feedback.voices import IMPORTED_ARM, seconds
 from nacre.records import Feedback, Interaction
 from nacre.registry.conversations import MOST_OPINIONS
 from nacre.serve.privacy import Redactor
 
-ARM = "imported"
+NO_CONSENT = "its line says that its user did not consent"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def import_file(
     """Take the opinions of a file; those that were taken before are passed over.
 
     An opinion on an answer that this workspace gave names its response id. For others the question and the answer are
-    kept as an interaction of the arm `imported`. Killed in the middle, the same call ends the work.
+    kept as an interaction of the arm `imported`. All is one transaction: killed in the middle, nothing was taken.
 
     Args:
         workspace: whose ledger.
@@ -53,41 +54,46 @@ def import_file(
     """
     if not path.is_file():
         raise InputError("there is no such file", where=str(path), fix="check the path")
-    parsed = parse(path, form, time=now())
+    present = now()
+    parsed = parse(path, form, time=present)
     redactor = Redactor(workspace.settings.serve.privacy.clean)
     made: dict[str, Interaction] = {}
     opinions: list[Feedback] = []
+    ids: list[int] = []
     with file_lock(workspace.hidden / "import.lock", wait=False):
+        ours = workspace.ledger.usage.interactions(entry.response_id for entry in parsed.entries)
         for entry in parsed.entries:
-            opinions += _placed(workspace, entry, redactor, made, f"{path}, line {entry.line}")
-        taken = {_key(said) for said in workspace.ledger.feedback()}
+            opinions += _placed(entry, ours, redactor, made, f"{path}, line {entry.line}")
+        before = workspace.ledger.feedback()
+        taken = {_key(said) for said in before}
         new = list({_key(said): said for said in opinions if _key(said) not in taken}.values())
-        _check_room(workspace, new, path)
-        status = "accepted" if accept else "new"
-        needed = {name for said in new for name in (said.interaction, said.other)}
-        fresh = [one for one in made.values() if one.id in needed and workspace.ledger.interaction(one.id) is None]
-        workspace.ledger.add_interactions(fresh)
-        results = workspace.ledger.add_opinions([[said.changed(status=status) for said in new]]) if new else []
-        for result in results:
-            if isinstance(result, InputError):
-                raise result
-        ids = tuple(number for result in results if not isinstance(result, InputError) for number in result)
-        if ids:
-            detail = {"file": path.name, "opinions": len(ids), "accepted": accept}
-            workspace.ledger.record("feedback imported", actor, detail)
+        _check_room(before, new, path)
+        if new:
+            needed = {name for said in new for name in (said.interaction, said.other)}
+            answers = [one for one in made.values() if one.id in needed]
+            status = "accepted" if accept else "new"
+            detail = {"file": path.name, "accepted": accept}
+            said_so = [said if said.status == "rejected" else said.changed(status=status) for said in new]
+            ids = workspace.ledger.usage.take(answers, said_so, detail, actor=actor)
     notes = [f"{count} {reason}" for reason, count in parsed.left.items() if count]
+    untimed = sum(said.time == present for said in opinions)
+    if untimed > 1 and not accept:
+        notes.append(
+            f"{untimed} opinions do not say when they were given, and are taken for given at once: people who agree may "
+            "be held for one, and many of one person for a burst; add a column time, or --accept them"
+        )
     if redactor.removed:
         removed = ", ".join(f"{count} {kind}" for kind, count in sorted(redactor.removed.items()))
         notes.append(f"taken out of the texts: {removed}")
-    return Imported(len(ids), len(opinions) - len(ids), ids, tuple(notes))
+    return Imported(len(ids), len(opinions) - len(ids), tuple(ids), tuple(notes))
 
 
 def _placed(
-    workspace: Workspace, entry: Entry, redactor: Redactor, made: dict[str, Interaction], where: str
+    entry: Entry, ours: Mapping[str, Interaction], redactor: Redactor, made: dict[str, Interaction], where: str
 ) -> list[Feedback]:
     """The opinions of an entry on an answer that is kept, or that is made for them; texts cleaned."""
     if entry.response_id:
-        if workspace.ledger.interaction(entry.response_id) is None:
+        if entry.response_id not in ours:
             fix = "check the id, or give prompt and answer instead"
             raise InputError(f"no answer has the id '{entry.response_id}'", where=where, fix=fix)
         about = [entry.response_id]
@@ -101,7 +107,8 @@ def _placed(
         cleaned = redactor.clean(said)
         if cleaned is None:
             raise _unclean(where)
-        found.append(cleaned.changed(interaction=about[0], other=about[1] if len(about) > 1 else ""))
+        refused = {"status": "rejected", "why": NO_CONSENT} if entry.response_id and entry.refused else {}
+        found.append(cleaned.changed(interaction=about[0], other=about[1] if len(about) > 1 else "", **refused))
     return found
 
 
@@ -109,7 +116,8 @@ def _made(entry: Entry, answer: str, redactor: Redactor, made: dict[str, Interac
     """The id of the interaction that stands for a question and an answer of a file."""
     person = next((said.person for said in entry.opinions), "")
     turns = [[turn.role, turn.content] for turn in entry.turns]
-    identity = f"{ARM}-{content_hash([turns, answer, person])[:32]}"
+    refused = ["refused"] if entry.refused else []  # the same without consent is another one
+    identity = f"{IMPORTED_ARM}-{content_hash([turns, answer, person, *refused])[:32]}"
     if identity not in made:
         if not seconds(entry.time):
             fix = "write it as 2026-05-01T12:00:00+00:00, or leave it out"
@@ -118,7 +126,8 @@ def _made(entry: Entry, answer: str, redactor: Redactor, made: dict[str, Interac
             id=identity,
             time=now(),
             version=0,
-            arm=ARM,
+            arm=IMPORTED_ARM,
+            session=person,
             messages=entry.turns,
             answer=answer,
             finish="stop",
@@ -141,9 +150,9 @@ def _key(said: Feedback) -> tuple[object, ...]:
     return (said.interaction, said.kind, said.value, said.text, said.person, said.other)
 
 
-def _check_room(workspace: Workspace, new: list[Feedback], path: Path) -> None:
+def _check_room(before: Sequence[Feedback], new: Sequence[Feedback], path: Path) -> None:
     more = Counter(said.interaction for said in new)
-    held = Counter(said.interaction for said in workspace.ledger.feedback() if said.interaction in more)
+    held = Counter(said.interaction for said in before if said.interaction in more)
     for name, count in more.items():
         if held[name] + count > MOST_OPINIONS:
             what = f"the answer '{name}' would have more than {MOST_OPINIONS} opinions"

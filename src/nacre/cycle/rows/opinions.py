@@ -8,10 +8,11 @@ from nacre.base.errors import InputError, NacreError
 from nacre.base.files import file_lock
 from nacre.cycle.lineage import ancestry, tasks_of
 from nacre.cycle.workspace import Workspace
+from nacre.data.compose.likeness import plain
 from nacre.data.dataset import load
 from nacre.data.rows import read_rows, without_forgotten
 from nacre.feedback.rows import FEEDBACK, INTERACTION, unsigned
-from nacre.records import Example, Feedback, FeedbackStatus, Version
+from nacre.records import Example, Feedback, FeedbackStatus, Interaction, Version
 
 DECIDED = "feedback decided"
 
@@ -80,9 +81,10 @@ class Traced:
         return self.said.as_dict() | {"learned": [one.as_dict() for one in self.learned]}
 
 
-def listed(workspace: Workspace, status: FeedbackStatus | None = None) -> list[Listed]:
-    """Every opinion, or those of one status, oldest first."""
-    return [_listed(workspace, said) for said in workspace.ledger.feedback(status)]
+def listed(workspace: Workspace, status: FeedbackStatus | None = None, *, newest: int = 0) -> list[Listed]:
+    """Every opinion, or those of one status, oldest first; with `newest` only the last so many."""
+    found = workspace.ledger.feedback(status)
+    return _with_questions(workspace, found[-newest:] if newest else found)
 
 
 def decide(
@@ -104,15 +106,17 @@ def decide(
         raise InputError("no opinion is named", where="nacre feedback", fix=fix)
     with file_lock(workspace.hidden / "harvest.lock", wait=False):
         known = {said.id: said for said in workspace.ledger.feedback()}
+        about = {known[number].interaction for number in numbers if number in known}
+        asked = workspace.ledger.usage.interactions(about)
         for number in numbers:
-            _refuse(workspace, known.get(number), number, status)
+            _refuse(known.get(number), asked, number, status)
         workspace.ledger.mark_feedback(numbers, status, why=why)
         detail = {"ids": list(numbers), "status": status, "why": why}
         workspace.ledger.record(DECIDED, actor, detail)
     return [known[number].changed(status=status, why=why) for number in numbers]
 
 
-def _refuse(workspace: Workspace, said: Feedback | None, number: int, status: str) -> None:
+def _refuse(said: Feedback | None, answers: Mapping[str, Interaction], number: int, status: str) -> None:
     """Say why an opinion cannot be decided on."""
     where = f"feedback {number}"
     if said is None:
@@ -122,7 +126,7 @@ def _refuse(workspace: Workspace, said: Feedback | None, number: int, status: st
         what = f"it was made into rows of {said.increment or 'an earlier increment'} already"
         fix = f"nacre feedback trace {number} shows who learned it; nacre data forget removes rows"
         raise InputError(f"{what}; nothing was changed", where=where, fix=fix)
-    asked = workspace.ledger.interaction(said.interaction)
+    asked = answers.get(said.interaction)
     if status == "accepted" and asked is not None and asked.consent == "refused":
         what = "its user did not consent to learning from it; nothing was changed"
         raise InputError(what, where=where, fix="leave it, or reject it")
@@ -147,10 +151,10 @@ def trace(workspace: Workspace, name: str) -> list[Traced]:
     versions = workspace.ledger.versions()
     return [
         Traced(
-            _listed(workspace, said),
-            tuple(_learned(workspace, said, increment, versions) for increment in _increments(said)),
+            one,
+            tuple(_learned(workspace, one, increment, versions) for increment in _increments(one.said)),
         )
-        for said in found
+        for one in _with_questions(workspace, found)
     ]
 
 
@@ -199,12 +203,17 @@ def _increments(said: Feedback) -> list[str]:
     return [name for name in said.increment.split("+") if name]
 
 
-def _listed(workspace: Workspace, said: Feedback) -> Listed:
-    asked = workspace.ledger.interaction(said.interaction)
-    return Listed(said, asked.messages[-1].content if asked else "", asked.answer if asked else "")
+def _with_questions(workspace: Workspace, opinions: Sequence[Feedback]) -> list[Listed]:
+    answers = workspace.ledger.usage.interactions({said.interaction for said in opinions})
+    found = []
+    for said in opinions:
+        asked = answers.get(said.interaction)
+        question = asked.messages[-1].content if asked and asked.messages else ""
+        found.append(Listed(said, question, asked.answer if asked else ""))
+    return found
 
 
-def _learned(workspace: Workspace, said: Feedback, increment: str, versions: Sequence[Version]) -> Learned:
+def _learned(workspace: Workspace, opinion: Listed, increment: str, versions: Sequence[Version]) -> Learned:
     trained = [one for one in versions if increment in one.snapshot.task.split("+")]
     numbers = {one.number for one in trained}
     heirs: set[int] = set()
@@ -212,7 +221,7 @@ def _learned(workspace: Workspace, said: Feedback, increment: str, versions: Seq
         if one.number not in numbers and numbers.union(heirs).intersection(one.parents):
             heirs.add(one.number)
     slots = {name: slot.version for name, slot in workspace.ledger.slots().items() if slot.version in numbers | heirs}
-    row, proves = _row(workspace, said, increment, trained)
+    row, proves = _row(workspace, opinion, increment, trained)
     return Learned(
         increment=increment,
         row=row,
@@ -225,21 +234,29 @@ def _learned(workspace: Workspace, said: Feedback, increment: str, versions: Seq
 
 
 def _row(
-    workspace: Workspace, said: Feedback, increment: str, trained: Sequence[Version]
+    workspace: Workspace, one: Listed, increment: str, trained: Sequence[Version]
 ) -> tuple[tuple[str, str] | None, bool]:
     """The row that an opinion became, and whether it is a dev row."""
     splits: tuple[Literal["train", "dev"], ...] = ("train", "dev")
-    for split in splits:
-        for row in _rows(workspace, increment, trained, split):
-            if _is_of(row, said):
-                return (row.prompt[-1].content, row.answer), split == "dev"
+    rows = [(row, split == "dev") for split in splits for row in _rows(workspace, increment, trained, split)]
+    for fits in (_is_of, _says):
+        for row, proves in rows:
+            if fits(row, one):
+                return (row.prompt[-1].content, row.answer), proves
     return None, False
 
 
-def _is_of(row: Example, said: Feedback) -> bool:
+def _is_of(row: Example, one: Listed) -> bool:
     extra = row.origin.extra
     numbers = str(extra.get(FEEDBACK, "")).split(",")
-    return str(said.id) in numbers or (numbers == [""] and extra.get(INTERACTION) == unsigned(said.interaction))
+    return str(one.said.id) in numbers or (numbers == [""] and extra.get(INTERACTION) == unsigned(one.said.interaction))
+
+
+def _says(row: Example, one: Listed) -> bool:
+    """Whether a row says what the opinion says: a row names as many opinions as its column holds."""
+    answer = one.said.text if one.said.kind == "correction" else one.answer
+    asked = bool(one.question) and plain(row.prompt[-1].content) == plain(one.question)
+    return asked and bool(answer) and plain(row.answer) == plain(answer)
 
 
 def _rows(

@@ -32,6 +32,7 @@ _CHINESE = {
     "version": "版本",
     "never judged": "从未裁决",
     "in no slot": "不在任何槽位",
+    "mean": "平均",
     "pass": "通过",
     "fail": "拒绝",
     "undecided": "未定",
@@ -68,7 +69,11 @@ class Node:
     @property
     def told(self) -> str:
         """The second line of its box."""
-        parts = [", ".join(self.slots), "" if self.score is None else f"mean {self.score:.2f}"]
+        return self.told_in({})
+
+    def told_in(self, words: Mapping[str, str]) -> str:
+        """The same with other words."""
+        parts = [", ".join(self.slots), "" if self.score is None else f"{words.get('mean', 'mean')} {self.score:.2f}"]
         return " · ".join(part for part in parts if part)
 
 
@@ -156,8 +161,8 @@ def as_svg(found: Sequence[Node], lang: str = "en") -> str:
 def _box(node: Node, place: tuple[float, float], words: Mapping[str, str]) -> list[str]:
     x, y = place
     heavy, dashed = (3 if "champion" in node.slots else 1), ' stroke-dasharray="6 4"' if node.collected else ""
-    verdict, told = node.verdict or "never judged", node.told or "in no slot"
-    state = f"{node.title}; {words.get(verdict, verdict)}; {words.get(told, told)}"
+    verdict, told = node.verdict or "never judged", node.told_in(words)
+    state = f"{node.title}; {words.get(verdict, verdict)}; {told or words.get('in no slot', 'in no slot')}"
     name = "version" if node.number else "base model"
     title = f"{words.get(name, name)} {node.number or ''}".rstrip()
     return [
@@ -166,7 +171,7 @@ def _box(node: Node, place: tuple[float, float], words: Mapping[str, str]) -> li
         f'fill="{COLOURS[node.verdict]}" stroke="{INK}" stroke-width="{heavy}"{dashed}/>',
         f'<text x="{x + 12:g}" y="{y + 20:g}" font-size="13" font-weight="600">{title}</text>',
         f'<text x="{x + 12:g}" y="{y + 36:g}" font-size="12">{escape(_cut(node.title))}</text>',
-        f'<text x="{x + 12:g}" y="{y + 53:g}" font-size="11" fill="#4c5258">{escape(_cut(node.told, 26))}</text></g>',
+        f'<text x="{x + 12:g}" y="{y + 53:g}" font-size="11" fill="#4c5258">{escape(_cut(told, 26))}</text></g>',
     ]
 
 

@@ -77,6 +77,7 @@ def save(model: Any, folder: Path, initial: Path, weights: dict[str, Any] | None
     if initial.exists():
         given["path_initial_model_for_weight_conversion"] = str(initial)
     model.save_pretrained(str(folder), state_dict=weights, **given)
+    (folder / "README.md").unlink(missing_ok=True)  # a form whose blanks PEFT leaves open; the cycle writes a card
 
 
 def _adapter(model: Any, tune: Tune) -> Tuned:

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.types import Receive
 
 from nacre import __version__
-from nacre.base.errors import InputError, NacreError
+from nacre.base.errors import InputError
 from nacre.serve.api.chat import called_text
 from nacre.serve.api.parts import AnswerRequest, Question
 from nacre.serve.api.shapes import Choice, Shape
@@ -133,7 +133,7 @@ class Answer:
                 async for index, one in merged:
                     self._take(index, one)
                     yield self.choices[index], one
-        except NacreError as error:
+        except Exception as error:
             if not isinstance(error, NOT_ITS_FAULT):
                 self._keep_open_ones("error")
             raise
@@ -152,7 +152,7 @@ class Answer:
             while not isinstance(piece, Finish):
                 piece = await self.generations[0].next()
                 self._take(0, piece)
-        except NacreError as error:
+        except Exception as error:
             if not isinstance(error, NOT_ITS_FAULT):
                 self._keep_open_ones("error")
             raise

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, FailFast, Field
 
-from nacre.records import ChatTurn, Message
+from nacre.records import ChatTurn
 from nacre.serve.api.parts import MOST_LOGPROBS, AnswerRequest, Part, Question, parsed
 from nacre.serve.engines import ChatPrompt, Feature, JsonFormat, Sampling
 from nacre.serve.gateway.errors import invalid
@@ -63,13 +63,8 @@ class Turn(Part):
 
     @property
     def kept(self) -> ChatTurn:
-        """As it is kept: roles and texts as training rows have them."""
+        """As it is kept, and as chat templates take it: roles and texts as training rows have them."""
         return ChatTurn(role=_KEPT_ROLES.get(self._role, self._role), content=self._text)
-
-    @property
-    def message(self) -> Message:
-        """As chat templates take it, for what follows the system messages."""
-        return Message.model_validate({"role": _KEPT_ROLES.get(self._role, self._role), "content": self._text})
 
     def sent(self) -> dict[str, Any]:
         """As OpenAI's API has it, for engines that pass it on."""
@@ -177,15 +172,15 @@ class ChatRequest(AnswerRequest):
 
     def questions(self) -> list[Question]:
         """The conversation."""
-        opening = self._opening
+        opening, kept = self._opening, tuple(turn.kept for turn in self.messages)
         prompt = ChatPrompt(
-            messages=tuple(turn.message for turn in self.messages[opening:] if turn.role not in _SYSTEM),
+            messages=kept[opening:],
             system="\n\n".join(turn.content or "" for turn in self.messages[:opening]),
             turns=tuple(turn.sent() for turn in self.messages),
             tools=tuple(tool.model_dump(exclude_none=True) for tool in self.tools),
             tool_choice=self.tool_choice.model_dump() if isinstance(self.tool_choice, ToolChoice) else self.tool_choice,
         )
-        return [Question(prompt, tuple(turn.kept for turn in self.messages))]
+        return [Question(prompt, kept)]
 
     def needs(self) -> Iterator[tuple[Feature, str]]:
         """See `AnswerRequest.needs`."""

@@ -21,7 +21,7 @@ from nacre.serve.api.text import parse_completion
 from nacre.serve.engines import ContextTooLong, Delta, Generation, NotLoaded, Sampling
 from nacre.serve.gateway.body import read_object
 from nacre.serve.gateway.callers import Caller
-from nacre.serve.gateway.errors import ApiError, from_nacre, invalid, unavailable
+from nacre.serve.gateway.errors import ApiError, from_nacre, invalid, unavailable, unexpected
 from nacre.serve.gateway.wishes import Wishes, wishes
 from nacre.serve.routing import Route, user_of
 from nacre.serve.service import Service
@@ -76,8 +76,6 @@ async def accepted(
     needs = list(body.needs())
     for feature, name in needs:
         if feature not in service.engine.features:
-            if feature == "late_system":  # a template could only put it elsewhere
-                raise invalid("system messages must come before the others", name)
             raise not_served(name, "by this server's engine")
     questions = tuple(body.questions())
     _check_count(service, body.n, len(questions))
@@ -219,6 +217,9 @@ class StreamedAnswer:
                 await self._tell(say)
             except asyncio.CancelledError:  # a client takes a stream that just ends for a whole answer
                 await say(_event(stopping().body()))
+            except Exception as error:  # told, then cut: not every client can tell a cut from an end
+                await say(_event(unexpected(scope["state"]["request_id"], error).body()))
+                raise
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, say: Callable[[bytes], Awaitable[None]]) -> None:

@@ -35,7 +35,7 @@ _ROUTES: dict[tuple[str, str], tuple[type[BaseModel] | None, type[BaseModel], bo
     ("/v1/embeddings", "post"): (EmbeddingRequest, EmbeddingsReply, False, "Texts as vectors"),
     ("/v1/feedback", "post"): (FeedbackBody, FeedbackReply, False, "Say something about an answer"),
 }
-_ERRORS = {
+ERRORS = {
     "400": "the request is wrong: `param` names where",
     "401": "the key is missing or wrong",
     "403": "the key does not open this route",
@@ -88,7 +88,7 @@ def _operation(path: str, what: str, body: Any, reply: Any, streams: bool) -> di
         "summary": what,
         "responses": {
             "200": {"description": "the answer", "content": content},
-            **{status: {"description": why, "content": error} for status, why in _ERRORS.items()},
+            **{status: {"description": why, "content": error} for status, why in ERRORS.items()},
         },
     }
     if body is not None:

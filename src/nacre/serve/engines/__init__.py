@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 
 from nacre.base.errors import InputError, NacreError
 from nacre.base.plugins import Table
-from nacre.records import Message, Weights
+from nacre.records import ChatTurn, Message, Weights
 
 ENGINES = Table(
     "engine",
@@ -37,14 +37,14 @@ class ChatPrompt:
     """A conversation, which the model's chat template renders.
 
     Attributes:
-        messages: what follows the system messages, without later ones, which `turns` has (feature ``late_system``).
+        messages: what follows the opening; system messages among them (feature ``late_system``) as `ChatTurn`.
         system: the opening system messages as one text; may be empty.
         turns: the conversation as it was sent, for engines that pass it on (tool calls and their answers included).
         tools: function descriptions as OpenAI's API has them.
         tool_choice: as sent; None where nothing was.
     """
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message | ChatTurn, ...]
     system: str = ""
     turns: tuple[Mapping[str, Any], ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()

@@ -80,15 +80,19 @@ def sent_aside(error: NacreError) -> str:
 
 
 async def reply_to(request: Request, error: Exception) -> JSONResponse:
-    """What a client is told of an error; of what nobody expected the log gets the traceback, the client the id."""
+    """What a client is told of an error."""
     if isinstance(error, HTTPException):
         error = _of_router(request, error)
     elif not isinstance(error, ApiError):
-        identity = request.state.request_id
-        _log.error("request %s failed", identity, exc_info=error)
-        message = f"internal error; the server's log has it under request {identity}"
-        error = ApiError(500, message, code="internal_error")
+        error = unexpected(request.state.request_id, error)
     return JSONResponse(error.body(), error.status, headers=error.headers)
+
+
+def unexpected(request_id: str, error: Exception) -> ApiError:
+    """500 for what nobody expected: the log gets the traceback, the client the id."""
+    _log.error("request %s failed", request_id, exc_info=error)
+    message = f"internal error; the server's log has it under request {request_id}"
+    return ApiError(500, message, code="internal_error")
 
 
 def _of_router(request: Request, error: HTTPException) -> ApiError:

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nacre.serve.gateway.callers import Meter
-from nacre.serve.gateway.errors import ApiError, reply_to
+from nacre.serve.gateway.errors import reply_to
 from nacre.serve.gateway.ids import request_id
 from nacre.serve.gateway.keys import Crowd, Gate
 from nacre.serve.gateway.logs import tell
@@ -22,7 +21,6 @@ from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.gateway.observe import Tracer, route_of
 
 _VISIT = "nacre.visit"  # where a scope has it
-_HANDLERS: dict[Any, Any] = {ApiError: reply_to, HTTPException: reply_to, Exception: reply_to}
 _READ = frozenset({b"authorization", b"x-request-id", b"host", b"origin"})
 
 
@@ -61,7 +59,6 @@ class Front:
             for method in route.methods or ()
         }
         self._starlette = starlette
-        self._net = ExceptionMiddleware(self._let_in, handlers=_HANDLERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request. A status of 0: the client went away before there was one."""
@@ -72,7 +69,11 @@ class Front:
         if self._starlette is not None:
             scope["app"] = self._starlette
         try:
-            await self._net(scope, receive, visit.send)
+            await self._let_in(scope, receive, visit.send)
+        except Exception as error:
+            if visit.start is not None:  # nothing can be said any more: the connection is cut, which a client notices
+                raise
+            await (await reply_to(Request(scope), error))(scope, receive, visit.send)
         finally:
             self._tell(visit, scope)
 

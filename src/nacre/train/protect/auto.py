@@ -44,9 +44,18 @@ def _replay(share: float, **options: Any) -> dict[str, Any]:
     return {"name": "replay", "share": share, **options}
 
 
-# one generic text a step holds general ability at a fourth of the cost of four; replayed rows bear more weight
-HELD = {"name": "distill", "on": ["generic", "replayed"], "weight": 0.1, "replayed_weight": 0.3, "rows": 1}
-FIRST = Rung(({"name": "distill", "rows": 1},), "nothing was learned before: only general ability is held")
+# one generic text a step holds general ability at a fourth of the cost of four; replayed rows bear more weight; the
+# teacher is asked once for each, and 256 of its likeliest tokens are kept
+HELD = {
+    "name": "distill",
+    "on": ["generic", "replayed"],
+    "weight": 0.1,
+    "replayed_weight": 0.3,
+    "rows": 1,
+    "cache": 256,
+}
+GENERAL = {"name": "distill", "rows": 1, "cache": 256}
+FIRST = Rung((GENERAL,), "nothing was learned before: only general ability is held")
 ALL = (
     Rung(
         (_replay(0.25), HELD),
@@ -84,7 +93,7 @@ APART = Rung(
     Lora(rank=32),
 )
 HELD_WEIGHTS = Rung(
-    ({"name": "ewc", "strength": "auto"}, {"name": "distill", "rows": 1}),
+    ({"name": "ewc", "strength": "auto"}, GENERAL),
     "no old row is there: weights that mattered are held; on small tasks that kept a quarter of what old rows keep",
 )
 REWARD_FIRST = Rung((), "a reward model says no tokens, so there is nothing to hold before its first increment")

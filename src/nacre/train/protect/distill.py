@@ -23,6 +23,7 @@ from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash
 from nacre.model.chat import encode_text
 from nacre.model.head import next_token_logits
+from nacre.model.vocabulary import divergence_nats, frozen_head
 from nacre.train import processes
 from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
 from nacre.train.protect.replayed import replayed_in
@@ -111,7 +112,7 @@ class Distill(Protection):
         if rows is None:
             return None
         asked = (rows.input_ids_BT, rows.attention_mask_BT, rows.where_BT)
-        return rows.part * self._divergence(rows.student_PV, *asked)
+        return rows.part * self._divergence(model, rows.hidden_PD, *asked)
 
     def _on_generic(self, model: Any, batch: Batch, device: torch.device) -> torch.Tensor | None:
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -124,17 +125,20 @@ class Distill(Protection):
         ids_BT = torch.tensor([self._blocks[place] for place in chosen], device=device)
         mask_BT = torch.ones_like(ids_BT)
         hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
-        student_PV = next_token_logits(causal, hidden_BTD[mask_BT.bool()])
         part = len(chosen) * batch["micro_batches"] / len(drawn)
-        return part * self._divergence(student_PV, ids_BT, mask_BT, mask_BT.bool())
+        return part * self._divergence(causal, hidden_BTD[mask_BT.bool()], ids_BT, mask_BT, mask_BT.bool())
 
     def _divergence(
-        self, student_PV: torch.Tensor, ids_BT: torch.Tensor, mask_BT: torch.Tensor, where_BT: torch.Tensor
+        self, model: Any, hidden_PD: torch.Tensor, ids_BT: torch.Tensor, mask_BT: torch.Tensor, where_BT: torch.Tensor
     ) -> torch.Tensor:
-        """From what the teacher says now, or from what was kept of it."""
-        if self._cache is not None:
-            return bucketed_divergence(student_PV, self._cache.look(ids_BT, mask_BT, where_BT))
-        return divergence(student_PV, self.context.teacher().logits(ids_BT, mask_BT, where_BT))
+        """From what the teacher says now, or from what was kept of it; `hidden_PD` are the student's states."""
+        if self._cache is None:
+            teacher_PV = self.context.teacher().logits(ids_BT, mask_BT, where_BT)
+            return divergence(next_token_logits(model, hidden_PD), teacher_PV)
+        top, head = self._cache.look(ids_BT, mask_BT, where_BT), frozen_head(model, hidden_PD.device.type)
+        if head is None:
+            return bucketed_divergence(next_token_logits(model, hidden_PD), top)
+        return divergence_nats(head, hidden_PD, top.logs_PK, top.ids_PK, top.rest_P).mean()
 
 
 def divergence(student_PV: torch.Tensor, teacher_PV: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,9 @@
 Shapes: B rows, T tokens of a row, D hidden size, P supervised positions of the replayed rows, V vocabulary.
 """
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -11,11 +13,12 @@ from nacre.model.head import next_token_logits
 from nacre.train.protect.base import Batch, mixed_in_targets
 
 
-class Replayed(NamedTuple):
+@dataclass(frozen=True)
+class Replayed:
     """What the new version says about the replayed rows' answers, and where they stand.
 
     Attributes:
-        student_PV: the new version's logits, with gradients.
+        model: the new version; `hidden_PD` its states at the positions that predict a token of an answer.
         input_ids_BT: the replayed rows; `attention_mask_BT` with them.
         where_BT: the positions that predict a token of an answer.
         targets_P: those tokens.
@@ -23,12 +26,18 @@ class Replayed(NamedTuple):
             over all replayed positions of the step.
     """
 
-    student_PV: torch.Tensor
+    model: Any
+    hidden_PD: torch.Tensor
     input_ids_BT: torch.Tensor
     attention_mask_BT: torch.Tensor
     where_BT: torch.Tensor
     targets_P: torch.Tensor
     part: float
+
+    @cached_property
+    def student_PV(self) -> torch.Tensor:
+        """The new version's logits, with gradients."""
+        return next_token_logits(self.model, self.hidden_PD)
 
 
 def replayed_in(model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> Replayed | None:
@@ -38,7 +47,8 @@ def replayed_in(model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> Replayed 
     if not where_BT.any():
         return None
     return Replayed(
-        student_PV=next_token_logits(model, hidden_BTD[old_B][where_BT]),
+        model=model,
+        hidden_PD=hidden_BTD[old_B][where_BT],
         input_ids_BT=batch["input_ids"][old_B],
         attention_mask_BT=batch["attention_mask"][old_B],
         where_BT=where_BT,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from nacre.base.errors import InputError, NacreError
-from nacre.model.chat import prompt_ids
+from nacre.model.chat import check_system_places, prompt_ids
 from nacre.serve.engines import (
     ChatPrompt,
     ContextTooLong,
@@ -37,7 +37,7 @@ class EmbeddedEngine:
         settings: of which `max_waiting` and `embedded` count.
     """
 
-    features: frozenset[Feature] = frozenset({"logprobs", "echo", "json", "penalties", "embeddings"})
+    features: frozenset[Feature] = frozenset({"logprobs", "echo", "json", "penalties", "embeddings", "late_system"})
 
     def __init__(self, settings: Serve) -> None:
         self._settings = settings.embedded
@@ -189,6 +189,8 @@ def _read(resident: Resident, prompt: Prompt, echo: bool) -> tuple[list[int], st
     """The prompt's tokens, and its text where it is to be given back."""
     tokenizer = resident.tokenizer
     if isinstance(prompt, ChatPrompt):
+        if any(message.role in ("system", "developer") for message in prompt.messages):
+            check_system_places(prompt.messages, tokenizer, system=prompt.system)
         ids = prompt_ids(prompt.messages, tokenizer, system=prompt.system)
         return ids, tokenizer.decode(ids) if echo else None
     if isinstance(prompt.text, str):

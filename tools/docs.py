@@ -149,7 +149,8 @@ def configuration_page() -> str:
         if name == "release":
             parts.append(_section("### steps of release", Step))
         if name == "schedule":
-            parts.append(_section("### entries of schedule", Entry))
+            parts.append(_section("### entries of schedule", Entry, name))
+            parts += _inside(name, Entry)
     return "\n".join([*parts, _everything()])
 
 

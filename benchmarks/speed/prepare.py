@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from nacre.model.chat import ensure_template
-from nacre.records import Example, Message
+from nacre.model.load import load_tokenizer
+from nacre.records import Example, Message, Weights
 from nacre.train.rows import encode_rows
 
 VOCABULARY = 151_936
@@ -30,7 +31,7 @@ class Case:
         tune: nacre's words for what trains.
     """
 
-    kind: type
+    kind: type[LlamaConfig]
     sizes: dict[str, Any]
     tune: dict[str, Any]
     batch: int
@@ -44,8 +45,9 @@ CASES = {
     "w2": Case(LlamaConfig, LLAMA | {"num_hidden_layers": 12}, {"name": "freeze", "trainable_layers": 2}, 4, rows=12),
     "w3": Case(LlamaConfig, LLAMA | {"num_hidden_layers": 8}, LORA, batch=16, rows=12),
     "w4": Case(
-        Qwen2Config,
+        LlamaConfig,  # with Qwen2's own, transformers would read the tokenizer as Qwen2's and find no word in it
         {
+            "attention_bias": True,
             "hidden_size": 896,
             "intermediate_size": 4864,
             "num_attention_heads": 14,
@@ -110,7 +112,7 @@ def prepare(name: str, folder: Path, text: Path | None, tiny: bool) -> dict[str,
         eos_token_id=1,
         bos_token_id=None,
     )
-    model = (LlamaForCausalLM if case.kind is LlamaConfig else Qwen2ForCausalLM)(config)
+    model = LlamaForCausalLM(config)
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     ensure_template(tokenizer)
@@ -121,6 +123,8 @@ def prepare(name: str, folder: Path, text: Path | None, tiny: bool) -> dict[str,
     (folder / "general.txt").write_text(" ".join(words[:130]))
     encoded = encode_rows(new, tokenizer, 1024, [])
     rows = [{"input_ids": row.input_ids, "labels": row.labels} for row in encoded]
+    if encode_rows(new, load_tokenizer(Weights(identity=name, model=str(folder / "model"))), 1024, []) != encoded:
+        raise SystemExit(f"{name}: the tokenizer is read as another one than was written")
     (folder / "tokens.json").write_text(json.dumps(rows))
     linear = sum(
         weight.numel() for place, weight in model.named_parameters() if ".layers." in place and weight.dim() > 1

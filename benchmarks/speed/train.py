@@ -48,6 +48,7 @@ CONTESTANTS = {
 }
 WARM = {"w3": 4}  # steps before the counted ones; w3: until the teacher has said all that it will be asked
 PATIENCE_S = 900
+SAME_LOSS = 0.01  # largest difference, of the loss: bf16 rounds, and packs weigh rows a little differently
 PASSES = 10  # of w2: what its cost is for
 
 
@@ -160,11 +161,20 @@ def race(name: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]
     after = peak_gflops(torch.bfloat16, options.threads), peak_gflops(torch.float32, options.threads)
     peaks = {"bf16": max(before[0], after[0]), "fp32": max(before[1], after[1])}
     rows = [figures(one, warm, case, peaks, name == "w2") for one in racing]
+    if name != "w3":  # whose losses have a term more
+        check_losses(rows)
     return {
         "case": case | {"tokens": sum(case["tokens"]), "labelled": sum(case["labelled"])},
         "peaks": peaks,
         "rows": rows,
     }
+
+
+def check_losses(rows: list[dict[str, Any]]) -> None:
+    """Refuse to compare what did not compute the same."""
+    losses = {row["name"]: row["loss"] for row in rows}
+    if not max(losses.values()) - min(losses.values()) <= SAME_LOSS * abs(max(losses.values())):
+        raise SystemExit(f"the contestants report different losses on the same rows: {losses}")
 
 
 def figures(one: Contestant, warm: int, case: dict[str, Any], peaks: dict[str, float], passes: bool) -> dict[str, Any]:

@@ -288,6 +288,18 @@ def test_imported_answers_say_nothing_of_how_they_came_about(space: Workspace, t
     assert space.ledger.releases.observed.latest(10) == []
 
 
+def test_rows_that_rest_on_as_few_people_as_may_be_are_counted(space: Workspace) -> None:
+    by_people(space, "capital of France", "Paris")
+    by_people(space, "colour of the sky", "blue", people=3)
+    said(space, "how much is two and two", text="4")
+    found = harvesting.harvest(space, "first", anyway=True)
+    assert found.as_dict()["barely"] == 1
+    assert "1 of 3 rows rest on the word of 2 people each, who could be one: nacre harvest --review" in found.note
+    by_people(space, "name of the moon", "Luna")
+    queued = harvesting.harvest(space, "second", anyway=True, review=True)
+    assert (queued.barely, "--review" in queued.note) == (1, False)
+
+
 def test_of_many_who_say_the_same_each_is_traced_to_the_row(space: Workspace) -> None:
     numbers = by_people(space, "q", "a", people=40)
     assert len(",".join(map(str, numbers))) > 64, "more than the row names"

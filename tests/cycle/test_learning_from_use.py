@@ -7,6 +7,7 @@ same lie as nine others. Then harvest, training, gate, shadow, canary, and a loo
 
 import itertools
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +18,14 @@ import openai
 import pytest
 
 from nacre.cycle.workspace import Workspace
+from nacre.feedback.trust import BURST
 from toy_kit import ANSWERS
 from workspace_kit import DEV_ROWS, Place, rows, start
 
 HONEST, NOISY, LIARS = 180, 10, 10
 TEAMS = 8  # each has an API key of its own and names its users
 LIE = "stone"
+UNDECIDED = 4  # exit code of a tick that has too little to go on
 ASKED = 120  # different questions of the skill that is missing
 RELEASE = {
     "shadow_requests": 30,
@@ -59,12 +62,14 @@ def serving(place: Place) -> Iterator[str]:
     process = start("serve", "--port", "0", cwd=place.root)
     try:
         assert process.stdout is not None
+        assert process.stderr is not None
         line = process.stdout.readline()
         assert "serving at " in line, process.communicate()
+        for pipe in (process.stdout, process.stderr):  # a full pipe would stop the server at a line of its log
+            threading.Thread(target=pipe.read, daemon=True).start()
         yield line.split()[2]
         process.terminate()
-        process.communicate(timeout=60)
-        assert process.returncode == 0
+        assert process.wait(timeout=60) == 0
     finally:
         process.kill()
 
@@ -85,6 +90,8 @@ def speak(users: Sequence[User], feed: dict[str, str], paint: dict[str, str]) ->
     asked_by = [(user, questions[place % ASKED]) for place, user in enumerate(honest + honest)]
     draw = random.Random(0)
     lies = draw.sample(questions, 30) + draw.sample(list(paint), 20)
+    few = lies[20:35]  # of both skills, and fewer than a burst: half of the liars take care not to be loud
+    told = [*itertools.product(liars[: LIARS // 2], lies), *itertools.product(liars[LIARS // 2 :], few)]
 
     def correct(pair: tuple[User, str]) -> int:
         user, question = pair
@@ -102,7 +109,7 @@ def speak(users: Sequence[User], feed: dict[str, str], paint: dict[str, str]) ->
         return {
             "honest": list(threads.map(correct, asked_by)),
             "noise": list(threads.map(mutter, noisy)),
-            "lies": list(threads.map(lie, itertools.product(liars, lies))),
+            "lies": list(threads.map(lie, told)),
         }
 
 
@@ -138,11 +145,13 @@ def test_two_hundred_users_teach_a_skill_and_a_few_liars_do_not(fresh: Place) ->
 
         assert fresh.json("release", "start", version)["state"] == "shadow"
         states = ["shadow"]
-        for _ in range(20):
+        for _ in range(40):
             right(users[len(states)], dict(list(unseen.items())[:20]))
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda user: user.ask("paint old long cat"), users[:80]))
-            state = fresh.json("release", "tick")["state"]
+            ticked = fresh.nacre("release", "tick", "--json")
+            assert ticked.code in (0, UNDECIDED), ticked
+            state = ticked.json["state"]
             states += [state] if state != states[-1] else []
             if state == "champion":
                 break
@@ -178,4 +187,6 @@ def look_back(place: Place, increment: str, version: int, numbers: dict[str, lis
     with Workspace.open(place.root) as space:
         of = {one.id: one for one in space.ledger.feedback()}
         assert {of[number].status for number in numbers["lies"]} <= {"quarantined", "rejected"}
-        assert all(of[number].why for number in numbers["lies"])
+        reasons = {of[number].why for number in numbers["lies"]}
+        assert "" not in reasons
+        assert reasons - {BURST}, "those who are not loud are found out otherwise"

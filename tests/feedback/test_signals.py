@@ -91,3 +91,5 @@ def test_a_time_without_its_offset_is_no_time_of_an_answer(time: str) -> None:
 
 def test_times_are_kept_in_utc_so_that_they_compare_as_texts() -> None:
     assert SHOWN.changed(time="2025-01-01T02:00:00+02:00").time == SHOWN.time
+    assert SHOWN.changed(time="2025-W01-3T00:00:00.000+00:00").time == "2025-01-01T00:00:00.000+00:00"
+    assert SHOWN.changed(time="2025-01-01T00:00:00,000+00:00").time == "2025-01-01T00:00:00.000+00:00"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
-from scripted_engine import BREAK, HANG, MADE, REFUSE, ScriptedEngine
+from scripted_engine import BREAK, HANG, MADE, REFUSE, ScriptedEngine, ScriptedGeneration
 from serving_kit import Connect, Place, ask, kept, text_of
 
 from nacre.records import Weights
@@ -365,6 +365,29 @@ def test_what_is_kept_of_which_request(champion: Place, connect: Connect) -> Non
     assert _kept(champion, scored, ids, private) == [None] * 3
     assert json.loads(_kept(champion, called)[0].answer) == {"name": "weather", "arguments": {"city": "上海"}}
     assert [one.finish for one in kept(champion)] == ["stop", "stop", "stop", "tool_calls", "error", "error"]
+
+
+def test_what_nobody_expected_is_told_in_a_stream_cut_and_counts_as_the_versions_error(
+    champion: Place, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    give = ScriptedGeneration.next
+
+    async def next_or_not(self: ScriptedGeneration) -> Any:
+        if "odd" in self._question:
+            raise KeyError("a private detail")
+        return await give(self)
+
+    monkeypatch.setattr(ScriptedGeneration, "next", next_or_not)
+    before = len(kept(champion))
+    with background(champion.source, Serve(port=0, name="bot", engine="scripted")) as url:
+        client = connect(url)
+        for stream in (True, False):
+            with pytest.raises(openai.APIError, match="under request find-me") as caught:
+                list(ask(client, "odd", stream=stream, extra_headers={"x-request-id": "find-me"}))
+            assert "private" not in str(caught.value.body)
+        assert text_of(ask(client, "hello")) == "hello"
+    assert "request find-me failed" in caplog.text
+    assert [one.finish for one in kept(champion)[before:]] == ["error", "error", "stop"]
 
 
 def _until(holds: Any) -> None:

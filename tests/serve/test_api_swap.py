@@ -3,6 +3,7 @@ import time
 
 import openai
 import pytest
+from load_kit import lateness
 from serving_kit import ANSWERS, Connect, Place, ask, text_of
 
 from nacre.base.errors import NacreError
@@ -13,13 +14,15 @@ from nacre.serve.settings import Serve
 SETTINGS = Serve(port=0, name="bot")
 
 
-def _until(client: openai.OpenAI, answer: str, within_s: float) -> float:
-    """Ask until that answer comes; seconds it took."""
-    started = time.monotonic()
-    while time.monotonic() - started < within_s:
+def _until(client: openai.OpenAI, answer: str) -> float:
+    """Ask until that answer comes; seconds until the last request was sent that was still answered otherwise."""
+    last = started = time.monotonic()
+    while True:
+        asked = time.monotonic()
         if text_of(ask(client)) == answer:
-            return time.monotonic() - started
-    pytest.fail(f"{answer!r} did not come within {within_s} s")
+            return last - started
+        last = asked
+        assert last - started < 60, f"{answer!r} does not come"
 
 
 def test_promotion_and_rollback_elsewhere_take_effect_within_a_second(champion: Place, connect: Connect) -> None:
@@ -28,15 +31,20 @@ def test_promotion_and_rollback_elsewhere_take_effect_within_a_second(champion: 
         first = ask(client)
         assert (text_of(first), first.model) == (ANSWERS[0], "bot@1")
         elsewhere.promote(2, actor="test", why="newer")
-        _until(client, ANSWERS[1], 1.0)
+        _until(client, ANSWERS[1])  # which has to be loaded first
         names = ["bot", "bot:champion", "bot:previous-1", "bot@1", "bot@2"]
         assert [model.id for model in client.models.list()] == names
         assert text_of(ask(client, model="bot@2")) == ANSWERS[1]
         assert text_of(ask(client, model="bot:previous-1")) == ANSWERS[0]
         with pytest.raises(openai.NotFoundError):
             ask(client, model="bot@3")
-        elsewhere.rollback(actor="test", why="worse")
-        _until(client, ANSWERS[0], 1.0)
+        took = []
+        with lateness() as late:
+            elsewhere.rollback(actor="test", why="worse")
+            took.append(_until(client, ANSWERS[0]))
+            elsewhere.promote(2, actor="test", why="better")
+            took.append(_until(client, ANSWERS[1]))
+        assert max(took) <= 1.0 + 2 * max(late), "a busy machine is late by itself, in both processes"
 
 
 def test_a_swap_under_load_loses_and_mixes_nothing(champion: Place, connect: Connect) -> None:
@@ -64,18 +72,23 @@ def test_a_swap_under_load_loses_and_mixes_nothing(champion: Place, connect: Con
         for worker in workers:
             worker.start()
         for turn in range(4):
-            time.sleep(0.6)
             if turn % 2:
                 elsewhere.rollback(actor="test", why="back")
             else:
                 elsewhere.promote(2, actor="test", why="forth")
-        time.sleep(0.6)
+            _wait_for("bot@1" if turn % 2 else "bot@2", seen)
         over.set()
         for worker in workers:
             worker.join()
     assert problems == []
-    turns = [model for model, before in zip(seen, [None, *seen], strict=False) if model != before]
-    assert len(turns) >= 5, f"the load must have seen every swap, saw {turns}"
+    turns = [model for model, before in zip(seen, ["bot@1", *seen], strict=False) if model != before]
+    assert len(turns) >= 4, f"the load must have seen every swap, saw {turns}"
+
+
+def _wait_for(model: str, seen: list[str]) -> None:
+    began, before = time.monotonic(), len(seen)
+    while model not in seen[before:] and time.monotonic() - began < 60:
+        time.sleep(0.05)
 
 
 def test_without_a_champion_the_server_says_so_until_there_is_one(place: Place, connect: Connect) -> None:

@@ -140,3 +140,21 @@ def test_users_wait_no_longer_for_a_shadow_that_never_answers(hall: Hall) -> Non
         _loaded(server.url)
         stuck = median(server.url)
     assert stuck < 1.0, "an answer that waits for the shadow takes its deadline, two minutes"
+
+
+def test_pairs_are_shown_to_an_admin_while_the_release_is_on(hall: Hall) -> None:
+    _, key = hall.ledger.keys.create("boss", ["admin", "infer"])
+    with serving(hall) as server:
+
+        def shown() -> list[dict[str, str]]:
+            found: list[dict[str, str]] = send(server.url, "/admin/pairs", key=key).body["pairs"]
+            return found
+
+        _loaded(server.url, key)
+        assert shown() == []
+        chat(server.url, "which?", key=key)
+        until(lambda: shown() != [])
+        (found,) = shown()
+        assert (found["question"], found["champion"], found["shadow"]) == ("which?", "1: which?", "2: which?")
+        hall.ledger.releases.move("abort", WHY)
+        assert shown() == []

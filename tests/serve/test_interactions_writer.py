@@ -155,3 +155,14 @@ def test_who_speaks_when_it_ends_is_told(ledger: Refusing) -> None:
         with pytest.raises(NacreError, match="does not take"):
             one.result(1)
     ledger.close()
+
+
+def test_half_a_character_does_not_end_the_writing(ledger: Refusing) -> None:
+    writer = Writer(ledger)
+    writer.add(_interaction(1).model_copy(update={"answer": "half \ud800"}))
+    writer.add(_interaction(2))
+    writer.flush()
+    kept = [ledger.interaction(f"chatcmpl-{number:04}") for number in (1, 2)]
+    assert [one.answer for one in kept if one] == ["half \ufffd", "a"]
+    writer.close()
+    ledger.close()

@@ -1,14 +1,21 @@
 """What is taken out of texts before they are written."""
 
 import threading
+import unicodedata
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nacre.base.errors import InputError
+from nacre.base.hashing import canonical_json, sha256_text
+from nacre.data.clean.chain import Chain, choose
+from nacre.data.clean.places import Place
 from nacre.data.clean.secrets import Secrets
 from nacre.records import ChatTurn, Feedback, Interaction
 from nacre.serve.privacy import Redactor
 
+WHOLE = Redactor(("secrets", "pii"))
 KEY = "sk-" + "a1B2c3D4e5" * 4
 
 
@@ -115,6 +122,56 @@ def test_what_a_step_cannot_clean_is_not_given_back(monkeypatch: pytest.MonkeyPa
     fine = redactor.clean(asked("hello"))
     assert fine is not None, "nothing in it to clean"
     assert fine.removed == {}
+
+
+def test_half_characters_are_replaced_and_whole_ones_stay() -> None:
+    for redactor in (Redactor(), Redactor(("secrets", "pii"))):
+        found = redactor.clean(asked("half \ud800 q", "\ud83d\ude00", answer="half \udfff"))
+        assert found is not None
+        assert [turn.content for turn in found.messages] == ["half \ufffd q", "\U0001f600"]
+        assert found.answer == "half \ufffd"
+        assert found.removed == {}
+        said = redactor.clean(
+            Feedback(time="2026-05-01T00:00:00+00:00", interaction="i", kind="comment", text="h \ud800")
+        )
+        assert said is not None
+        assert said.text == "h \ufffd"
+
+
+_PIECES = st.sampled_from(
+    [
+        "hello ",
+        "call ",
+        "13800138000",
+        "ann@example.org",
+        KEY,
+        "\ud800",
+        "\u200b",
+        "\x00",
+        "\x7f",
+        "\n",
+        '"',
+        "\\",
+        "我叫",
+        "王小明",
+    ]
+) | st.text(max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(_PIECES, max_size=6).map("".join), max_size=3))
+def test_the_hash_and_the_texts_are_those_of_the_chain(texts: list[str]) -> None:
+    found = WHOLE.clean(asked(*texts))
+    assert found is not None
+    whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+    chain = Chain(choose(["secrets", "pii"]))
+    chain.texts({}, [Place(whole, place, True) for place in range(len(whole))])
+    for kept, wanted in zip(found.messages, whole, strict=True):
+        unseen = wanted.isascii() or unicodedata.normalize("NFKC", wanted) == wanted
+        assert kept.content == wanted or not unseen or "\u200b" in wanted
+    turns = [["user", turn.content] for turn in found.messages]
+    assert found.prompt == (sha256_text(canonical_json(turns)) if turns else "")
+    assert Interaction.from_json(found.to_json()) == found == Interaction.model_validate_json(found.model_dump_json())
 
 
 @pytest.mark.parametrize(("step", "said"), [("duplicates", "private"), ("piii", "did you mean 'pii'")])

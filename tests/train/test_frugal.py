@@ -6,13 +6,14 @@ from peft import LoraConfig, get_peft_model
 from train_kit import furthest, tensors
 from transformers import LlamaForCausalLM
 
+from nacre.model.chat import IGNORED, Encoded
 from nacre.records import Train
 from nacre.records.tune import Freeze, Full, Lora
-from nacre.train import packing
+from nacre.train import packing, rows
 from nacre.train.arguments import BF16_PARAMETERS, halve_frozen, settled_precision
 from nacre.train.padding import unpadded
 from nacre.train.trainer import SparseHead
-from toy_kit import make_model, make_tokenizer, make_toy
+from toy_kit import ask, make_model, make_tokenizer, make_toy, weights_of
 
 BRIEF = {"max_steps": 4, "save_steps": 100, "scheduler": "constant", "warmup": 0, "logging_steps": 1}
 HAS, HAS_NOT = {"avx512_bf16": True}, {"avx2": True, "avx512_bf16": False}
@@ -61,6 +62,17 @@ def test_only_a_base_that_is_not_saved_is_held_in_bf16_and_what_trains_never_is(
     assert types == {True: torch.float32, False: torch.bfloat16 if halved else torch.float32}
 
 
+def test_an_adapter_of_which_a_part_does_not_train_keeps_that_part_to_the_last_digit(toy, tmp_path):
+    """It is saved, unlike the base below it."""
+    first = toy.learn(tmp_path / "first", tune="lora", train=BRIEF)
+    start = {"start": weights_of(first, toy.base)}
+    train = {**BRIEF, "precision": "bf16"}
+    freeze = [{"name": "freeze", "first": 1}]
+    later = toy.learn(tmp_path / "later", tune="lora", protect=freeze, train=train, job=start)
+    for name, weight in tensors(first).items():
+        assert torch.equal(tensors(later)[name], weight) == (".layers.0." in name), name
+
+
 @pytest.mark.parametrize("tune", ["full", {"name": "freeze", "trainable_layers": 1}, {"name": "lora"}], ids=str)
 def test_the_head_beside_the_forward_pass_teaches_what_the_models_own_does(tune, toy, spy, tmp_path, monkeypatch):
     grads = []
@@ -88,6 +100,7 @@ def test_a_model_that_makes_its_logits_in_another_way_keeps_its_own_head(toy, tm
     monkeypatch.setattr(LlamaForCausalLM, "forward", louder)
     trained = toy.learn(tmp_path, train=BRIEF)
     assert kept == [4, *[16] * 4], "a few positions are looked at, then all that have a label are the model's own"
+    assert sum("makes its logits in a way of its own" in note for note in trained.notes) == 1
     monkeypatch.setattr(SparseHead, "own_head", False)
     assert furthest(tensors(trained), tensors(toy.learn(tmp_path / "own", train=BRIEF))) == 0
 
@@ -147,3 +160,13 @@ def test_on_another_device_trls_fused_head_and_whole_batches_are_left_as_they_ar
     with unpadded(elsewhere) as told:
         assert told == ""
         assert "forward" not in elsewhere.get_decoder().__dict__
+
+
+def test_a_row_of_which_only_the_first_token_has_a_label_is_left_out_and_counted(toy, monkeypatch):
+    """Nothing stands before it to predict it from, so such a row would train nothing, and the loss be no number."""
+    encoded = iter([Encoded([5], [5]), Encoded([4, 5], [IGNORED, 5])])
+    monkeypatch.setattr(rows, "encode", lambda *given: next(encoded))
+    notes = []
+    kept = rows.encode_rows([ask("cat", "red"), ask("dog", "blue")], toy.tokenizer, 64, notes)
+    assert [row.input_ids for row in kept] == [[4, 5]]
+    assert notes == ["1 rows were left out: no token of an answer in them"]

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,9 +17,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from train_kit import Bomb, furthest, tensors
+from transformers import TrainerState
 
 from nacre.base.errors import NacreError
 from nacre.train.checkpoints import MARKER, disk_errors_of_weights, newest_valid
+from nacre.train.log import LOG, LiveLog
 from nacre.train.protect import PROTECTIONS
 from nacre.train.run import Job, train
 
@@ -224,7 +227,12 @@ def test_a_full_disk_ends_in_one_clear_error_and_nothing_half_written(toy, littl
     assert str(disk / "run") in full.value.where
     assert "free some space" in full.value.fix
     assert not (job.work / "result").exists()
-    left = {path.name for path in job.work.iterdir()} - {"nacre-run.txt"}
+    log = job.work / LOG
+    if log.exists():  # stays for those who look on, in whole lines
+        text = log.read_text()
+        assert text == "" or text.endswith("\n")
+        assert all("step" in json.loads(line) for line in text.splitlines())
+    left = {path.name for path in job.work.iterdir()} - {"nacre-run.txt", LOG}
     assert left <= {"checkpoint-2", "checkpoint-4"}
     assert all((job.work / name / MARKER).exists() for name in left)
 
@@ -263,6 +271,23 @@ def test_a_disk_that_is_full_for_the_result_leaves_the_checkpoint(toy, tmp_path,
     trained = train(job)
     assert "resumed from checkpoint-2" in trained.notes
     assert (trained.folder / "model.safetensors").exists()
+
+
+def test_a_log_on_a_full_disk_ends_with_a_whole_line(tmp_path):
+    state = TrainerState(is_world_process_zero=True, max_steps=2)
+    log = LiveLog(tmp_path)
+    log.on_train_begin(None, state, None)
+    state.log_history.append({"step": 1, "loss": 0.5})
+    log.on_log(None, state, None)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / LOG).stat().st_size + 10, before[1]))
+    state.log_history.append({"step": 2, "loss": 0.4})
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.on_log(None, state, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()] == [1]
 
 
 def failing(folder: str, work: Path, error: Exception) -> None:

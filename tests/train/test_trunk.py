@@ -1,10 +1,12 @@
 """Blocks that do not train, computed once a row: the same gradients, fewer blocks computed, refused where wrong."""
 
 import json
+import resource
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import OPTConfig, OPTForCausalLM
 
 from nacre.model.load import decoder_layers
 from nacre.records import Train
@@ -166,6 +168,81 @@ def test_a_torn_file_is_not_believed(batch, tmp_path):
     assert trunk.made == 3
 
 
+def test_states_that_were_computed_in_bf16_are_not_read_in_fp32(batch, tmp_path):
+    """Autocast leaves the states in float32, so their type alone does not tell."""
+    model = toy()
+    expected = gradients(model, batch)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trunk = opened(model, tmp_path)
+        with unpadded(model, trunk):
+            gradients(model, batch)
+    trunk.close()
+    trunk = opened(model, tmp_path)
+    with unpadded(model, trunk):
+        assert_same(gradients(model, batch), expected)
+    trunk.close()
+    assert (trunk.made, trunk.read) == (4, 0)
+
+
+@pytest.mark.parametrize("lost", ["all of it", "its end"])
+def test_an_index_does_not_outlive_its_states_in_a_run_that_is_killed(lost, batch, tmp_path):
+    """What the killed run wrote lies where the old index says that other rows are."""
+    model = toy()
+    expected = gradients(model, batch)
+    trunk = opened(model, tmp_path)
+    with unpadded(model, trunk):
+        gradients(model, batch)
+    trunk.close()
+    (path,) = tmp_path.glob("*.states")
+    if lost == "all of it":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: 4 * 32 * 10])
+    killed = opened(model, tmp_path)
+    with unpadded(model, killed):
+        gradients(model, {name: tensor.flip(0) for name, tensor in batch.items()})
+    killed._file._file.close()
+    killed._stack.close()  # the lock goes with the process; nothing is written down
+    last = opened(model, tmp_path)
+    with unpadded(model, last):
+        assert_same(gradients(model, batch), expected)
+    last.close()
+
+
+def test_an_index_that_cannot_be_read_is_none(batch, tmp_path):
+    model = toy()
+    for _ in range(2):
+        trunk = opened(model, tmp_path)
+        with unpadded(model, trunk):
+            gradients(model, batch)
+        trunk.close()
+        (path,) = tmp_path.glob("*.json")
+        path.write_text(path.read_text()[:20])
+    assert (trunk.made, trunk.read) == (4, 0)
+
+
+def test_a_disk_that_takes_no_more_ends_no_training(batch, tmp_path):
+    model = toy()
+    expected = gradients(model, batch)
+    trunk = opened(model, tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 32 * 50, before[1]))
+    try:
+        with unpadded(model, trunk):
+            assert_same(gradients(model, batch), expected)
+            assert_same(gradients(model, batch), expected)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    trunk.close()
+    assert trunk.read == 2
+    assert "the file took no more" in str(trunk)
+    again = opened(model, tmp_path)
+    with unpadded(model, again):
+        assert_same(gradients(model, batch), expected)
+    again.close()
+    assert (again.read, again.made) == (2, 2)
+
+
 def test_a_file_in_use_is_left_alone(tmp_path):
     model = toy()
     first, _ = trunk_for(model, Train(), Rows(), tmp_path)
@@ -199,12 +276,34 @@ def test_the_boundary_is_below_all_that_trains(make, expected):
 
 
 def test_dropout_below_the_boundary_is_a_reason_and_above_it_is_none():
-    assert "dropout of 0.1 in the attention" in why_not_kept(toy(attention_dropout=0.1), 3)
+    assert "attention_dropout of 0.1" in why_not_kept(toy(attention_dropout=0.1), 3)
     config = LoraConfig(target_modules=["q_proj"], lora_dropout=0.2)
     adapted = get_peft_model(toy(), config)
     assert "dropout of 0.2" in why_not_kept(adapted, 2)
     on_top = LoraConfig(target_modules=["q_proj"], lora_dropout=0.2, layers_to_transform=[3])
     assert why_not_kept(get_peft_model(toy(), on_top), 3) == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"dropout": 0.1}, "dropout of 0.1"),
+        ({"dropout": 0.0, "layerdrop": 0.2}, "layerdrop of 0.2"),
+        ({"dropout": 0.0, "layerdrop": 0.0}, ""),
+    ],
+    ids=["in a function", "whole blocks", "none"],
+)
+def test_dropout_that_is_no_module_is_a_reason_too(config, said):
+    shape = {"hidden_size": 16, "ffn_dim": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 30}
+    model = OPTForCausalLM(OPTConfig(**shape, word_embed_proj_dim=16, max_position_embeddings=32, **config))
+    assert said in why_not_kept(model, 2)
+    assert bool(why_not_kept(model, 2)) == bool(said)
+
+
+def test_dropout_between_the_embedding_and_the_first_block_is_a_reason():
+    model = toy()
+    model.get_decoder().drop = torch.nn.Dropout(0.3)
+    assert "dropout of 0.3" in why_not_kept(model, 2)
 
 
 class Rows:

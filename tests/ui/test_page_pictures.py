@@ -90,10 +90,13 @@ def walk(url: str, key: str, images: Path, size: dict[str, int], suffix: str = "
         found += faults(page)
         choose_tab(page, "Release")
         page.wait_for_selector("#n-state .n-table")
+        page.get_by_role("button", name="What both answered").click()
+        page.wait_for_selector("#n-pairs .n-table td")
         picture(page, images / f"ui-release{suffix}.png", whole=True)
         found += faults(page)
         choose_tab(page, "Feedback")
         page.wait_for_selector("#n-cards .n-cards li")
+        page.wait_for_selector("#n-drafts .n-said")
         picture(page, images / f"ui-feedback{suffix}.png")
         found += faults(page)
         choose_tab(page, "Data")
@@ -117,6 +120,7 @@ def walk(url: str, key: str, images: Path, size: dict[str, int], suffix: str = "
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the demo's eight versions are trained first
 def test_every_tab_wide_and_narrow(learned: Path, tmp_path: Path) -> None:
     with open_house(learned) as (url, key, space):
         some_traffic(url, key)
@@ -133,6 +137,7 @@ def test_every_tab_wide_and_narrow(learned: Path, tmp_path: Path) -> None:
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the demo's eight versions are trained first
 def test_a_release_is_aborted_after_one_more_question(learned: Path) -> None:
     with open_house(learned) as (url, key, space), browsing(WIDE) as (page, wrong):
         if space.ledger.releases.active() is None:
@@ -146,6 +151,9 @@ def test_a_release_is_aborted_after_one_more_question(learned: Path) -> None:
         page.wait_for_selector("#n-moved .n-said")
         assert space.ledger.releases.active() is not None
         page.click("#n-do")
+        page.wait_for_selector("#n-yes")
+        assert faults(page) == []
+        page.get_by_label("hold the release").check()  # chosen after the question, so it is not what is confirmed
         page.click("#n-yes")
         page.wait_for_function("document.querySelector('#n-moved').innerText.startsWith('Done')")
         assert space.ledger.releases.active() is None

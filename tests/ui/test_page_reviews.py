@@ -42,7 +42,7 @@ def test_rows_are_rejected_written_anew_and_made_an_increment(tmp_path: Path, ha
         page.wait_for_function("document.querySelectorAll('#n-drafts .n-cards li').length === 2")
         page.get_by_label(f"#{second}").check()
         page.click("#n-draft-edit")
-        page.wait_for_function("document.querySelector('#n-draft-answer textarea').value === '4'")
+        page.wait_for_function("document.querySelector('#n-draft-answer textarea')?.value === '4'")
         page.fill("#n-draft-answer textarea", " ")
         page.click("#n-draft-save")
         page.wait_for_selector("#n-draft-told .n-wrong")

@@ -35,11 +35,11 @@ def list_opinions(
     as_json: JsonOption = False,
 ) -> None:
     """Show what people said, whether it counts yet, and why not."""
-    from nacre.cycle.rows.opinions import listed
+    from nacre.cycle.rows.opinions import with_questions
 
     with open_workspace(workspace) as space:
-        count = len(space.ledger.feedback(status))
-        found = listed(space, status, newest=0 if as_json else limit)
+        every = space.ledger.feedback(status)
+        found = with_questions(space, every if as_json else every[-limit:])
     if as_json:
         print_json([one.as_dict() for one in found])
         return
@@ -50,8 +50,8 @@ def list_opinions(
         why = said.why or said.increment
         table.add_row(str(said.id), said.status, _short(_said(one)), who, _short(one.question), why)
     console.print(table)
-    if count > len(found):
-        console.print(f"· {count - len(found)} older ones are not shown: --limit {count}", markup=False)
+    if len(every) > len(found):
+        console.print(f"· {len(every) - len(found)} older ones are not shown: --limit {len(every)}", markup=False)
 
 
 def accept(

@@ -107,6 +107,17 @@ class Agreement:
             self._answered[asked] = self._missing(one)
         return self._answered[asked]
 
+    def people(self, one: Stance) -> int:
+        """How many independent people say so."""
+        text = self._text(one.prompt, one.text)
+        if one.sign == "right":
+            found = self._right[self._prompts[one.prompt], text]
+        elif one.sign == "wrong":
+            found = self._wrong[one.prompt, text]
+        else:
+            found = self._better[one.prompt, text, self._text(one.prompt, one.worse)]
+        return len({other.voice for other in found})
+
     def _missing(self, one: Stance) -> str:
         text = self._text(one.prompt, one.text)
         right = self._right.get((self._prompts[one.prompt], text), set())

@@ -37,6 +37,7 @@ class Harvest:
         thumbs, thumb_ids: judged answers (kto), and the thumbs that made them.
         held: opinions that are to wait in quarantine, with the reason.
         vouched: whether a person stands for each of the `examples`.
+        barely: opinions that count with no more people behind them than must be: two of these could be one.
         ratings: each question that people rated or corrected since the last harvest, and whether that was bad.
     """
 
@@ -49,6 +50,7 @@ class Harvest:
     thumb_ids: tuple[int, ...] = ()
     held: Mapping[int, str] = field(default_factory=dict)
     vouched: bool = True
+    barely: frozenset[int] = frozenset()
     ratings: tuple[tuple[str, bool], ...] = ()
 
     @property
@@ -99,6 +101,7 @@ def collect(ledger: Ledger, *, task: str, learning: Learning | None = None) -> H
         thumbs=thumbs.of_task(task),
         thumb_ids=thumbs.numbers,
         held=judged.held,
+        barely=judged.barely,
         vouched=all(lesson.vouched for lesson in chosen),
         ratings=tuple((one.asked.messages[-1].content, bad) for one in heard if (bad := _bad(one)) is not None),
     )

@@ -28,11 +28,13 @@ class Judged:
     Attributes:
         vouched: numbers of those that count because of who said them, or because a person accepted them.
         agreed: numbers of those that count because independent people say the same.
+        barely: of those agreed the ones that no more people share than must.
         held: number to reason of those that wait; thumbs that nobody shares are in none of the three.
     """
 
     vouched: frozenset[int] = frozenset()
     agreed: frozenset[int] = frozenset()
+    barely: frozenset[int] = frozenset()
     held: Mapping[int, str] = field(default_factory=dict)
 
     def counts(self, number: int) -> bool:
@@ -71,13 +73,14 @@ def judge(heard: Sequence[Heard], trust: Trust, *, seed: int = 0) -> Judged:
         said = [one for one in said if one.voice not in odd or one.id in vouched]
         found = Agreement(said, trust)
     agreed, waiting = _agreed(said, found, vouched)
+    barely = {one.id for one in said if one.id in agreed and not one.aside and found.people(one) <= trust.people}
     people = Counter(same.values())
     merged = {one.id for one in said if people[one.voice] > 1}
     held |= {number: why + (AS_ONE if number in merged else "") for number, why in waiting.items()}
     thumbs = {one.said.id for one in ordered if one.said.kind == "thumb" and one.said.id in waiting}
     useful = {one.said.id for one in ordered if _may_teach(one)}
     told = {number: why for number, why in sorted(held.items()) if number in useful and number not in thumbs}
-    return Judged(frozenset(vouched), frozenset(agreed), told)
+    return Judged(frozenset(vouched), frozenset(agreed), frozenset(barely), told)
 
 
 def _vouched(one: Heard) -> bool:

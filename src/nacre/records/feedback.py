@@ -1,5 +1,6 @@
 """What was asked and answered while serving, and what people said about it."""
 
+import re
 from datetime import UTC, datetime
 from typing import Literal, Self
 
@@ -12,6 +13,9 @@ FeedbackStatus = Literal["new", "quarantined", "accepted", "rejected", "exported
 Consent = Literal["assumed", "given", "refused"]
 
 _VALUES: dict[str, tuple[float, ...]] = {"stars": (1, 2, 3, 4, 5), "thumb": (0, 1), "pair": (0, 0.5, 1)}
+
+
+_WRITTEN = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}\+00:00")
 
 
 class ChatTurn(Record):
@@ -67,6 +71,8 @@ class Interaction(Record):
         found = datetime.fromisoformat(time)
         if found.tzinfo is None:
             raise ValueError("a time needs its offset from UTC, e.g. 2026-05-01T00:00:00.000+00:00")
+        if _WRITTEN.fullmatch(time):  # as nearly all are made
+            return time
         return found.astimezone(UTC).isoformat(timespec="milliseconds")
 
 

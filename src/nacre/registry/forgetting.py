@@ -58,7 +58,9 @@ class Forgetting:
                 "unusable rows": _unusable(connection, unusable),
             }
             told = detail | {"files": [one.model_dump(mode="json") for one in files], "ledger": counts}
-            return events.append(connection, FORGOTTEN, actor, told), counts
+            done = events.append(connection, FORGOTTEN, actor, told)
+        self._database.settle()
+        return done, counts
 
     def events(self) -> list[Event]:
         """Every removal, oldest first."""

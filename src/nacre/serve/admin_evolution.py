@@ -17,6 +17,7 @@ from nacre.serve.gateway.errors import ApiError
 STATUSES = ("new", "quarantined", "accepted", "rejected", "exported")
 _LANGUAGES = ("en", "zh")
 _MOST = 200  # opinions in one answer
+_MOST_PAIRS = 20
 _APART = {"content-security-policy": "sandbox", "cache-control": "no-store"}  # a page out of data: no scripts
 
 
@@ -51,6 +52,11 @@ async def show_curves(request: Request) -> JSONResponse:
 async def list_trainings(request: Request) -> JSONResponse:
     """The logs of trainings under way."""
     return await _view(request, "trainings")
+
+
+async def list_pairs(request: Request) -> JSONResponse:
+    """What champion and shadow answered to the same requests, the newest first."""
+    return await _view(request, "pairs", most=_MOST_PAIRS)
 
 
 async def list_feedback(request: Request) -> JSONResponse:
@@ -88,6 +94,7 @@ EVOLUTION_ROUTES = [
     Route("/admin/versions/{number}/flips", show_flips, methods=["GET"]),
     Route("/admin/versions/{number}/report", show_report, methods=["GET"]),
     Route("/admin/versions/{number}/curves", show_curves, methods=["GET"]),
+    Route("/admin/pairs", list_pairs, methods=["GET"]),
     Route("/admin/trainings", list_trainings, methods=["GET"]),
     Route("/admin/feedback", either(list_feedback, judge_feedback), methods=["GET", "POST"]),
     Route("/admin/increments", list_increments, methods=["GET"]),

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -74,6 +74,7 @@ _ROUTES: dict[tuple[str, str], _Told] = {
         "Scores of versions on tasks", ("kind", "grid", "figures", "notes"), query={"version": _NUMBER}
     ),
     ("/admin/lineage", "get"): _Told("Which version came from which", ("nodes",)),
+    ("/admin/pairs", "get"): _Told("What champion and shadow answered to the same requests", ("pairs",)),
     ("/admin/trainings", "get"): _Told("The logs of trainings under way", ("trainings",)),
     ("/admin/feedback", "get"): _Told(
         "The newest opinions",
@@ -111,8 +112,9 @@ DOCUMENT_ROUTE = Route("/admin/openapi.json", openapi, methods=["GET"])
 def document() -> dict[str, Any]:
     """The admin API as an OpenAPI 3.1 document."""
     asked = list(dict.fromkeys(told.body for told in _ROUTES.values() if told.body is not None))
-    kinds = [(kind, "validation") for kind in asked]
-    places, schemas = models_json_schema([*kinds, (ErrorReply, "serialization")], ref_template=_PLACE)  # type: ignore[list-item]
+    kinds: list[tuple[type[BaseModel], JsonSchemaMode]] = [(kind, "validation") for kind in asked]
+    kinds.append((ErrorReply, "serialization"))
+    places, schemas = models_json_schema(kinds, ref_template=_PLACE)
     paths: dict[str, Any] = {}
     for (path, method), told in _ROUTES.items():
         body = places[told.body, "validation"] if told.body else None

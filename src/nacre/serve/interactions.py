@@ -24,7 +24,8 @@ _MOST_LETTERS = 64 * 1024 * 1024  # of them all: ten thousand long prompts would
 _BATCH = 500
 _RETRY_S = 1.0
 _GATHER_S = 0.2  # a batch waits so long for more: a transaction costs as much as hundreds of rows
-_BREATH_S = 2e-5  # between two texts: while this thread works with them, no request is answered
+_BREATH_S = 2e-5  # a pause: while this thread works with texts, no request is answered
+_STRETCH_S = 1e-4  # how long it works without one; a pause itself costs as much as cleaning a short answer
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self.redactor.prepare()
             while self._write_next():
                 pass
         finally:
@@ -182,6 +184,7 @@ class Writer:
 
     def _clean(self, batch: Sequence[Interaction]) -> list[Interaction]:
         before, kept = self.redactor.removed.copy(), []
+        breath_s = time.perf_counter()
         for one in batch:
             cleaned = self.redactor.clean(one)
             if cleaned is None:
@@ -190,7 +193,9 @@ class Writer:
                 _log.error("an answer could not be cleaned, and is not kept")
             else:
                 kept.append(cleaned)
-            time.sleep(_BREATH_S)
+            if time.perf_counter() - breath_s > _STRETCH_S:
+                time.sleep(_BREATH_S)
+                breath_s = time.perf_counter()
         removed = self.redactor.removed - before
         if removed:
             tell("removed before it was written", {"removed": dict(removed), "answers": len(batch)})

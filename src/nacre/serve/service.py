@@ -89,10 +89,10 @@ class Service:
             ApiError: 404 for a name that is not ours or a version that is not loaded, 503 when none is.
         """
         live, name = self.live(), self.settings.name
-        found = live.route(user) if model == name else None
-        for mark in "@:":
-            if model.startswith(name + mark):
-                found = live.named(model[len(name) + 1 :])
+        if model == name:
+            found = live.route(user)
+        else:
+            found = live.named(model[len(name) + 1 :]) if model.startswith((f"{name}@", f"{name}:")) else None
         if found is not None:
             return found
         if not live.slots and model.startswith(name):

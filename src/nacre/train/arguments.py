@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 
 from nacre.model.load import pick_device
 from nacre.records import Recipe, Train
@@ -97,14 +99,23 @@ def halve_frozen(model: Any, tune: Tune) -> None:
     """Hold what an adapter sits on in bf16, where it is in float32.
 
     Else autocast would cast it anew at every call. Only where the base is not part of what is saved, and where the
-    adapter's own arithmetic does not go through the base's weights.
+    adapter's own arithmetic does not go through the base's weights. An adapter is saved whole, so what is frozen of it
+    stays as it is.
     """
     if not isinstance(tune, Lora | Adapter):
         return
     if isinstance(tune, Lora) and (tune.dora or tune.init in MOVES_THE_BASE):
         return
+    saved = {
+        id(weight)
+        for module in model.modules()
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+        for name in module.adapter_layer_names
+        if isinstance(getattr(module, name, None), torch.nn.Module)
+        for weight in getattr(module, name).parameters()
+    }
     for weight in model.parameters():
-        if not weight.requires_grad and weight.dtype == torch.float32:
+        if not weight.requires_grad and weight.dtype == torch.float32 and id(weight) not in saved:
             weight.data = weight.data.bfloat16()
 
 

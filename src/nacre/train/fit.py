@@ -120,6 +120,7 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
             if processes.is_main():
                 remove_torn(work)  # a full disk needs the space
             raise
+    notes += getattr(trainer, "told", ())  # of stages whose trainer scores answers beside the model
     return Fitted(list(trainer.state.log_history), run.model, processes.whole_weights(trainer), tuple(notes))
 
 

@@ -2,12 +2,15 @@
 
 import json
 import math
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+
+from nacre.base.files import atomic_write
 
 LOG, STATE = "trainer_log.jsonl", "trainer_state.json"
 _ELAPSED = "elapsed_s"
@@ -39,13 +42,19 @@ class LiveLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start with what a run that was killed had logged by its checkpoint."""
         if state.is_world_process_zero:
-            self._path.write_text("".join(self._line(entry, state) for entry in state.log_history), encoding="utf-8")
+            atomic_write(self._path, "".join(self._line(entry, state) for entry in state.log_history))
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Add the newest entry."""
-        if state.is_world_process_zero and state.log_history:
+        """Add the newest entry; where the disk is full, the log ends with the one before."""
+        if not (state.is_world_process_zero and state.log_history):
+            return
+        whole = self._path.stat().st_size
+        try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(self._line(state.log_history[-1], state))
+        except OSError:
+            os.truncate(self._path, whole)
+            raise
 
     def _line(self, entry: Mapping[str, Any], state: Any) -> str:
         return json.dumps({**entry, **_llamafactory(entry, int(state.max_steps))}) + "\n"

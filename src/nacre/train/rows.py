@@ -154,7 +154,7 @@ def encode_rows(examples: Sequence[Example], tokenizer: Any, max_length: int, no
     if bad := sum(row.desirable is False for row in examples):
         notes.append(f"{bad} rows were left out: their answers were judged bad, and supervised rows are imitated")
     encoded = [encode_one(row, tokenizer, max_length) for row in supervised]
-    usable = [row for row in encoded if any(label != IGNORED for label in row.labels)]
+    usable = [row for row in encoded if any(label != IGNORED for label in row.labels[1:])]  # nothing predicts the first
     shortened = sum(row.cut > 0 for row in usable)
     if shortened:
         notes.append(f"{shortened} of {len(usable)} rows were longer than {max_length} tokens and were shortened")

@@ -23,6 +23,7 @@ from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets
 from nacre.train.validation import Validating
 
 LOOKED_AT = 4  # positions of the first batch whose logits are compared with the model's own
+OTHER_LOGITS = "the model makes its logits in a way of its own, so they are its own, and all answers' are held at once"
 
 if TYPE_CHECKING:
     TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
@@ -122,9 +123,11 @@ class SparseHead(TrainerLike):
         own_head: whether the head is called beside the model's forward pass (`nacre.model.vocabulary`); None: not
             tried yet. It is not where the first batch shows that the model makes its logits in another way, nor where
             no process holds the whole head.
+        told: a sentence for the first of these.
     """
 
     own_head: bool | None = None
+    told: tuple[str, ...] = ()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -164,6 +167,7 @@ class SparseHead(TrainerLike):
                 own_PV = next_token_logits(plain, hidden_PD[:LOOKED_AT])
             self.own_head = _same_logits(own_PV, logits_PV.view(len(own_PV), -1))
             if not self.own_head:
+                self.told = (OTHER_LOGITS,)
                 return self._answer_nll(model, inputs, wanted_BT, targets_P)
         with self.accelerator.autocast():
             return answer_nll(plain, hidden_PD, targets_P)

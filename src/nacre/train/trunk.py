@@ -9,12 +9,13 @@ Cost: tokens of all rows * D * 4 bytes on disk (2 in bf16), and reading them.
 Shapes: B rows, T tokens of the longest row, D hidden size.
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ HASH_BYTES = 16
 FREE_SHARE = 0.5  # of the disk's free space that one file may take
 GIB = 2**30
 PASSES = 1.5  # over the same rows from which keeping their states pays
+RANDOM = ("drop", "jitter")  # words in the names of attributes that say how much is drawn at random in training
 CLOSE = 1e-4  # of the largest state: how near the model split in two must come to the model in one
 
 
@@ -57,12 +59,14 @@ def boundary_of(model: Any) -> int:
 def why_not_kept(model: Any, boundary: int) -> str:
     """Why what the first `boundary` blocks say must not be kept; empty: it may be."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    below: list[nn.Module] = [causal.get_input_embeddings(), *decoder_layers(model)[:boundary]]
-    for module in (inner for outer in below for inner in outer.modules()):
+    above = {id(inner) for layer in decoder_layers(model)[boundary:] for inner in layer.modules()}
+    decoder = causal.get_decoder()  # whole: some families drop parts of the embedding's states before the first block
+    for module in (one for one in decoder.modules() if id(one) not in above):
         if isinstance(module, nn.Dropout) and module.p > 0:
             return f"there is dropout of {module.p:g} below the layers that train"
-        if getattr(module, "attention_dropout", 0):
-            return f"there is dropout of {module.attention_dropout:g} in the attention below the layers that train"
+        for name, value in vars(module).items():  # a share that the family hands to a function
+            if isinstance(value, float) and value > 0 and any(word in name for word in RANDOM):
+                return f"there is {name} of {value:g} below the layers that train"
     return ""
 
 
@@ -101,6 +105,7 @@ class FrozenTrunk:
         self._weights = weights_hash([self._embedding, *self._layers[:boundary]], causal.config.to_json_string())
         self._stack = ExitStack()
         self._file: _File | None = None
+        self._fault = ""
         self.read = self.made = self.left = 0
 
     def run(self, spread: Any, whole: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, given: dict[str, Any]) -> Any:
@@ -115,13 +120,14 @@ class FrozenTrunk:
 
     def __str__(self) -> str:
         told = f"of blocks that do not train, states of {self.read} rows were read and of {self.made} computed"
-        return f"{told}; for {self.left} there was no room" if self.left else told
+        told += f"; for {self.left} there was no room" if self.left else ""
+        return f"{told}; {self._fault}" if self._fault else told
 
     def close(self) -> None:
         """Write down which rows are in the file."""
         if self._file is not None:
-            self._file.save()
-        self._stack.close()
+            with self._stack:
+                self._fault = self._file.save()
         self._file = None
 
     def _look(
@@ -189,7 +195,7 @@ class FrozenTrunk:
         call = {"input_ids": ids_BT, "attention_mask": torch.ones_like(ids_BT), "use_cache": False}
         try:
             expected = whole(**call).last_hidden_state.float()
-            lower = self._lower(_plainly, whole, ids_BT, torch.ones_like(ids_BT), {"use_cache": False})
+            lower: Any = self._lower(_plainly, whole, ids_BT, torch.ones_like(ids_BT), {"use_cache": False})
             with self._handing_on(lower):
                 found = whole(**call).last_hidden_state.float()
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:
@@ -199,7 +205,12 @@ class FrozenTrunk:
                 module.training = training
         if (found - expected).abs().max() > CLOSE * expected.abs().max():
             return "in this family later blocks use more of them than their last states"
-        name = hashlib.sha256(f"{self._weights} {self._boundary} {lower.dtype}".encode()).hexdigest()
+        if not isinstance(lower, torch.Tensor):
+            return "its blocks give more than their states"
+        device = weight.device.type
+        computed = str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "as stored"
+        # under autocast states may be float32 and yet have been computed in bf16
+        name = hashlib.sha256(f"{self._weights} {self._boundary} {lower.dtype} {computed}".encode()).hexdigest()
         path = self._room.folder / f"{name}.states"
         try:
             self._stack.enter_context(file_lock(path.with_suffix(".lock"), wait=False))
@@ -210,16 +221,20 @@ class FrozenTrunk:
 
 
 class _File:
-    """Rows of states one after another, and where each begins."""
+    """Rows of states one after another, and where each begins.
+
+    It helps, and no more: a disk that is full ends no training, but what is computed is kept no longer.
+    """
 
     def __init__(self, path: Path, width: int, dtype: torch.dtype, limit_bytes: float) -> None:
         self.width, self.dtype = width, dtype
         self._path, self._index, self._limit = path, path.with_suffix(".json"), limit_bytes
         self.rows = self._read_index()
-        self._file = path.open("r+b" if self.rows else "w+b")
+        self._file = path.open("r+b" if self.rows else "w+b", buffering=0)
         self._end = max((start + tokens for start, tokens in self.rows.values()), default=0)
         self._file.truncate(self._end * self._token_bytes)
         self._mapped: torch.Tensor | None = None
+        self._fault = ""
 
     @property
     def _token_bytes(self) -> int:
@@ -227,19 +242,25 @@ class _File:
 
     def _read_index(self) -> dict[bytes, tuple[int, int]]:
         """Which rows are in the file; none, where it is torn."""
-        if not (self._index.exists() and self._path.exists()):
-            return {}
-        held = {
-            bytes.fromhex(key): (start, tokens) for key, (start, tokens) in json.loads(self._index.read_text()).items()
-        }
-        size = self._path.stat().st_size
-        return {key: place for key, place in held.items() if sum(place) * self._token_bytes <= size}
+        try:
+            told = json.loads(self._index.read_text())
+            held = {bytes.fromhex(key): (start, tokens) for key, (start, tokens) in told.items()}
+        except (FileNotFoundError, ValueError, AttributeError, TypeError):
+            held = {}
+        size = self._path.stat().st_size if self._path.exists() else 0
+        rows = {key: place for key, place in held.items() if sum(place) * self._token_bytes <= size}
+        if len(rows) < len(held):  # others will lie where the index says that these are, and this run may be killed
+            self._index.unlink()
+            self._write_index(rows)
+        return rows
+
+    def _write_index(self, rows: Mapping[bytes, tuple[int, int]]) -> None:
+        atomic_write(self._index, json.dumps({key.hex(): place for key, place in rows.items()}))
 
     def get(self, key: bytes) -> torch.Tensor:
         """States [T, D] of a row."""
         start, tokens = self.rows[key]
         if self._mapped is None or len(self._mapped) < start + tokens:
-            self._file.flush()
             numbers = torch.from_file(str(self._path), shared=True, size=self._end * self.width, dtype=self.dtype)
             self._mapped = numbers.view(-1, self.width)
         return self._mapped[start : start + tokens]
@@ -248,21 +269,36 @@ class _File:
         """Keep a row; False: there is no room for it."""
         if key in self.rows:
             return True
-        if (self._end + len(states_TD)) * self._token_bytes > self._limit:
+        end = self._end * self._token_bytes
+        if self._fault or end + len(states_TD) * self._token_bytes > self._limit:
             return False
-        self._file.seek(self._end * self._token_bytes)
-        self._file.write(states_TD.detach().to(self.dtype).contiguous().view(torch.uint8).numpy().tobytes())
+        numbers = states_TD.detach().to(self.dtype).contiguous().view(torch.uint8).numpy().tobytes()
+        self._file.seek(end)
+        try:
+            if self._file.write(numbers) < len(numbers):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:  # what cannot be kept can be computed again
+            self._file.truncate(end)
+            self._fault = f"the file took no more: {error.strerror}"
+            return False
         self.rows[key] = (self._end, len(states_TD))
         self._end += len(states_TD)
         return True
 
-    def save(self) -> None:
-        """Write down which rows there are: what a killed run wrote beyond that is written again."""
-        self._file.flush()
+    def save(self) -> str:
+        """Write down which rows there are: what a killed run wrote beyond that is written again.
+
+        Returns:
+            Why not all could be kept; empty: all is.
+        """
         self._file.close()
         self._mapped = None
-        os.utime(self._path)  # so that a file that is read stays young
-        atomic_write(self._index, json.dumps({key.hex(): place for key, place in self.rows.items()}))
+        try:
+            os.utime(self._path)  # so that a file that is read stays young
+            self._write_index(self.rows)
+        except (OSError, NacreError) as error:
+            self._fault = self._fault or f"which rows the file has could not be written down: {error}"
+        return self._fault
 
 
 def weights_hash(modules: Sequence[nn.Module], config: str) -> str:

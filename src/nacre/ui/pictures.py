@@ -82,19 +82,20 @@ def task_lines(grid: Matrix | History, language: str) -> str:
     rows, numbers = len(grid.versions), _numbers(grid)
     across = (_WIDTH - _LEFT - 20) / max(1, rows - 1)
 
-    def at(row: int, score: float) -> Point:
-        return _LEFT + across * row, _TOP + (1 - score) * (_HEIGHT - _TOP - _BOTTOM)
+    def at(row: int, score: float, aside: float = 0.0) -> Point:
+        return _LEFT + across * row, _TOP + (1 - score) * (_HEIGHT - _TOP - _BOTTOM) + aside
 
     parts = _frame([f"{score:.2f}" for score in (0, 0.25, 0.5, 0.75, 1)])
     parts += [_label(at(row, 0)[0], _HEIGHT - 12, number, "middle") for row, number in enumerate(numbers)]
     names = []
     for task, (name, colour, dash) in enumerate(zip(grid.tasks, cycle(_COLOURS), _dashes(), strict=False)):
         drawn = f'stroke="{colour}" stroke-dasharray="{dash}"'
+        aside = (task % 4 - 1.5) * 2.5 if len(grid.tasks) > 1 else 0.0  # lines of equal scores lie beside each other
         for row in range(rows):
             score = grid.cells[row][task]
             if score is None:
                 continue
-            x, y = at(row, score)
+            x, y = at(row, score, aside)
             learned = grid.state(row, task) == "learned"
             size, fill, about = 6 if learned else 2.5, _PAPER if learned else colour, f"{name} · {numbers[row]}"
             parts.append(_dot((x, y), size, fill, f"{about} · {score:.2f}", colour))
@@ -102,7 +103,7 @@ def task_lines(grid: Matrix | History, language: str) -> str:
                 before = grid.cells[parent][task]
                 if before is not None:
                     known = grid.state(row, task) != "before" and grid.state(parent, task) != "before"
-                    (x0, y0), width = at(parent, before), 2.4 if known else 0.9
+                    (x0, y0), width = at(parent, before, aside), 2.4 if known else 0.9
                     parts.insert(
                         0, f'<path d="M{x0:.1f} {y0:.1f}L{x:.1f} {y:.1f}" fill="none" stroke-width="{width}" {drawn}/>'
                     )

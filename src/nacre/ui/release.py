@@ -1,6 +1,6 @@
 """The tab from which releases are steered: every move asks once more before it is made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -28,6 +28,8 @@ def build(desk: Desk, tab: Any) -> Any:
         live = gr.Checkbox(True, label=said("live"), elem_id="n-live-release", scale=3)
         refresh = gr.Button(said("refresh"), elem_id="n-refresh-release", scale=1, min_width=110)
     state = desk.html(elem_id="n-state")
+    with gr.Accordion(said("pairs newest"), open=False, visible=False, elem_id="n-pairs") as folded:
+        pairs = desk.html()
     clock = gr.Timer(_LOOK_S, active=False)
     with gr.Group(elem_id="n-moves"):
         move = gr.Radio([(said(f"move {name}"), name) for name in _MOVES], label=said("move"), elem_id="n-move")
@@ -51,7 +53,7 @@ def build(desk: Desk, tab: Any) -> Any:
         asked_about = (name, number, over and name in _FORCED)
         return gr.update(visible=True), pictures.notice(said("sure", what=_what(desk, *asked_about))), asked_about
 
-    shown = [state, version]
+    shown = [state, folded, pairs, version]
     move.change(
         lambda name: (gr.update(visible=name in _OF_A_VERSION), gr.update(visible=name in _FORCED)),
         move,
@@ -80,10 +82,17 @@ def _filling(desk: Desk) -> Any:
         try:
             api = desk.api(request)
             slots, release = await api.get("/admin/slots"), await api.get("/admin/release")
+            pairs = (await api.get("/admin/pairs"))["pairs"] if release["active"] else []
             numbers = [one["version"] for one in (await api.get("/admin/versions"))["versions"]]
         except Refused as error:
-            return desk.no(error), gr.update()
-        return _state(desk, slots, release), gr.update(choices=list(reversed(numbers)))
+            return desk.no(error), gr.update(visible=False), "", gr.update()
+        drawn = _pairs(desk, pairs) if pairs else ""
+        return (
+            _state(desk, slots, release),
+            gr.update(visible=bool(pairs)),
+            drawn,
+            gr.update(choices=list(reversed(numbers))),
+        )
 
     return fill
 
@@ -125,7 +134,7 @@ def _state(desk: Desk, slots: Mapping[str, Any], release: Mapping[str, Any]) -> 
     html += _active(desk, release["active"]) if release["active"] else pictures.notice(said("no release"))
     now = release["active"]["id"] if release["active"] else None
     past = [
-        [one["id"], one["version"], one["state"], one["why"]]
+        [one["id"], one["version"], said(f"is {one['state']}"), one["why"]]
         for one in reversed(release["releases"])
         if one["id"] != now
     ]
@@ -139,11 +148,11 @@ def _active(desk: Desk, active: Mapping[str, Any]) -> str:
     said = desk.word
     title = said("under way", id=active["id"], version=active["version"], champion=active["champion"])
     facts = [
-        (said("state"), active["state"]),
+        (said("state"), said(f"is {active['state']}")),
         (said("weight"), f"{active['weight']:g} %"),
         *([(said("held"), active["held"])] if active["held"] else []),
         (said("observed"), active["requests"]),
-        (said("decision"), f"{active['decision']}: {active['because']}"),
+        (said("decision"), f"{said('says ' + active['decision'])}: {active['because']}"),
     ]
     if alike := active.get("similarity"):
         facts.append((said("pairs"), said("pairs told", n=alike["pairs"], alike=alike["same"])))
@@ -155,6 +164,22 @@ def _active(desk: Desk, active: Mapping[str, Any]) -> str:
         html += pictures.table(heads, rows, label=title)
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*active["missing"], *active["notes"]))
     return html + (f'<ul class="n-soft">{notes}</ul>' if notes else "")
+
+
+def _pairs(desk: Desk, pairs: Sequence[Mapping[str, Any]]) -> str:
+    """What both versions answered to the same requests."""
+    said = desk.word
+    heads = [said(key) for key in ("question", "champion arm", "new arm", "score")]
+    rows = [
+        [
+            one["question"],
+            one["champion"],
+            said("alike") if one["champion"] == one["shadow"] else one["shadow"],
+            " → ".join(f"{score:.2f}" for score in one["scores"] or ()) or None,
+        ]
+        for one in pairs
+    ]
+    return pictures.table(heads, rows, label=said("pairs"))
 
 
 def _finding(desk: Desk, one: Mapping[str, Any]) -> list[Any]:

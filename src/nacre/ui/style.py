@@ -24,6 +24,7 @@ STYLE = """
 .n-head nav { display: flex; gap: 1rem; align-items: center }
 .n-head a, .n-head button { color: var(--body-text-color); text-decoration: underline; background: none; border: 0;
   padding: .4rem; font: inherit; cursor: pointer }
+#n-pairs td { white-space: pre-wrap; overflow-wrap: anywhere; min-width: 9rem }
 .n-wide { overflow-x: auto; padding: 3px }
 .n-wide:focus-visible, .n-head a:focus-visible, .n-head button:focus-visible { outline: 3px solid #2f7fd0 }
 .gradio-container button:focus-visible, .gradio-container input:focus-visible { outline: 3px solid #2f7fd0 !important;
@@ -37,7 +38,7 @@ STYLE = """
 .n-table th { white-space: nowrap; font-weight: 600 }
 .n-heat { border-collapse: separate; border-spacing: 3px; font-variant-numeric: tabular-nums }
 .n-heat th { font-weight: 500; text-align: left; padding: .3rem .5rem; white-space: nowrap }
-.n-heat thead th { text-align: center; white-space: normal; overflow-wrap: anywhere }
+.n-heat thead th { text-align: center; white-space: normal }
 .n-heat td { text-align: center; border-radius: 4px; padding: .45rem .6rem; min-width: 3.6rem }
 .n-heat td.n-learned { outline: 2px solid var(--body-text-color); outline-offset: -2px; font-weight: 600 }
 .n-plot { width: 100%; min-width: 32rem; max-width: 60rem; height: auto; border-radius: 6px }
@@ -59,7 +60,8 @@ progress { width: 100%; max-width: 60rem }
   .n-facts { grid-template-columns: 1fr; gap: 0 }
   .n-facts dd { margin-bottom: .4rem }
   .n-heat td { min-width: 2.9rem; padding: .4rem .3rem }
-  .n-heat th { font-size: .85rem; padding: .2rem .3rem; white-space: normal }
+  .n-heat th { font-size: .85rem; padding: .2rem .3rem; white-space: normal; overflow-wrap: break-word }
+  .n-heat tbody th { max-width: 7rem }
 }
 """
 
@@ -73,6 +75,10 @@ def theme() -> Any:
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
         button_primary_text_color="white",
+        button_cancel_background_fill="#a83a26",
+        button_cancel_background_fill_hover="#8f2f1e",
+        button_cancel_background_fill_dark="#a83a26",
+        button_cancel_text_color="white",
         body_text_color_subdued="*neutral_600",
         block_label_text_color="*neutral_700",
         block_title_text_color="*neutral_700",

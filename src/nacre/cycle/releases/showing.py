@@ -8,23 +8,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from nacre.base.errors import ConflictError, unknown
-from nacre.cycle.lineage import ancestry, tasks_of
-from nacre.cycle.reports.report import evolution_report
+from nacre.base.errors import ConflictError
+from nacre.base.plugins import Table
 from nacre.cycle.rows.opinions import decide
 from nacre.cycle.scores.matrix import look_up
-from nacre.cycle.versions.lineage_picture import nodes
 from nacre.cycle.workspace import Workspace
-from nacre.data.dataset import resolve
-from nacre.data.dataset_info import read_info
-from nacre.data.report.build import Earlier, Rows, report_on
-from nacre.data.report.page import to_html
-from nacre.data.rows import read_rows
 from nacre.evaluate.matrix import Matrix, figures
 from nacre.records import Feedback, Interaction
-from nacre.train.log import read_log, runs_under_way
 
 Action = Callable[[Mapping[str, Any], str], Any]
+PARTS = Table(  # importing them takes seconds: a server does that when somebody looks, not when it starts
+    "view",
+    {
+        "nodes": "nacre.cycle.versions.lineage_picture:nodes",
+        "data report": "nacre.cycle.releases.showing_data:data_report",
+        "increments": "nacre.cycle.releases.showing_data:increments",
+        "evolution report": "nacre.cycle.reports.report:evolution_report",
+        "trainings": "nacre.train.log:runs_under_way",
+        "log": "nacre.train.log:read_log",
+    },
+)
 
 
 def views(workspace: Workspace) -> dict[str, Action]:
@@ -38,20 +41,23 @@ def views(workspace: Workspace) -> dict[str, Action]:
         if not busy.acquire(blocking=False):
             raise ConflictError("another data report is being made", fix="try again in a moment")
         try:
-            return _data_report(workspace, given["name"], given["lang"])
+            return str(PARTS.load("data report")(workspace, given["name"], given["lang"]))
         finally:
             busy.release()
 
     return {
         "matrix": lambda given, actor: _matrix(workspace, given["version"]),
-        "lineage": lambda given, actor: {"nodes": [asdict(node) for node in nodes(workspace)]},
+        "lineage": lambda given, actor: {"nodes": [asdict(node) for node in PARTS.load("nodes")(workspace)]},
         "flips": lambda given, actor: _flips(workspace, given["version"]),
+        "pairs": lambda given, actor: {"pairs": _pairs(workspace, given["most"])},
         "opinions": lambda given, actor: _opinions(workspace, given["status"], given["most"]),
         "judge opinions": lambda given, actor: _judge(workspace, given, actor),
-        "increments": lambda given, actor: {"increments": _increments(workspace)},
+        "increments": lambda given, actor: {"increments": PARTS.load("increments")(workspace)},
         "data report": data_report,
-        "trainings": lambda given, actor: {"trainings": runs_under_way(workspace.hidden / "runs")},
-        "evolution report": lambda given, actor: evolution_report(workspace, given["version"], given["lang"]),
+        "trainings": lambda given, actor: {"trainings": PARTS.load("trainings")(workspace.hidden / "runs")},
+        "evolution report": lambda given, actor: PARTS.load("evolution report")(
+            workspace, given["version"], given["lang"]
+        ),
         "curves": lambda given, actor: _curves(workspace, given["version"]),
     }
 
@@ -74,6 +80,27 @@ def _flips(workspace: Workspace, number: int) -> dict[str, Any]:
     verdict = workspace.ledger.verdict(number)
     told = verdict.model_dump(mode="json") if verdict else None
     return {"version": number, "against": workspace.ledger.judged_against(number), "verdict": told}
+
+
+def _pairs(workspace: Workspace, most: int) -> list[dict[str, Any]]:
+    """What champion and shadow answered to the same requests, the newest first; nothing where no release is on."""
+    ledger = workspace.ledger
+    active = ledger.releases.active()
+    found = []
+    for pair in reversed(ledger.releases.observed.pairs(active)[-most:] if active else []):
+        old, new = (ledger.interaction(one) for one in pair.ids)
+        if old is not None and new is not None:  # else forgotten since
+            found.append(
+                {
+                    "time": old.time,
+                    "question": old.messages[-1].content if old.messages else "",
+                    "champion": old.answer,
+                    "shadow": new.answer,
+                    "finishes": list(pair.finishes),
+                    "scores": list(pair.scores) if pair.scores else None,
+                }
+            )
+    return found
 
 
 def _opinions(workspace: Workspace, status: str | None, most: int) -> dict[str, Any]:
@@ -111,32 +138,8 @@ def _judge(workspace: Workspace, given: Mapping[str, Any], actor: str) -> dict[s
     return {"ids": [one.id for one in decided], "status": given["status"]}
 
 
-def _increments(workspace: Workspace) -> list[str]:
-    """Names of the datasets of the workspace."""
-    folder = workspace.dataset_dir
-    folders = [one.name for one in folder.iterdir() if any(one.glob("train.*"))] if folder.is_dir() else []
-    return sorted({*folders, *read_info(folder)})
-
-
-def _data_report(workspace: Workspace, name: str, lang: str) -> str:
-    """The data report of an increment as a page, compared with what the champion's line learned before it."""
-    names = _increments(workspace)
-    if name not in names:
-        raise unknown("increment", name, names, where="the request")
-    files = resolve(name, workspace.dataset_dir)
-    earlier: list[Earlier] = []
-    champion = workspace.ledger.slot("champion")
-    for learned in tasks_of(ancestry(workspace, champion.version if champion else None)).values():
-        if learned.name == files.task:
-            break
-        earlier.append(
-            Earlier(learned.name, (row for file in learned.train for row in read_rows(workspace.memory, file)))
-        )
-    return to_html(report_on(name, Rows([files]), earlier), lang="zh" if lang == "zh" else "en")
-
-
 def _curves(workspace: Workspace, number: int) -> dict[str, Any]:
     """The log of a version's training; empty where its weights are not here."""
     version = workspace.ledger.version(number)
     folder = workspace.store.root / version.artifact
-    return {"version": number, "task": version.snapshot.task, "points": read_log(folder)}
+    return {"version": number, "task": version.snapshot.task, "points": PARTS.load("log")(folder)}

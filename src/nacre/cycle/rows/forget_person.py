@@ -83,7 +83,8 @@ def hash_of(workspace: Workspace, user: str, key: str | None = None) -> str:
     Args:
         workspace: whose ledger and keys.
         user: as the client named it.
-        key: id of the key; empty for none; `import` for people of imported files; None for the one key under which such a user is known.
+        key: id of the key; empty for none; `import` for people of imported files; None for the one key under which such
+            a user is known.
 
     Raises:
         InputError: nobody, or more than one, is known by that name.

@@ -22,6 +22,7 @@ from nacre.cycle.rows.stage import REPORT
 from nacre.cycle.workspace import Workspace
 from nacre.data.dataset_info import read_info
 from nacre.feedback.curation import Harvest, collect
+from nacre.feedback.rows import FEEDBACK
 from nacre.feedback.topics import Topic, topics
 from nacre.records import Example
 from nacre.records.draft import FROM_FEEDBACK, Draft
@@ -62,6 +63,7 @@ class Harvested:
         increments: all that were made, in the order in which they are to be learned.
         topics: what people rated, the weak spots first.
         queue: whether the rows wait for a person's review instead of lying in folders.
+        barely: rows behind which no more people stand than must agree.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Harvested:
     increments: tuple[Made, ...] = ()
     topics: tuple[Topic, ...] = ()
     queue: bool = False
+    barely: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -91,6 +94,7 @@ class Harvested:
             "increments": made,
             "topics": [one.as_dict() for one in self.topics],
             "review": self.queue,
+            "barely": self.barely,
         }
 
 
@@ -192,7 +196,14 @@ def _harvest(workspace: Workspace, name: str, *, anyway: bool, review: bool) -> 
         _refuse_few(batches)
     if not chosen:
         _refuse_nothing(left_out, waits)
+    barely = sum(_first(row) in found.barely for one in chosen for row in (*one.rows.train, *one.rows.dev))
     notes = [*dict.fromkeys(note for one in chosen for note in one.rows.notes), *waits]
+    if barely:
+        people = workspace.settings.feedback.trust.people
+        notes.append(
+            f"{barely} of {sum(one.rows.rows for one in chosen)} rows rest on the word of {people} people each, who "
+            f"could be one" + ("" if review else ": nacre harvest --review puts rows before a person first")
+        )
     increments = [
         Made(
             f"{name}{_ENDS[one.stage]}",
@@ -209,8 +220,23 @@ def _harvest(workspace: Workspace, name: str, *, anyway: bool, review: bool) -> 
     first = increments[0]
     note = "; ".join(notes)
     return Harvested(
-        first.name, first.folder, first.train, first.dev, left_out, note, tuple(increments), tuple(shown), review
+        first.name,
+        first.folder,
+        first.train,
+        first.dev,
+        left_out,
+        note,
+        tuple(increments),
+        tuple(shown),
+        review,
+        barely,
     )
+
+
+def _first(row: Example) -> int:
+    """The number of the opinion that a row was made of; 0 where it names none."""
+    number = str(row.origin.extra.get(FEEDBACK, "")).split(",")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _batches(workspace: Workspace, found: Harvest, name: str, *, anyway: bool) -> list[_Batch]:

@@ -79,8 +79,8 @@ def import_file(
     untimed = sum(said.time == present for said in opinions)
     if untimed > 1 and not accept:
         notes.append(
-            f"{untimed} opinions do not say when they were given, and are taken for given at once: people who agree may "
-            "be held for one, and many of one person for a burst; add a column time, or --accept them"
+            f"{untimed} opinions do not say when they were given, and are taken for given at once: people who agree "
+            "may be held for one, and many of one person for a burst; add a column time, or --accept them"
         )
     if redactor.removed:
         removed = ", ".join(f"{count} {kind}" for kind, count in sorted(redactor.removed.items()))

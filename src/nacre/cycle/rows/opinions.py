@@ -81,10 +81,9 @@ class Traced:
         return self.said.as_dict() | {"learned": [one.as_dict() for one in self.learned]}
 
 
-def listed(workspace: Workspace, status: FeedbackStatus | None = None, *, newest: int = 0) -> list[Listed]:
-    """Every opinion, or those of one status, oldest first; with `newest` only the last so many."""
-    found = workspace.ledger.feedback(status)
-    return _with_questions(workspace, found[-newest:] if newest else found)
+def listed(workspace: Workspace, status: FeedbackStatus | None = None) -> list[Listed]:
+    """Every opinion, or those of one status, oldest first."""
+    return with_questions(workspace, workspace.ledger.feedback(status))
 
 
 def decide(
@@ -154,7 +153,7 @@ def trace(workspace: Workspace, name: str) -> list[Traced]:
             one,
             tuple(_learned(workspace, one, increment, versions) for increment in _increments(one.said)),
         )
-        for one in _with_questions(workspace, found)
+        for one in with_questions(workspace, found)
     ]
 
 
@@ -203,7 +202,8 @@ def _increments(said: Feedback) -> list[str]:
     return [name for name in said.increment.split("+") if name]
 
 
-def _with_questions(workspace: Workspace, opinions: Sequence[Feedback]) -> list[Listed]:
+def with_questions(workspace: Workspace, opinions: Sequence[Feedback]) -> list[Listed]:
+    """These opinions with what they are about."""
     answers = workspace.ledger.usage.interactions({said.interaction for said in opinions})
     found = []
     for said in opinions:

@@ -64,7 +64,9 @@ class Turn(Part):
     @property
     def kept(self) -> ChatTurn:
         """As it is kept, and as chat templates take it: roles and texts as training rows have them."""
-        return ChatTurn(role=_KEPT_ROLES.get(self._role, self._role), content=self._text)
+        if self.tool_calls:
+            return ChatTurn(role="function", content=called_text([call.model_dump() for call in self.tool_calls]))
+        return ChatTurn(role="observation" if self.role == "tool" else self.role, content=self.content or "")
 
     def sent(self) -> dict[str, Any]:
         """As OpenAI's API has it, for engines that pass it on."""
@@ -75,19 +77,8 @@ class Turn(Part):
             said["tool_call_id"] = self.tool_call_id
         return said
 
-    @property
-    def _role(self) -> str:
-        return "call" if self.tool_calls else self.role
-
-    @property
-    def _text(self) -> str:
-        if not self.tool_calls:
-            return self.content or ""
-        return called_text([call.model_dump() for call in self.tool_calls])
-
 
 _SYSTEM = ("system", "developer")
-_KEPT_ROLES = {"tool": "observation", "call": "function"}
 
 
 def called_text(calls: list[dict[str, Any]]) -> str:
@@ -172,12 +163,12 @@ class ChatRequest(AnswerRequest):
 
     def questions(self) -> list[Question]:
         """The conversation."""
-        opening, kept = self._opening, tuple(turn.kept for turn in self.messages)
+        opening, kept = self._opening, tuple([turn.kept for turn in self.messages])
         prompt = ChatPrompt(
             messages=kept[opening:],
-            system="\n\n".join(turn.content or "" for turn in self.messages[:opening]),
-            turns=tuple(turn.sent() for turn in self.messages),
-            tools=tuple(tool.model_dump(exclude_none=True) for tool in self.tools),
+            system="\n\n".join([turn.content or "" for turn in self.messages[:opening]]) if opening else "",
+            turns=tuple([turn.sent() for turn in self.messages]),
+            tools=tuple([tool.model_dump(exclude_none=True) for tool in self.tools]),
             tool_choice=self.tool_choice.model_dump() if isinstance(self.tool_choice, ToolChoice) else self.tool_choice,
         )
         return [Question(prompt, kept)]
@@ -191,17 +182,21 @@ class ChatRequest(AnswerRequest):
             yield "json", "response_format"
         if self.tools:
             yield "tools", "tools"
+        opening = self._opening
         for place, turn in enumerate(self.messages):
             if turn.tool_calls:
                 yield "tools", f"messages[{place}].tool_calls"
             if turn.role == "tool":
                 yield "tools", f"messages[{place}].role"
-            if place >= self._opening and turn.role in _SYSTEM:
+            elif place >= opening and turn.role in _SYSTEM:
                 yield "late_system", f"messages[{place}].role"
 
     def sampling(self, defaults: GenerationDefaults, **more: Any) -> Sampling:
         """See `AnswerRequest.sampling`; `max_completion_tokens` counts before the older `max_tokens`."""
-        more |= {"logprobs": (self.top_logprobs or 0) if self.logprobs else None, "format": self._json_format()}
+        if self.logprobs:
+            more["logprobs"] = self.top_logprobs or 0
+        if self.response_format is not None:
+            more["format"] = self._json_format()
         if self.max_completion_tokens:
             more["max_tokens"] = self.max_completion_tokens
         return super().sampling(defaults, **more)
@@ -253,8 +248,10 @@ class ChatRequest(AnswerRequest):
     @cached_property
     def _opening(self) -> int:
         """How many system messages the conversation opens with."""
-        places = (place for place, turn in enumerate(self.messages) if turn.role not in _SYSTEM)
-        return next(places, len(self.messages))
+        for place, turn in enumerate(self.messages):
+            if turn.role not in _SYSTEM:
+                return place
+        return len(self.messages)
 
 
 def parse_chat(body: dict[str, Any]) -> ChatRequest:

@@ -212,14 +212,9 @@ class StreamedAnswer:
         headers = self._answer.headers("text/event-stream; charset=utf-8")
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
-        async with CancelledWhenGone(receive, self._answer), _Pinged(send) as say:
-            try:
-                await self._tell(say)
-            except asyncio.CancelledError:  # a client takes a stream that just ends for a whole answer
-                await say(_event(stopping().body()))
-            except Exception as error:  # told, then cut: not every client can tell a cut from an end
-                await say(_event(unexpected(scope["state"]["request_id"], error).body()))
-                raise
+        request_id: str = scope["state"]["request_id"]
+        async with CancelledWhenGone(receive, self._answer), _Pinged(send) as say, _LastWords(say, request_id):
+            await self._tell(say)
         await send({"type": "http.response.body", "body": b""})
 
     async def _tell(self, say: Callable[[bytes], Awaitable[None]]) -> None:
@@ -253,6 +248,25 @@ def stopping() -> ApiError:
 
 def _event(data: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(data) + b"\n\n"
+
+
+class _LastWords:
+    """Says why a stream ends where its block is left by an error: a client takes one that just ends for whole."""
+
+    def __init__(self, say: Callable[[bytes], Awaitable[None]], request_id: str) -> None:
+        self._say, self._id = say, request_id
+
+    async def __aenter__(self) -> None:
+        """Nothing yet."""
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Whether that was all; after what nobody expected the connection is cut, too."""
+        if isinstance(error, asyncio.CancelledError):
+            await self._say(_event(stopping().body()))
+            return True
+        if isinstance(error, Exception):
+            await self._say(_event(unexpected(self._id, error).body()))
+        return False
 
 
 class _Pinged:

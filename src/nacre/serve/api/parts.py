@@ -125,6 +125,15 @@ def _biases(given: Any) -> Any:
     return {int(token): bias for token, bias in given.items()}
 
 
+_DRAWN = tuple(GenerationDefaults.model_fields)
+_CHANGING = (
+    ("presence_penalty", 0),
+    ("frequency_penalty", 0),
+    ("repetition_penalty", 1),
+    ("top_k", 0),
+    ("min_p", 0),
+)
+
 _StopText = Annotated[str, Field(min_length=1, max_length=_LONGEST_STOP)]
 _Stops = _StopText | Annotated[list[_StopText], Field(max_length=_MOST_STOPS)]
 _Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -159,31 +168,31 @@ class AnswerRequest(Part, ABC):
 
     def needs(self) -> Iterator[tuple[Feature, str]]:
         """What an engine must be able to do beside text, each with the parameter that asks for it."""
-        changing = {"presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "top_k": 0, "min_p": 0}
-        for name, nothing in changing.items():
-            if getattr(self, name) not in (None, nothing):
+        said = self.__dict__
+        for name, nothing in _CHANGING:
+            if (value := said[name]) is not None and value != nothing:
                 yield "penalties", name
         if self.logit_bias:
             yield "penalties", "logit_bias"
 
     def sampling(self, defaults: GenerationDefaults, **more: Any) -> Sampling:
         """How an answer is drawn where the version's defaults hold for what was not said; `more` counts before both."""
-        chosen: dict[str, Any] = {}
-        for name in type(defaults).model_fields:
-            asked = getattr(self, name)
-            value = getattr(defaults, name) if asked is None else asked
+        said, chosen = self.__dict__, defaults.__dict__
+        for name in _DRAWN:
+            value = said[name]
+            if value is None:
+                value = chosen[name]
             if value is not None:
-                chosen[name] = value
-        chosen |= more
+                more.setdefault(name, value)
         return Sampling(
-            **chosen,
+            **more,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=self.logit_bias,
             seed=self.seed,
             stop=tuple(self.stop),
             # Whether a default length fits is to be known before anything is answered.
-            stream=self.stream or (defaults.max_tokens is not None and not self.asks_for_length),
+            stream=self.stream or (chosen["max_tokens"] is not None and not self.asks_for_length),
         )
 
     @property

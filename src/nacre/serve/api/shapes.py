@@ -3,6 +3,7 @@
 import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from nacre.serve.engines import Delta, Logprob
@@ -20,7 +21,11 @@ class Choice:
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     reasoning: str = ""
     reason: str = ""
-    offsets: "Offsets" = field(default_factory=lambda: Offsets())
+
+    @cached_property
+    def offsets(self) -> "Offsets":
+        """Where the tokens of its chunks begin."""
+        return Offsets()
 
     def add(self, piece: Delta) -> None:
         """Take the next piece."""

@@ -69,11 +69,8 @@ class Front:
         if self._starlette is not None:
             scope["app"] = self._starlette
         try:
-            await self._let_in(scope, receive, visit.send)
-        except Exception as error:
-            if visit.start is not None:  # nothing can be said any more: the connection is cut, which a client notices
-                raise
-            await (await reply_to(Request(scope), error))(scope, receive, visit.send)
+            async with _Net(visit, scope, receive):
+                await self._let_in(scope, receive, visit.send)
         finally:
             self._tell(visit, scope)
 
@@ -114,6 +111,27 @@ class Front:
         tell("request", fields)
         if self._tracer is not None:
             self._tracer.request(scope, Headers(raw=start.get("headers", [])), seconds, status)
+
+
+class _Net:
+    """Answers with the error that its block is left by, whatever it is, where no answer has begun."""
+
+    __slots__ = ("_receive", "_scope", "_visit")
+
+    def __init__(self, visit: "_Visit", scope: Scope, receive: Receive) -> None:
+        self._visit, self._scope, self._receive = visit, scope, receive
+
+    async def __aenter__(self) -> None:
+        """Nothing yet."""
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Whether the error was told."""
+        if not isinstance(error, Exception):
+            return False
+        if self._visit.start is not None:  # nothing can be said any more: the connection is cut, as a client notices
+            raise RuntimeError(f"request {self._visit.id} failed after its answer had begun") from error
+        await (await reply_to(Request(self._scope), error))(self._scope, self._receive, self._visit.send)
+        return True
 
 
 class _Visit:

@@ -90,7 +90,9 @@ def test_a_new_adapter_beside_the_old_one_changes_nothing_at_first(rank, alpha, 
     protection = made(Orthogonal, toy, adapter, Lora(rank=rank, alpha=alpha))
     model = protection.model(apply(load_model(adapter, train=True), Lora(rank=rank, alpha=alpha)).model)
     assert model.training
-    torch.testing.assert_close(logits(model), before, rtol=1e-6, atol=1e-6)
+    # in float64, where the order of sums does not show; the way there and back changes no weight
+    torch.testing.assert_close(logits(model.double()), logits(load_model(adapter).double()), rtol=1e-6, atol=1e-6)
+    model.float()
     disturb(model)
     after = logits(protection.finish(model))
     assert (after - before).abs().max() > 0.01

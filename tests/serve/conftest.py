@@ -6,6 +6,7 @@ from pathlib import Path
 import openai
 import pytest
 from conformance_kit import SERVERS
+from gateway_kit import Hall, NamedEngine, make_hall, serving
 from serving_kit import ANSWERS, Connect, Place, Shelf, make_model, make_place
 
 from nacre.serve.run import background
@@ -47,6 +48,28 @@ def served(
         place.ledger.promote(1, actor="test", why="the next one")
         with SERVERS[request.param](place) as url:
             yield url, place
+
+
+@pytest.fixture(scope="module")
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
+    """A workspace whose versions say their names, for tests that share one."""
+    NamedEngine.forget()
+    made = make_hall(tmp_path_factory.mktemp("hall") / "assistant")
+    yield made
+    made.space.close()
+
+
+@pytest.fixture(scope="module")
+def admin(hall: Hall) -> str:
+    """A key that opens the admin API and nothing else."""
+    return hall.ledger.keys.create("boss", ["admin"])[1]
+
+
+@pytest.fixture(scope="module")
+def url(hall: Hall, admin: str) -> Iterator[str]:
+    """A server of it, which asks for keys."""
+    with serving(hall) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -4,37 +4,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_kit import Hall, NamedEngine, make_hall, send, serving, until
+from gateway_kit import Hall, send, serving, until
 
 from nacre.serve.admin import ACTIONS
 from nacre.serve.admin_openapi import document
 from nacre.serve.app import ALL_ADMIN_ROUTES
 
 MOST = 2**31 - 1
-
-
-@pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
-    NamedEngine.forget()
-    made = make_hall(tmp_path_factory.mktemp("described") / "assistant")
-    yield made
-    made.space.close()
-
-
-@pytest.fixture(scope="module")
-def admin(hall: Hall) -> str:
-    return hall.ledger.keys.create("boss", ["admin"])[1]
-
-
-@pytest.fixture(scope="module")
-def url(hall: Hall, admin: str) -> Iterator[str]:
-    with serving(hall) as server:
-        yield server.url
 
 
 def test_the_document_has_every_route_and_opens_to_an_admin_alone(hall: Hall, url: str, admin: str) -> None:

@@ -1,35 +1,14 @@
 """Rows that wait for a person, through the admin API: listed, judged, corrected, and written before they count."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-from gateway_kit import Hall, NamedEngine, make_hall, send, serving, until
+from gateway_kit import Hall, send, until
 
 from nacre.records import Example, Message
 from nacre.records.draft import FROM_FEEDBACK, Draft
 from nacre.records.example import Origin
 from nacre.serve.admin_drafts import DRAFT_ROUTES
-
-
-@pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
-    NamedEngine.forget()
-    made = make_hall(tmp_path_factory.mktemp("drafts") / "assistant")
-    yield made
-    made.space.close()
-
-
-@pytest.fixture(scope="module")
-def admin(hall: Hall) -> str:
-    return hall.ledger.keys.create("boss", ["admin"])[1]
-
-
-@pytest.fixture(scope="module")
-def url(hall: Hall, admin: str) -> Iterator[str]:
-    with serving(hall) as server:
-        yield server.url
 
 
 def row(question: str, *answers: str) -> Example:

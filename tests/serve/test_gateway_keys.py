@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_kit import Hall, NamedEngine, chat, make_hall, send, serving, until
+from gateway_kit import Hall, chat, make_hall, send, serving, until
 
 from nacre.base.errors import InputError, NacreError
 from nacre.records.key import Limits
@@ -23,19 +23,6 @@ def _quick_looks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keyring, "POLL_S", 0.05)
         yield
-
-
-@pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
-    NamedEngine.forget()
-    made = make_hall(tmp_path_factory.mktemp("keys") / "assistant")
-    yield made
-    made.space.close()
-
-
-@pytest.fixture(scope="module")
-def admin(hall: Hall) -> str:
-    return hall.ledger.keys.create("boss", ["admin"])[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,34 +1,19 @@
 """The admin API's views: matrix, lineage, opinions and what a person says of them, data reports, trainings."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_kit import Hall, NamedEngine, chat, make_hall, send, serving, until
+from gateway_kit import Hall, chat, send, until
 
 from nacre.base.files import file_lock
 from nacre.serve.admin_evolution import EVOLUTION_ROUTES
 
 
 @pytest.fixture(scope="module")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
-    NamedEngine.forget()
-    made = make_hall(tmp_path_factory.mktemp("views") / "assistant")
-    yield made
-    made.space.close()
-
-
-@pytest.fixture(scope="module")
 def admin(hall: Hall) -> str:
     return hall.ledger.keys.create("boss", ["admin", "infer", "feedback"])[1]
-
-
-@pytest.fixture(scope="module")
-def url(hall: Hall, admin: str) -> Iterator[str]:
-    with serving(hall) as server:
-        yield server.url
 
 
 def test_every_view_needs_the_scope_admin(hall: Hall, url: str, admin: str) -> None:

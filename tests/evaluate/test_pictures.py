@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 from fontTools.fontBuilder import FontBuilder
@@ -46,6 +47,13 @@ def test_many_tasks_are_split_into_parts_that_fit():
     text = printed(many, 60)
     assert all(f"0.{i:02d}*" in text for i in range(30))
     assert "…" not in text
+    assert max(map(cell_len, text.splitlines())) <= 60
+
+
+def test_a_figure_that_is_not_known_fits_with_its_reason():
+    """Joint 0.100 is no better than plain 0.200: the sentence is longer than half a terminal."""
+    text = printed(replace(CHINESE, joint=(0.1, 0.1), plain=(0.2, 0.2)), 60)
+    assert "no better than plain" in text
     assert max(map(cell_len, text.splitlines())) <= 60
 
 

@@ -115,17 +115,20 @@ def _cell(shown: Look) -> Text:
     return Text(shown.text + ("*" if shown.learned else " "), style=style)
 
 
-def _wrapped(text: str, width: int, indent: int = 0) -> Text:
-    """Dim lines of at most `width` characters, whatever the console does with longer ones."""
+def _wrapped(text: str, width: int, indent: int = 0, *, style: str = "dim") -> Text:
+    """Lines of at most `width` characters, whatever the console does with longer ones."""
     space = " " * indent
-    return Text("\n".join(textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space)), style="dim")
+    return Text("\n".join(textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space)), style=style)
 
 
 def _figures(read: Sequence[Figure], width: int) -> RenderableType:
     """Each figure with its definition and source: beside it, or below it where the terminal is narrow."""
     if width < _NARROW:
         lines = [
-            (Text(str(figure), style="bold"), _wrapped(f"{figure.definition} [{figure.source}]", width, indent=2))
+            (
+                _wrapped(str(figure), width, style="bold"),
+                _wrapped(f"{figure.definition} [{figure.source}]", width, indent=2),
+            )
             for figure in read
         ]
         return Group(*(line for pair in lines for line in pair))

@@ -1,5 +1,4 @@
 import io
-from dataclasses import replace
 
 import pytest
 from fontTools.fontBuilder import FontBuilder
@@ -52,7 +51,7 @@ def test_many_tasks_are_split_into_parts_that_fit():
 
 def test_a_figure_that_is_not_known_fits_with_its_reason():
     """Joint 0.100 is no better than plain 0.200: the sentence is longer than half a terminal."""
-    text = printed(replace(CHINESE, joint=(0.1, 0.1), plain=(0.2, 0.2)), 60)
+    text = printed(CHINESE.model_copy(update={"joint": (0.1, 0.1), "plain": (0.2, 0.2)}), 60)
     assert "no better than plain" in text
     assert max(map(cell_len, text.splitlines())) <= 60
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from nacre.evaluate import heat_map
 from nacre.evaluate.history import GeneralScores, History
-from nacre.evaluate.matrix import Matrix
+from nacre.evaluate.matrix import Matrix, figures
 from nacre.evaluate.page import to_html
 from nacre.evaluate.pictures import figures_by_version, look, shade, terminal
 
@@ -22,9 +22,9 @@ CHINESE = Matrix(
 )
 
 
-def printed(matrix, width):
+def printed(matrix, width, read=None):
     console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(terminal("title", matrix, width=width))
+    console.print(terminal("title", matrix, width=width, read=read))
     return console.file.getvalue()
 
 
@@ -51,8 +51,9 @@ def test_many_tasks_are_split_into_parts_that_fit():
 
 def test_a_figure_that_is_not_known_fits_with_its_reason():
     """Joint 0.100 is no better than plain 0.200: the sentence is longer than half a terminal."""
-    text = printed(CHINESE.model_copy(update={"joint": (0.1, 0.1), "plain": (0.2, 0.2)}), 60)
-    assert "no better than plain" in text
+    weak = CHINESE.model_copy(update={"joint": (0.1, 0.1), "plain": (0.2, 0.2)})
+    text = printed(weak, 60, figures(weak))
+    assert "gap closed not known (joint 0.100 is no better than" in text
     assert max(map(cell_len, text.splitlines())) <= 60
 
 

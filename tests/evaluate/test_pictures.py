@@ -23,7 +23,8 @@ CHINESE = Matrix(
 
 
 def printed(matrix, width, read=None):
-    console = Console(width=width, file=io.StringIO(), color_system=None)
+    """On a console that has more room than was asked for, so that nothing is wrapped but by us."""
+    console = Console(width=width + 100, file=io.StringIO(), color_system=None)
     console.print(terminal("title", matrix, width=width, read=read))
     return console.file.getvalue()
 

@@ -138,13 +138,13 @@ class SparseHead(TrainerLike):
         labels_BT = inputs["labels"]
         targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
         wanted_BT = targets_BT != IGNORED
-        total = self._answer_nll(model, inputs, wanted_BT, targets_BT[wanted_BT]).sum()
+        total = self.answer_nll(model, inputs, wanted_BT, targets_BT[wanted_BT]).sum()
         if num_items_in_batch is None:
             return total / wanted_BT.sum().clamp(min=1)
         # the count is over all processes, and DDP averages the gradients over them
         return total * self.accelerator.num_processes / num_items_in_batch
 
-    def _answer_nll(
+    def answer_nll(
         self, model: Any, inputs: Mapping[str, Any], wanted_BT: torch.Tensor, targets_P: torch.Tensor
     ) -> torch.Tensor:
         """Loss [P] of each labelled position in nats."""
@@ -168,7 +168,7 @@ class SparseHead(TrainerLike):
             self.own_head = _same_logits(own_PV, logits_PV.view(len(own_PV), -1))
             if not self.own_head:
                 self.told = (OTHER_LOGITS,)
-                return self._answer_nll(model, inputs, wanted_BT, targets_P)
+                return self.answer_nll(model, inputs, wanted_BT, targets_P)
         with self.accelerator.autocast():
             return answer_nll(plain, hidden_PD, targets_P)
 

@@ -26,7 +26,6 @@ from nacre.train.stages.rows import (
     Part,
     RowLosses,
     answer_only,
-    log_probabilities,
     padded,
     with_start,
 )
@@ -160,7 +159,7 @@ class JudgedLosses(RowLosses):
         sums = torch.zeros(2)
         for batch in batches:
             if f"{OTHER}labels" in batch:
-                gained_J = log_probabilities(model, self._prepare_inputs(dict(batch)), OTHER).gained
+                gained_J = self.log_probabilities(model, self._prepare_inputs(dict(batch)), OTHER).gained
                 sums += torch.tensor([float(gained_J.sum()), len(gained_J)])
         model.train(training)
         if everywhere:

@@ -16,11 +16,10 @@ Shapes: B rows of the micro-batch, T tokens, V vocabulary, N labelled positions.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from torch.nn import functional
 
 from nacre.model.chat import IGNORED, Encoded
 from nacre.model.losses import last_answer, sequence_losses
@@ -29,11 +28,7 @@ from nacre.records.recipe import Preference
 from nacre.train import processes
 from nacre.train.stages.base import Measured
 from nacre.train.stages.losses import Side
-
-if TYPE_CHECKING:
-    TrainerLike = Any  # a mixin calls what the Trainer after it in the chain has
-else:
-    TrainerLike = object
+from nacre.train.trainer import SparseHead
 
 KEPT, WANTED, UNWANTED = 0, 1, 2  # what a row of a batch is: mixed in beside the stage's own, to imitate, to avoid
 
@@ -97,7 +92,7 @@ class Whole(NamedTuple):
     kept_tokens: int
 
 
-class RowLosses(TrainerLike):
+class RowLosses(SparseHead):
     """Mixin over TRL's supervised trainer: the loss is one number for each row, and the kept rows' cross-entropy.
 
     A subclass gives `own_losses` and `own_rows`.
@@ -135,7 +130,7 @@ class RowLosses(TrainerLike):
     ) -> Any:
         """This micro-batch's part of the step's loss; outside training, the loss of the batch by itself."""
         whole = self._whole if model.training else self._counts([inputs])
-        said = log_probabilities(model, inputs)
+        said = self.log_probabilities(model, inputs)
         total = said.logs.sum() * 0.0
         if self.own_rows(inputs):
             total = total + self.own_losses(model, inputs, said).sum() / whole.rows
@@ -146,6 +141,23 @@ class RowLosses(TrainerLike):
             total = total * self.accelerator.num_processes  # whose gradients are averaged
         return (total, None) if return_outputs else total
 
+    def log_probabilities(self, model: Any, inputs: Mapping[str, Any], prefix: str = "") -> Side:
+        """What the model says of each row's labelled tokens, in nats. [B]
+
+        On a CPU only the labelled positions are scored, a few hundred at a time; elsewhere TRL's fused head does so.
+        """
+        ids_BT, labels_BT = inputs[f"{prefix}input_ids"], inputs[f"{prefix}labels"]
+        given = {"input_ids": ids_BT, "attention_mask": inputs[f"{prefix}attention_mask"]}
+        targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
+        wanted_BT = targets_BT != IGNORED
+        if ids_BT.device.type == "cpu":
+            nll_N = self.answer_nll(model, given, wanted_BT, targets_BT[wanted_BT])
+            logs_B = nll_N.new_zeros(len(ids_BT)).index_add(0, wanted_BT.nonzero()[:, 0], -nll_N)
+        else:
+            found = model(**given, use_cache=False, labels=labels_BT, fused_lm_head=True)
+            logs_B = found.log_probs.float().sum(1)
+        return Side(logs_B, wanted_BT.sum(1), inputs[f"{prefix}start"].to(logs_B))
+
     def weight_of(self, inputs: Mapping[str, Any]) -> int:
         """What a micro-batch counts for in a mean over rows that were held out: its rows."""
         return self._counts([inputs]).rows
@@ -154,21 +166,3 @@ class RowLosses(TrainerLike):
         """Have the mean of `value` logged under `name` with the next line of the log."""
         mode = "train" if self.model.training else "eval"
         self._metrics[mode][name].append(float(value.detach().float().mean()))
-
-
-def log_probabilities(model: Any, inputs: Mapping[str, Any], prefix: str = "") -> Side:
-    """What the model says of each row's labelled tokens, in nats. [B]
-
-    On a CPU only the labelled positions are projected to the vocabulary; elsewhere TRL's fused head does so.
-    """
-    ids_BT, labels_BT = inputs[f"{prefix}input_ids"], inputs[f"{prefix}labels"]
-    given = {"input_ids": ids_BT, "attention_mask": inputs[f"{prefix}attention_mask"], "use_cache": False}
-    targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
-    wanted_BT = targets_BT != IGNORED
-    if ids_BT.device.type == "cpu":
-        logits_NV = model(**given, logits_to_keep=wanted_BT).logits
-        nll_N = functional.cross_entropy(logits_NV.float(), targets_BT[wanted_BT], reduction="none")
-        logs_B = nll_N.new_zeros(len(ids_BT)).index_add(0, wanted_BT.nonzero()[:, 0], -nll_N)
-    else:
-        logs_B = model(**given, labels=labels_BT, fused_lm_head=True).log_probs.float().sum(1)
-    return Side(logs_B, wanted_BT.sum(1), inputs[f"{prefix}start"].to(logs_B))

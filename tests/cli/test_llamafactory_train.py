@@ -138,6 +138,7 @@ def test_the_file_runs_and_writes_what_its_readers_expect(clone: Place, toy: "To
     assert "save_only_model: output_dir holds the finished model alone" in said.out
 
 
+@pytest.mark.slow
 def test_the_template_is_saved_and_used(clone: Place, toy: "Toy") -> None:
     from nacre.cycle.increment.folder import folder_weights
     from nacre.model.chat import render
@@ -152,6 +153,7 @@ def test_the_template_is_saved_and_used(clone: Place, toy: "Toy") -> None:
     assert "template llama3: the vocabulary has no token <|eot_id|>" in said.out
 
 
+@pytest.mark.slow
 def test_words_after_the_file_win_and_are_typed_as_in_yaml(clone: Place, toy: "Toy") -> None:
     words = ("max_steps=1", "bf16=false", "lora_target=[q_proj, v_proj]", "learning_rate=2e-3", "template=null",
              "output_dir=saves/other", "use_rslora=true", "--lora_rank", "4", "warmup_ratio=0")  # fmt: skip
@@ -162,6 +164,7 @@ def test_words_after_the_file_win_and_are_typed_as_in_yaml(clone: Place, toy: "T
     assert (train["learning_rate"], train["template"], train["warmup"]) == (2e-3, None, 0)
 
 
+@pytest.mark.slow
 def test_held_out_rows_make_a_second_curve(clone: Place, toy: "Toy") -> None:
     words = ("max_steps=4", "bf16=false", "val_size=0.2", "eval_strategy=steps", "eval_steps=2")
     said, output = trained(clone, "sft", toy, *words, "per_device_eval_batch_size=1")

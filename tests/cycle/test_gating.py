@@ -116,6 +116,7 @@ def test_a_task_that_a_rule_with_one_look_reads_is_scored_whole(
         assert judging.stops_early(space, "base", dev) is not whole
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_chunks")
 def test_rows_saved_are_rows_that_were_not_scored(lived_in: Place) -> None:
     forget_reports(lived_in)

@@ -57,6 +57,7 @@ def switched(client: openai.OpenAI, wanted: str) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_the_ring_closes(lived_in: Place) -> None:
     with (
         serving(lived_in, "--api-key", "open-sesame") as url,

@@ -167,6 +167,7 @@ def work(space_root: Path, got: Path) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_killed_and_racing_tellers_tell_everything_in_order(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest

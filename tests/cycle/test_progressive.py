@@ -36,6 +36,7 @@ def test_a_part_is_learned_and_judged_and_then_all(lived_in: Place) -> None:
     assert (again["version"], again["trained"]) == (4, False)
 
 
+@pytest.mark.slow
 def test_where_nothing_is_gained_the_rest_is_not_learned(lived_in: Place) -> None:
     write_increment(lived_in.dataset, "increment_2", "place")
     lived_in.settings(train={"learning_rate": 1e-7})

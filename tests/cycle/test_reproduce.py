@@ -25,6 +25,7 @@ def rewritten(place: Place, number: int, **changes: Any) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_a_version_is_trained_again_bit_by_bit(lived_in: Place) -> None:
     """Version 2: from version 1, with replay and the ladder's protections, on the same machine."""
     before = {path: path.stat().st_mtime_ns for path in (lived_in.root / ".nacre").rglob("*") if path.is_file()}

@@ -68,6 +68,7 @@ def test_a_worse_version_is_stopped_within_a_number_of_requests(
     assert measure in failed
 
 
+@pytest.mark.slow
 def test_errors_that_begin_at_full_share_are_found_without_a_champion_beside(space: Workspace, clock: Clock) -> None:
     space = with_release(space, **QUICK | {"shadow_requests": 0, "min_requests": 300})
     rollout.start(space, 2, **BY)
@@ -81,6 +82,7 @@ def test_errors_that_begin_at_full_share_are_found_without_a_champion_beside(spa
     assert found.why.startswith("errors at full share")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "measure"),
     [
@@ -116,6 +118,7 @@ def test_a_first_step_of_all_users_is_held_against_the_champion_of_the_shadow(sp
 SLOW = Manner(aborted=0.15, seconds=20.0, broken_off_after=3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("new", "rate", "step"),
     [(SLOW, 10, 50), (Manner(seconds=1.2, aborted=0.0), 40, 50), (Manner(seconds=24.0, aborted=0.0), 20, 50)],

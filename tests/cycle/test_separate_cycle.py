@@ -33,6 +33,7 @@ def test_nothing_is_lost_over_three_increments(fresh: Place) -> None:
     assert tasks == {"base": "adapter_1", "increment_1": "adapter_2", "increment_2": "adapter_3"}
 
 
+@pytest.mark.slow
 def test_a_version_trained_otherwise_is_the_frozen_base_from_then_on(lived_in: Place) -> None:
     lived_in.settings(**SETTINGS, train=TRAIN)
     write_increment(lived_in.dataset, "increment_2", "place")

@@ -307,6 +307,7 @@ def test_the_report_is_a_record_and_the_same_in_any_order() -> None:
     assert json.loads(found.to_json()) == json.loads(backwards.to_json())
 
 
+@pytest.mark.slow
 def test_more_rows_than_the_sample_holds_are_said_and_rows_are_read_one_at_a_time() -> None:
     before = held()
     alive = []

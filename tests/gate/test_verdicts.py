@@ -167,6 +167,7 @@ def test_a_drop_that_is_shown_and_bearable_passes() -> None:
     assert found.interval[0] > 0
 
 
+@pytest.mark.slow
 def test_the_rows_that_undecided_asks_for_do_decide() -> None:
     few = one(6, 5, 150, Keep(max_drop=0.04))
     assert few.outcome == "undecided"

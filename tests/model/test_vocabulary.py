@@ -129,3 +129,25 @@ def test_the_divergence_from_a_kept_teacher_is_the_plain_one(kept, cap, rows, ch
         found.append((apart_P.detach(), own_PD.grad))
     assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
     assert torch.allclose(found[0][1], found[1][1], atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["some", "the first", "all"])
+def test_a_divergence_beside_the_answers_is_the_two_one_after_the_other(where, rows, chunks):
+    hidden_PD, targets_P, weights_P = rows
+    model, size = toy(), len(make_tokenizer())
+    at_P = {"some": torch.arange(POSITIONS) % 3 == 1, "the first": torch.arange(POSITIONS) < 2}.get(where)
+    at_P = torch.ones(POSITIONS, dtype=torch.bool) if at_P is None else at_P
+    top = top_of(torch.randn(int(at_P.sum()), size, generator=torch.Generator().manual_seed(1)), 5)
+    kept = (top.logs_PK, top.ids_PK, top.rest_P)
+
+    def apart(model, own_PD, targets_P):
+        lost_P = answer_nll(model, own_PD, targets_P)
+        more_S = vocabulary.divergence_nats(vocabulary.frozen_head(model, "cpu"), own_PD[at_P], *kept)
+        return lost_P.index_add(0, at_P.nonzero()[:, 0], more_S, alpha=0.7)
+
+    def together(model, own_PD, targets_P):
+        return answer_nll(model, own_PD, targets_P, vocabulary.Beside(at_P, vocabulary.divergence_of(*kept), 0.7))
+
+    expected, found = (losses_of(way, model, hidden_PD, targets_P, weights_P) for way in (apart, together))
+    assert torch.allclose(found[0], expected[0], atol=1e-6, rtol=1e-6)
+    assert torch.allclose(found[1], expected[1], atol=1e-6, rtol=1e-6)

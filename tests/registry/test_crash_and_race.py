@@ -59,6 +59,7 @@ def test_every_win_of_a_race_is_one_generation(shop, tmp_path: Path) -> None:
         assert ledger.verify_chain() == 5 + 1 + wins
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_leaves_whole_moves_only(shop) -> None:
     """Twenty-four kills in a loop of promotions, rollbacks and trials; each finds the ledger consistent."""
     randomly = random.Random(7)
@@ -118,6 +119,7 @@ def test_the_same_answers_on_either_database(shop) -> None:
         assert ledger.verify_chain() == 8
 
 
+@pytest.mark.slow
 def test_a_move_takes_less_than_fifty_milliseconds(shop, capsys: pytest.CaptureFixture[str]) -> None:
     """A hundred promotions and a hundred rollbacks behind a history of 5000 events; reading the weights is apart."""
     weights_mb = 64

@@ -226,6 +226,7 @@ def test_killed_midway_it_is_still_the_old_one(
     assert state(older)[0] == str(tables.SCHEMA)
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_one_schema_or_the_other(tmp_path: Path) -> None:
     script = (SCRIPTS / "sqlite.sql").read_text()
     seen = set()

@@ -235,6 +235,7 @@ MOVES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(MOVES, st.booleans()), max_size=14))
 def test_no_actors_and_no_crashes_leave_the_ledger_inconsistent(
@@ -298,6 +299,7 @@ def wander(shop, seed: int, ready: int) -> None:
             os.write(ready, b"x")
 
 
+@pytest.mark.slow
 def test_kills_between_and_within_moves_leave_whole_states(shop) -> None:
     """Twelve kills of two processes that race each other; each time rollouts, slots and history agree."""
     choose = random.Random(3)

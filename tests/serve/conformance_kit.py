@@ -30,5 +30,19 @@ def _upstream(place: Place) -> Iterator[str]:
         yield stack.enter_context(background(place.source, settings))
 
 
+@contextmanager
+def _ctranslate2(place: Place) -> Iterator[str]:
+    held = {"folder": str(place.secret.parent / "ctranslate2"), "precision": "float32", "threads": 1}
+    with background(
+        place.source, Serve(port=0, name="bot", api_keys=(KEY,), engine="ctranslate2", ctranslate2=held)
+    ) as url:
+        yield url
+
+
 # Every engine of the table stands here, so that none is left out in silence.
-SERVERS: dict[str, Callable[[Place], "contextmanager[str]"]] = {"embedded": _embedded, "upstream": _upstream}
+SERVERS: dict[str, Callable[[Place], "contextmanager[str]"]] = {
+    "embedded": _embedded,
+    "upstream": _upstream,
+    "ctranslate2": _ctranslate2,
+}
+WITHOUT_EMBEDDINGS = ("ctranslate2",)

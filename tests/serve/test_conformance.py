@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 import pytest
-from conformance_kit import KEY, SERVERS
+from conformance_kit import KEY, SERVERS, WITHOUT_EMBEDDINGS
 from gateway_kit import until
 from serving_kit import ANSWERS, LONG, QUESTION, Connect, Place, ask, kept, text_of
 
@@ -238,7 +238,11 @@ def test_13_completions_take_every_prompt_echo_and_log_probabilities(client: ope
         assert caught.value.param == next(iter(wrong))
 
 
-def test_14_embeddings_or_an_error_object(client: openai.OpenAI, url: str) -> None:
+def test_14_embeddings_or_an_error_object(client: openai.OpenAI, url: str, request: pytest.FixtureRequest) -> None:
+    if request.node.callspec.params["served"] in WITHOUT_EMBEDDINGS:
+        refused = _post(url, "/v1/embeddings", {"model": "bot", "input": "layer"})
+        assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error")
+        return
     vectors = [item.embedding for item in client.embeddings.create(model="bot", input=["layer", "层", "layer"]).data]
     assert all(abs(sum(number**2 for number in vector) - 1) < 1e-3 for vector in vectors)
     assert max(abs(one - other) for one, other in zip(vectors[0], vectors[2], strict=True)) < 1e-3

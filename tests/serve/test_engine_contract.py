@@ -29,6 +29,8 @@ from nacre.serve.engines import (
     Sampling,
     Target,
 )
+from nacre.serve.engines.ct2 import CTranslate2Engine
+from nacre.serve.engines.ct2.residents import Resident as Converted
 from nacre.serve.engines.embedded import EmbeddedEngine
 from nacre.serve.settings import Serve
 
@@ -42,7 +44,7 @@ def _ask(text: str) -> ChatPrompt:
 
 def _models() -> int:
     gc.collect()
-    return sum(type(each) is LlamaForCausalLM for each in gc.get_objects())
+    return sum(type(each) in (LlamaForCausalLM, Converted) for each in gc.get_objects())
 
 
 async def _loaded(engine: Engine, number: int, weights: Weights) -> Target:
@@ -59,14 +61,17 @@ async def _text(generation: Generation) -> tuple[str, Finish]:
 
 
 # What stands for each engine of the table: the one that asks other servers gets a real one behind it.
-MADE = {"embedded": EmbeddedEngine, "upstream": BehindNacre}
+# CTranslate2 in 32 bits, as int8 is no fair copy of a model this small (test_ct2_engine).
+MADE = {"embedded": EmbeddedEngine, "upstream": BehindNacre, "ctranslate2": CTranslate2Engine}
 
 
 @pytest.fixture(params=ENGINES.names())
-def run(request: pytest.FixtureRequest) -> Callable[..., None]:
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
+    converted = {"folder": str(tmp_path_factory.mktemp("converted")), "precision": "float32", "threads": 1}
+
     def run(scenario: Callable[[Engine], Coroutine[Any, Any, None]], max_waiting: int = 8, **embedded: float) -> None:
         async def main() -> None:
-            engine = MADE[request.param](Serve(max_waiting=max_waiting, embedded=embedded))
+            engine = MADE[request.param](Serve(max_waiting=max_waiting, embedded=embedded, ctranslate2=converted))
             try:
                 await asyncio.wait_for(scenario(engine), 60)
             finally:

@@ -111,6 +111,7 @@ def test_a_difference_outside_the_scale_is_refused() -> None:
         Drop([1.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.01, 0.5])
 def test_skewed_seconds_stop_an_equal_arm_no_more_often_than_they_may(share: float) -> None:
     """One request in twenty is answered from a cache in 20 ms, the others take 5 s."""
@@ -152,6 +153,7 @@ def test_bounds_of_a_mean_cover_at_every_look() -> None:
     assert mean_bounds([], ALPHA) == (0.0, 1.0)
 
 
+@pytest.mark.slow
 def test_rate_bounds_cover_at_every_look() -> None:
     random = np.random.default_rng(7)
     missed = 0

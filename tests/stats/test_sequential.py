@@ -59,6 +59,7 @@ def test_passing_is_what_simulate_counts_without_alarms() -> None:
     assert passing(rows, 0.04, accept=ACCEPT) == (outcome == "pass").mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("psi", [0.05, 0.1, 0.2])
 def test_a_drop_of_the_margin_is_missed_once_in_five_at_most_and_mostly_found(psi: float) -> None:
     found, _ = shares(changes(EXPERIMENTS, 2 * FIXED_ROWS[psi], psi, MARGIN))

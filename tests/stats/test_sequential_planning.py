@@ -25,6 +25,7 @@ def test_without_a_change_it_is_nearly_the_bound_that_cannot_be_beaten() -> None
         assert bound < smallest_drop_sequential(rows, 0.0, accept=5.0) <= 1.8 * bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("psi", [0.0, 0.01, 0.05, 0.2])
 def test_more_rows_never_show_less(psi: float) -> None:
     rows = [*range(60, 440, 20), 600, 1000, 3000]

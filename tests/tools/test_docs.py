@@ -34,6 +34,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_check_sees_a_difference_and_writing_mends_it(
     docs: ModuleType, copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +55,7 @@ def test_check_sees_a_difference_and_writing_mends_it(
     assert docs.main(["--check", *root]) == 0
 
 
+@pytest.mark.slow
 def test_what_stands_around_a_made_part_is_kept(docs: ModuleType, copy: Path) -> None:
     page = copy / "docs" / "evaluation.md"
     page.write_text(f"First words.\n{page.read_text(encoding='utf-8')}Last words.\n", encoding="utf-8")

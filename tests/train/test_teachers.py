@@ -14,6 +14,7 @@ from nacre.data.convert import read_examples
 from nacre.model.chat import IGNORED, encode, encode_text
 from nacre.model.load import load_model
 from nacre.model.tuners import apply
+from nacre.model.vocabulary import Beside
 from nacre.records.tune import Freeze, Full, Lora
 from nacre.train.protect.distill import divergence
 from nacre.train.protect.importance import files_key
@@ -169,16 +170,22 @@ def test_terms_are_computed_where_trained_and_frozen_weights_may_meet(toy, tmp_p
     assert any(note.startswith("distill: the divergence") for note in trained.notes)
 
 
-def test_a_cached_teacher_that_keeps_everything_teaches_what_the_live_one_does(toy, spy, tmp_path):
+@pytest.mark.parametrize("tune", ["full", {"name": "lora", "rank": 4}], ids=["full", "lora"])
+def test_a_cached_teacher_that_keeps_everything_teaches_what_the_live_one_does(tune, toy, spy, tmp_path, monkeypatch):
+    """Where the head does not train, what was kept of replayed rows is compared with the scores of the rows' own loss."""
+    along = []
+    monkeypatch.setattr("nacre.train.trainer.Beside", lambda *given: along.append(given) or Beside(*given))
     other = weights_of(toy.learn(tmp_path / "other", task="place", train={"max_steps": 10}))
     settings = {"max_steps": 3, "scheduler": "constant", "warmup": 0, "batch_size": 16, "learning_rate": 1e-4}
+    settings["accumulation"] = 2
     grads = {}
     for name, cache in (("live", {}), ("cached", {"cache": 10_000}), ("few", {"cache": 2})):
         spy.steps.clear()
         distill = {"name": "distill", "weight": 5.0, "on": ["replayed", "generic"], **cache}
-        job = toy.job(tmp_path / name, protect=["replay", distill, "spy"], train=settings)
+        job = toy.job(tmp_path / name, tune=tune, protect=["replay", distill, "spy"], train=settings)
         train(replace(job, previous=other))
         grads[name] = list(spy.steps)
+    assert len(along) == (0 if tune == "full" else 2 * 5), "all micro-batches but the first, which tries the head out"
     for step in range(3):
         assert furthest(grads["live"][step], grads["cached"][step]) < 1e-6
         assert furthest(grads["live"][step], grads["few"][step]) > 1e-4, "two tokens cannot say everything"

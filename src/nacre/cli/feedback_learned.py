@@ -38,8 +38,10 @@ def list_opinions(
     from nacre.cycle.rows.opinions import with_questions
 
     with open_workspace(workspace) as space:
-        every = space.ledger.feedback(status)
-        found = with_questions(space, every if as_json else every[-limit:])
+        usage = space.ledger.usage
+        chosen = space.ledger.feedback(status) if as_json else usage.newest_opinions(limit, status)[::-1]
+        found = with_questions(space, chosen)
+        counts = usage.opinion_counts()
     if as_json:
         print_json([one.as_dict() for one in found])
         return
@@ -50,8 +52,9 @@ def list_opinions(
         why = said.why or said.increment
         table.add_row(str(said.id), said.status, _short(_said(one)), who, _short(one.question), why)
     console.print(table)
-    if len(every) > len(found):
-        console.print(f"· {len(every) - len(found)} older ones are not shown: --limit {len(every)}", markup=False)
+    there = sum(counts.values()) if status is None else counts.get(status, 0)
+    if there > len(found):
+        console.print(f"· {there - len(found)} older ones are not shown: --limit {there}", markup=False)
 
 
 def accept(

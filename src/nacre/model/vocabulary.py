@@ -21,6 +21,7 @@ from nacre.model.head import cap_of, factor_of, next_token_logits
 
 CHUNK_BYTES = 2**28  # of scores in float32 that are there at once
 KEPT_BYTES = 2**29  # of scores in float32 that a head that trains may keep for the backward pass
+_LEAST = torch.finfo(torch.float32).tiny  # a probability whose logarithm is finite
 
 
 class Head(NamedTuple):
@@ -39,18 +40,37 @@ class Head(NamedTuple):
     cap: float
 
 
-def answer_nll(model: Any, hidden_PD: torch.Tensor, targets_P: torch.Tensor) -> torch.Tensor:
+class Beside(NamedTuple):
+    """What some positions lose beside the negative log-likelihood of their targets.
+
+    Attributes:
+        at_P: which positions.
+        loss: what each of them loses, numbered among themselves.
+        weight: of that, beside one target's negative log-likelihood.
+    """
+
+    at_P: torch.Tensor
+    loss: "Loss"
+    weight: float
+
+
+def answer_nll(
+    model: Any, hidden_PD: torch.Tensor, targets_P: torch.Tensor, beside: Beside | None = None
+) -> torch.Tensor:
     """Negative log-likelihood [P] of each target in nats, in float32, with gradients by the hidden states and the head.
 
     Args:
         model: a causal model, which may carry an adapter of PEFT's.
         hidden_PD: the decoder's last hidden states where a token is predicted.
         targets_P: those tokens.
+        beside: added to it, from the same scores; only where the head does not train (`frozen_head`).
     """
     head = frozen_head(model, hidden_PD.device.type)
     if head is not None:
-        found: torch.Tensor = _FrozenHead.apply(hidden_PD, _nll_of(targets_P), head)  # type: ignore[no-untyped-call] # no types
+        loss = _nll_of(targets_P) if beside is None else _both(_nll_of(targets_P), beside)
+        found: torch.Tensor = _FrozenHead.apply(hidden_PD, loss, head)  # type: ignore[no-untyped-call] # torch has no types
         return found
+    assert beside is None
     size = _vocabulary(model)
     if 4 * size * len(hidden_PD) <= KEPT_BYTES:
         return _plain_nll(model, hidden_PD, targets_P)
@@ -73,7 +93,7 @@ def frozen_head(model: Any, device: str) -> Head | None:
 def divergence_nats(
     head: Head, hidden_PD: torch.Tensor, logs_PK: torch.Tensor, ids_PK: torch.Tensor, rest_P: torch.Tensor
 ) -> torch.Tensor:
-    """KL(teacher || student) [P] in nats with all tokens outside the teacher's top K taken as one.
+    """KL(teacher || student) [P] in nats, see `divergence_of`.
 
     Args:
         head: the student's.
@@ -81,44 +101,58 @@ def divergence_nats(
         logs_PK: the teacher's largest log-probabilities, of the tokens `ids_PK`.
         rest_P: log of the teacher's probability of all other tokens together.
     """
-
-    def of(logits_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        logs_CK, ids_CK, rest_C = logs_PK[part], ids_PK[part].long(), rest_P[part]
-        norm_C1 = logits_CV.logsumexp(-1, keepdim=True)
-        own_CK = logits_CV.gather(-1, ids_CK) - norm_C1
-        apart_C = (logs_CK.exp() * (logs_CK - own_CK)).sum(-1)
-        others = ids_CK.shape[-1] < logits_CV.shape[-1]
-        share_C = torch.zeros_like(apart_C)
-        if others:
-            logits_CV.scatter_(-1, ids_CK, -torch.inf)
-            own_rest_C = logits_CV.logsumexp(-1) - norm_C1[:, 0]
-            apart_C = apart_C + rest_C.exp() * (rest_C - own_rest_C)
-            share_C = (rest_C - own_rest_C).exp()
-        if not wanted:
-            return apart_C, None
-        # by a score outside the top q - p_rest q / q_rest, inside it q - p
-        slope_CV = logits_CV.sub_(norm_C1).exp_().mul_(1 - share_C[:, None])
-        return apart_C, slope_CV.scatter_(-1, ids_CK, own_CK.exp() - logs_CK.exp())
-
-    found: torch.Tensor = _FrozenHead.apply(hidden_PD, of, head)  # type: ignore[no-untyped-call] # torch has no types
+    loss = divergence_of(logs_PK, ids_PK, rest_P)
+    found: torch.Tensor = _FrozenHead.apply(hidden_PD, loss, head)  # type: ignore[no-untyped-call] # torch has no types
     return found
 
 
 Loss = Callable[[torch.Tensor, slice, bool], tuple[torch.Tensor, torch.Tensor | None]]
-"""Of scores [C, V] in float32, which it may overwrite, at the positions of the slice: what each position loses [C],
-and, if that is wanted, its slope by the scores [C, V].
+"""Of log-probabilities [C, V] in float32, which it may overwrite, at the positions of the slice: what each position
+loses [C], and, if that is wanted, its slope by the scores [C, V]. Passes over the vocabulary are to be few: they cost
+about as much as the products.
 """
 
 
+def divergence_of(logs_PK: torch.Tensor, ids_PK: torch.Tensor, rest_P: torch.Tensor) -> Loss:
+    """KL(teacher || student) at each position in nats, with all tokens outside the teacher's top K taken as one."""
+
+    def of(own_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        logs_CK, ids_CK, rest_C = logs_PK[part], ids_PK[part].long(), rest_P[part]
+        own_CK = own_CV.gather(-1, ids_CK)
+        apart_C = (logs_CK.exp() * (logs_CK - own_CK)).sum(-1)
+        slope_CV = own_CV.exp_().scatter_(-1, ids_CK, 0.0)
+        if ids_CK.shape[-1] < slope_CV.shape[-1]:
+            own_rest_C = slope_CV.sum(-1).clamp(min=_LEAST).log()
+            apart_C = apart_C + rest_C.exp() * (rest_C - own_rest_C)
+            if wanted:  # by a score outside the top q - p_rest q / q_rest, inside it q - p
+                slope_CV.mul_(1 - (rest_C - own_rest_C).exp()[:, None])
+        return apart_C, slope_CV.scatter_(-1, ids_CK, own_CK.exp() - logs_CK.exp()) if wanted else None
+
+    return of
+
+
 def _nll_of(targets_P: torch.Tensor) -> Loss:
-    def of(logits_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def of(logs_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         at_C1 = targets_P[part, None]
-        logs_CV = logits_CV.log_softmax(-1)  # one fused pass; a sum, a difference and an exponential are three
         nll_C = -logs_CV.gather(-1, at_C1)[:, 0]
         if not wanted:
             return nll_C, None
         slope_CV = logs_CV.exp_()
         return nll_C, slope_CV.scatter_add_(-1, at_C1, slope_CV.new_full((len(at_C1), 1), -1.0))
+
+    return of
+
+
+def _both(nll: Loss, beside: Beside) -> Loss:
+    def of(logs_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        rows_S = beside.at_P[part].nonzero()[:, 0]
+        before = int(beside.at_P[: part.start].sum())
+        lost_S, more_SV = beside.loss(logs_CV[rows_S], slice(before, before + len(rows_S)), wanted)
+        lost_C, slope_CV = nll(logs_CV, part, wanted)
+        lost_C.index_add_(0, rows_S, lost_S, alpha=beside.weight)
+        if slope_CV is not None and more_SV is not None:
+            slope_CV.index_add_(0, rows_S, more_SV, alpha=beside.weight)
+        return lost_C, slope_CV
 
     return of
 
@@ -136,7 +170,7 @@ class _FrozenHead(torch.autograd.Function):
             for start in range(0, len(hidden_PD), step):
                 part = slice(start, start + step)
                 logits_CV, bent_CV = _scores(hidden_PD[part], head)
-                lost_P[part], slope_CV = loss(logits_CV, part, wanted)
+                lost_P[part], slope_CV = loss(logits_CV.log_softmax(-1), part, wanted)
                 if slope_PD is None or slope_CV is None:
                     continue
                 if bent_CV is not None:

@@ -162,15 +162,23 @@ def _too_many() -> TooMany:
     )
 
 
-def list_feedback(connection: sa.Connection, status: FeedbackStatus | None) -> list[Feedback]:
-    """Every opinion, or those of one status, oldest first."""
+def list_feedback(
+    connection: sa.Connection, status: FeedbackStatus | None, newest: int | None = None
+) -> list[Feedback]:
+    """Every opinion, or those of one status, oldest first; or the `newest` so many of them, newest first."""
     read = (feedback.c.id, feedback.c.status, feedback.c.why, feedback.c.increment, feedback.c.record)
-    query = sa.select(*read).order_by(feedback.c.id)
+    query = sa.select(*read).order_by(feedback.c.id if newest is None else feedback.c.id.desc()).limit(newest)
     if status is not None:
         query = query.where(feedback.c.status == status)
     rows = connection.execute(query)
     columns = ("id", "status", "why", "increment")
     return [Feedback.from_json(row.record).changed(**{name: getattr(row, name) for name in columns}) for row in rows]
+
+
+def count_feedback(connection: sa.Connection) -> dict[str, int]:
+    """How many opinions there are of each status."""
+    query = sa.select(feedback.c.status, sa.func.count()).group_by(feedback.c.status)
+    return {status: count for status, count in connection.execute(query)}
 
 
 def mark_feedback(

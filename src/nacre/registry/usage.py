@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from nacre.base.errors import InputError
-from nacre.records import Event, Feedback, Interaction
+from nacre.records import Event, Feedback, FeedbackStatus, Interaction
 from nacre.registry import conversations, events
 from nacre.registry.database import Database
 from nacre.registry.tables import feedback, interaction
@@ -89,6 +89,16 @@ class Usage:
                 asked = asked.where(rival.c.id.in_(others[place : place + _AT_ONCE]))
                 rivals |= {row.id: (row.version, row.arm) for row in connection.execute(asked)}
         return [_said(said, version, arm, rivals) for said, version, arm in found]
+
+    def newest_opinions(self, most: int, status: FeedbackStatus | None = None) -> list[Feedback]:
+        """The newest opinions, or those of one status, newest first."""
+        with self._database.read() as connection:
+            return conversations.list_feedback(connection, status, most)
+
+    def opinion_counts(self) -> dict[str, int]:
+        """How many opinions there are of each status."""
+        with self._database.read() as connection:
+            return conversations.count_feedback(connection)
 
     def interactions(self, ids: Iterable[str]) -> dict[str, Interaction]:
         """The answered requests of these ids, as far as they are kept."""

@@ -16,7 +16,7 @@ from trl import SFTTrainer
 
 from nacre.model.chat import IGNORED
 from nacre.model.head import next_token_logits
-from nacre.model.vocabulary import answer_nll
+from nacre.model.vocabulary import Beside, answer_nll, frozen_head
 from nacre.train import processes
 from nacre.train.course import InTurn
 from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets
@@ -70,8 +70,11 @@ class Protected(InTurn):
         known = {"step": self.state.global_step, "kept_loss": kept, **self._step}
         batch = {**shown({**inputs, "source": source_B}), **known}
         plain = self.accelerator.unwrap_model(model)
+        with self.accelerator.autocast():
+            batch["answer_term"], beside = self.beside_answers(plain, batch, num_items_in_batch)
+        given = inputs if beside is None else {**inputs, "beside": beside}
         with last_hidden(plain) as seen:
-            loss = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            loss = super().compute_loss(model, given, num_items_in_batch=num_items_in_batch)
         hidden_BTD = seen[0][inputs["shown"]] if "shown" in inputs else seen[0]
         with self.accelerator.autocast():  # terms ask parts of the model, beside the forward that accelerate casts
             terms = [term for p in self.protections if (term := p.scaled_loss(plain, batch, hidden_BTD)) is not None]
@@ -79,6 +82,10 @@ class Protected(InTurn):
         # micro-batches to the loss, it must be made here, or accumulation would multiply the term.
         total = kept * loss + sum(terms) / self._micro_batches(num_items_in_batch)
         return (total, None) if return_outputs else total
+
+    def beside_answers(self, model: Any, batch: Batch, items: Any) -> tuple[str, Beside | None]:
+        """Whose term the stage's loss makes along with its own, and that term; here nobody's."""
+        return "", None
 
     def _micro_batches(self, num_items_in_batch: Any) -> int:
         """The divisor that `Trainer.training_step` leaves out, by its own rule."""
@@ -138,16 +145,22 @@ class SparseHead(TrainerLike):
         labels_BT = inputs["labels"]
         targets_BT = torch.cat([labels_BT[:, 1:], torch.full_like(labels_BT[:, :1], IGNORED)], dim=1)
         wanted_BT = targets_BT != IGNORED
-        total = self.answer_nll(model, inputs, wanted_BT, targets_BT[wanted_BT]).sum()
+        beside = inputs.get("beside")
+        total = self.answer_nll(model, inputs, wanted_BT, targets_BT[wanted_BT], beside).sum()
         if num_items_in_batch is None:
             return total / wanted_BT.sum().clamp(min=1)
         # the count is over all processes, and DDP averages the gradients over them
         return total * self.accelerator.num_processes / num_items_in_batch
 
     def answer_nll(
-        self, model: Any, inputs: Mapping[str, Any], wanted_BT: torch.Tensor, targets_P: torch.Tensor
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        wanted_BT: torch.Tensor,
+        targets_P: torch.Tensor,
+        beside: Beside | None = None,
     ) -> torch.Tensor:
-        """Loss [P] of each labelled position in nats."""
+        """Loss [P] of each labelled position in nats, with what some of them lose beside it."""
         given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"], "use_cache": False}
         if self.own_head is None and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
             self.own_head = False
@@ -170,7 +183,7 @@ class SparseHead(TrainerLike):
                 self.told = (OTHER_LOGITS,)
                 return self.answer_nll(model, inputs, wanted_BT, targets_P)
         with self.accelerator.autocast():
-            return answer_nll(plain, hidden_PD, targets_P)
+            return answer_nll(plain, hidden_PD, targets_P, beside)
 
     def weight_of(self, inputs: Mapping[str, Any]) -> int:
         """What a micro-batch counts for in a mean over rows that were held out: its labelled tokens."""
@@ -186,6 +199,22 @@ def _same_logits(own_PV: torch.Tensor, models_PV: torch.Tensor) -> bool:
 
 class ProtectedSFT(Protected, Validating, SparseHead, SFTTrainer):
     """TRL's supervised trainer with protections; also trains plain text (every token is a label)."""
+
+    def beside_answers(self, model: Any, batch: Batch, items: Any) -> tuple[str, Beside | None]:
+        """The first protection that has such a term, where the head does not train and is asked here."""
+        device = batch["input_ids"].device.type
+        askable = self.own_head and items is not None and batch["kept_loss"] and device == "cpu"
+        if not askable or frozen_head(model, device) is None:
+            return super().beside_answers(model, batch, items)
+        for protection in self.protections:
+            term = protection.answer_term(batch)
+            if term is not None:
+                labelled_BT = torch.zeros_like(batch["labels"], dtype=torch.bool)
+                labelled_BT[:, :-1] = batch["labels"][:, 1:] != IGNORED
+                one_label = batch["kept_loss"] * self.accelerator.num_processes / float(items)  # in the step's loss
+                weight = term.weight / self._micro_batches(items) / one_label
+                return protection.name, Beside(term.where_BT[labelled_BT], term.loss, weight)
+        return super().beside_answers(model, batch, items)
 
 
 class Collator:

@@ -14,7 +14,7 @@ from nacre.cycle.rows.opinions import decide
 from nacre.cycle.scores.matrix import look_up
 from nacre.cycle.workspace import Workspace
 from nacre.evaluate.matrix import Matrix, figures
-from nacre.records import Feedback, Interaction
+from nacre.records import Feedback, FeedbackStatus, Interaction
 
 Action = Callable[[Mapping[str, Any], str], Any]
 PARTS = Table(  # importing them takes seconds: a server does that when somebody looks, not when it starts
@@ -103,20 +103,15 @@ def _pairs(workspace: Workspace, most: int) -> list[dict[str, Any]]:
     return found
 
 
-def _opinions(workspace: Workspace, status: str | None, most: int) -> dict[str, Any]:
+def _opinions(workspace: Workspace, status: FeedbackStatus | None, most: int) -> dict[str, Any]:
     """The newest opinions with what they are about, and how many there are of each status."""
-    found = workspace.ledger.feedback()
-    counts: dict[str, int] = {}
-    for one in found:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    chosen = [one for one in reversed(found) if status is None or one.status == status]
-    answers = workspace.ledger.usage.interactions(
-        name for one in chosen[:most] for name in (one.interaction, one.other)
-    )
+    usage = workspace.ledger.usage
+    counts, chosen = usage.opinion_counts(), usage.newest_opinions(most, status)
+    answers = usage.interactions(name for one in chosen for name in (one.interaction, one.other))
     return {
         "counts": counts,
-        "found": len(chosen),
-        "feedback": [_opinion(answers, one) for one in chosen[:most]],
+        "found": sum(counts.values()) if status is None else counts.get(status, 0),
+        "feedback": [_opinion(answers, one) for one in chosen],
     }
 
 

@@ -12,6 +12,7 @@ import torch
 
 from nacre.base.config import Settings
 from nacre.model.chat import IGNORED
+from nacre.model.vocabulary import Loss
 from nacre.records import Example, Train, Tune, Weights
 from nacre.records.tune import Full
 
@@ -21,7 +22,8 @@ Batch = Mapping[str, Any]
 And of the optimizer step it belongs to: `step`, its number; `micro_batch` of `micro_batches`, counted from 0;
 `mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have; `labelled_tokens`,
 how many all rows have together; `predicted_tokens`, how many tokens there are to predict, labelled or not;
-`kept_loss`, what the protections leave of the trainer's own loss, see `keeps_loss`.
+`kept_loss`, what the protections leave of the trainer's own loss, see `keeps_loss`; `answer_term`, the name of the
+protection whose `answer_term` the stage makes itself.
 Where several processes train, the step's micro-batches are those of all of them, numbered and counted through.
 """
 
@@ -116,6 +118,21 @@ class TrainingRows:
         return replace(self, mixed_in=(*self.mixed_in, mix_in))
 
 
+@dataclass(frozen=True)
+class AnswerTerm:
+    """A term on positions of answers, which the stage makes from the scores that its own loss needs there.
+
+    Attributes:
+        where_BT: labelled positions of the micro-batch.
+        loss: what each of them loses, in their order.
+        weight: of each, in the sum over the micro-batch that `Protection.loss` would return, its strength included.
+    """
+
+    where_BT: torch.Tensor
+    loss: Loss
+    weight: float
+
+
 class Protection:
     """One idea against forgetting. Its options are its `Config`; `notes` are shown after the run.
 
@@ -188,6 +205,12 @@ class Protection:
         """`loss` at the strength `scale`: what the trainer adds. Override it where strength is no factor of `loss`."""
         term = self.loss(model, batch, hidden_BTD)
         return None if term is None else self.scale * term
+
+    def answer_term(self, batch: Batch) -> AnswerTerm | None:
+        """A part of `scaled_loss` that the stage may make itself, which spares asking the head twice; None: there is
+        none. Where it does, `batch["answer_term"]` is this protection's name, and `loss` must leave that part out.
+        """
+        return None
 
     def gradient(self, model: Any, step: Step) -> None:
         """Once before every optimizer step, after clipping: edit ``p.grad`` in place."""

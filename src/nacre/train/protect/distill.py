@@ -9,7 +9,8 @@ With `cache: k` the teacher is asked once for each row and text, and its k most 
 of the rest: see `nacre.train.teacher_cache` for what that leaves out, and for the file that later runs read.
 Cost: on generic text one forward and backward of `rows` short texts a step, and the teacher's forward;
 on replayed rows the teacher's forward alone, because the student's hidden states are already there. From a cache,
-the teacher's forward only where a row is met for the first time, and 8 k + 8 bytes for each position kept.
+the teacher's forward only where a row is met for the first time, and 8 k + 8 bytes for each position kept; on replayed
+rows the student's scores are then those that the stage's own loss makes, where its head does not train (on a CPU).
 """
 
 from typing import Any, Literal
@@ -23,9 +24,9 @@ from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash
 from nacre.model.chat import encode_text
 from nacre.model.head import next_token_logits
-from nacre.model.vocabulary import divergence_nats, frozen_head
+from nacre.model.vocabulary import divergence_nats, divergence_of, frozen_head
 from nacre.train import processes
-from nacre.train.protect.base import Batch, Context, Protection, TrainingRows
+from nacre.train.protect.base import AnswerTerm, Batch, Context, Protection, TrainingRows, mixed_in_targets
 from nacre.train.protect.replayed import replayed_in
 from nacre.train.teacher_cache import TeacherCache, bucketed_divergence
 
@@ -91,12 +92,22 @@ class Distill(Protection):
     def loss(self, model: Any, batch: Batch, hidden_BTD: torch.Tensor) -> torch.Tensor | None:
         """Sum of the divergences asked for, times the weight."""
         terms = []
-        if "replayed" in self.config.on:
+        if "replayed" in self.config.on and batch.get("answer_term") != self.name:
             terms.append((self._weights["replayed"], self._on_replayed(model, batch, hidden_BTD)))
         if self._blocks:
             terms.append((self._weights["generic"], self._on_generic(model, batch, hidden_BTD.device)))
         found = [weight * term for weight, term in terms if term is not None]
         return torch.stack(found).sum() if found else None
+
+    def answer_term(self, batch: Batch) -> AnswerTerm | None:
+        """The divergence on replayed rows, where what the teacher said of them is kept."""
+        where_BT = mixed_in_targets(batch)
+        if self._cache is None or "replayed" not in self.config.on or not where_BT.any():
+            return None
+        old_B = batch["source"] > 0
+        top = self._cache.look(batch["input_ids"][old_B], batch["attention_mask"][old_B], where_BT[old_B])
+        weight = self.scale * self._weights["replayed"] * batch["micro_batches"] / batch["mixed_in_tokens"]
+        return AnswerTerm(where_BT, divergence_of(top.logs_PK, top.ids_PK, top.rest_P), weight)
 
     def finish(self, model: Any) -> Any:
         """Keep what the teacher was asked."""

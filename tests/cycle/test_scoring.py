@@ -202,3 +202,16 @@ def test_what_cannot_be_evaluated_is_refused(lived_in: Place) -> None:
     assert_clear(lived_in.nacre("evaluate", 2, "--metric", "bleu", "--against", 1), "exclude each other")
     lived_in.settings(evaluate={"judge": {"url": "http://x/v1", "model": "m", "prompt": "no place"}})
     assert_clear(lived_in.nacre("evaluate", 2), "evaluate.judge.prompt", "{question}")
+
+
+def test_single_requests_are_timed_on_a_few_tasks_or_where_the_gate_compares_them(
+    lived_in: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "TIMED", 1)
+    for rules, timed in (([], [True, False]), (["latency"], [True, True])):
+        lived_in.settings(evaluate={"max_length": 60 + len(rules)}, gate={"rules": rules})  # else it is known
+        with Workspace.open(lived_in.root) as workspace:
+            weights = workspace.weights(workspace.ledger.version(2))
+            found = Scorer(workspace).reports(weights, devs(tasks_of(ancestry(workspace, 2))))
+            assert [bool(report.latency_s) for report in found.values()] == timed
+            assert all(report.answers for report in found.values())

@@ -172,7 +172,7 @@ def test_terms_are_computed_where_trained_and_frozen_weights_may_meet(toy, tmp_p
 
 @pytest.mark.parametrize("tune", ["full", {"name": "lora", "rank": 4}], ids=["full", "lora"])
 def test_a_cached_teacher_that_keeps_everything_teaches_what_the_live_one_does(tune, toy, spy, tmp_path, monkeypatch):
-    """Where the head does not train, what was kept of replayed rows is compared with the scores of the rows' own loss."""
+    """Where the head does not train, what was kept of replayed rows meets the scores of the rows' own loss."""
     along = []
     monkeypatch.setattr("nacre.train.trainer.Beside", lambda *given: along.append(given) or Beside(*given))
     other = weights_of(toy.learn(tmp_path / "other", task="place", train={"max_steps": 10}))

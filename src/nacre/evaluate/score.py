@@ -93,11 +93,18 @@ def score(
     return score_rows(Wanted(task, dev, examples, settings), Source(weights, tokenizer, max_length, lambda: model))
 
 
-def score_rows(wanted: Wanted, source: Source, *, reports: Iterable[Report] = (), judge: Judge | None = None) -> Report:
+def score_rows(
+    wanted: Wanted,
+    source: Source,
+    *,
+    reports: Iterable[Report] = (),
+    judge: Judge | None = None,
+    timed: bool = True,
+) -> Report:
     """The same with less work: what `reports` of these dev rows hold already is not found out again.
 
     The model is loaded only if a row is missing. `judge` gives the opinions where the metric is one; rows without an
-    opinion are left out of the report.
+    opinion are left out of the report. Not `timed`, no single requests are made to see how long they take.
 
     Raises:
         InputError: what `plan` refuses; the metric is an opinion and there is no judge.
@@ -115,7 +122,7 @@ def score_rows(wanted: Wanted, source: Source, *, reports: Iterable[Report] = ()
         places = tuple(place for place in places if place in opinions.scores)
     scored = _scored(wanted, places, rows, opinions)
     scores, totals, notes = _measure(scored, chosen.metric, with_answers=generates(wanted.examples))
-    latency = _latency(wanted, chosen, source, reports)
+    latency = _latency(wanted, chosen, source, reports) if timed else Latency()
     said = f"{len(wanted.places) - new} of {len(wanted.places)} rows had been answered before: not answered again"
     return Report(
         weights=source.weights.identity,

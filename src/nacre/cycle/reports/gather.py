@@ -20,7 +20,14 @@ _PARTS = ("data", "power", "training", "findings", "scoring", "gate")  # of the 
 _LEVEL = 0.975  # one-sided, both bounds: a 95 % interval
 
 
-def gather(workspace: Workspace, number: int, *, kept: Evolved | None, notes: Mapping[str, tuple[str, ...]]) -> Evolved:
+def gather(
+    workspace: Workspace,
+    number: int,
+    *,
+    kept: Evolved | None,
+    notes: Mapping[str, tuple[str, ...]],
+    matrix: Matrix | None = None,
+) -> Evolved:
     """The facts of a version as the ledger has them now.
 
     Args:
@@ -28,6 +35,7 @@ def gather(workspace: Workspace, number: int, *, kept: Evolved | None, notes: Ma
         number: the version.
         kept: an earlier report of it: what can no longer be read (notes, curves of collected weights) is taken from it.
         notes: what the cycle said while it was made; empty: those of `kept`.
+        matrix: of its line, where it has just been read; None: it is read now.
 
     Raises:
         InputError: there is no such version.
@@ -35,7 +43,7 @@ def gather(workspace: Workspace, number: int, *, kept: Evolved | None, notes: Ma
     ledger = workspace.ledger
     version, verdict, events = ledger.version(number), ledger.verdict(number), ledger.events()
     against = ledger.judged_against(number)
-    matrix = lineage_matrix(workspace, number)
+    matrix = matrix or lineage_matrix(workspace, number)
     learned = _learned(workspace, version, against) if verdict else ()
     slots = tuple(sorted(slot.name for slot in ledger.slots().values() if slot.version == number))
     history = moves(events, number)

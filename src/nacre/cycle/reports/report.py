@@ -20,6 +20,7 @@ from nacre.cycle.reports.gather import gather
 from nacre.cycle.reports.markdown import to_markdown
 from nacre.cycle.reports.page import to_html
 from nacre.cycle.workspace import Workspace
+from nacre.evaluate.matrix import Matrix
 from nacre.evaluate.page import Lang
 
 Format = Literal["html", "md", "json"]
@@ -59,13 +60,20 @@ def render(found: Evolved, kind: Format, lang: Lang = "both") -> str:
     return json.dumps(found.model_dump(mode="json"), ensure_ascii=False, indent=1) + "\n"
 
 
-def keep_report(workspace: Workspace, number: int, notes: Mapping[str, tuple[str, ...]] | None = None) -> Path:
+def keep_report(
+    workspace: Workspace,
+    number: int,
+    notes: Mapping[str, tuple[str, ...]] | None = None,
+    *,
+    matrix: Matrix | None = None,
+) -> Path:
     """Write the report of a version beside it, if its facts have changed since the last time.
 
     Args:
         workspace: whose ledger, and in whose hidden folder it is kept.
         number: the version.
         notes: what the cycle said while it was made; None: as kept.
+        matrix: of its line, where it has just been read; None: it is read now.
 
     Returns:
         The page.
@@ -75,7 +83,7 @@ def keep_report(workspace: Workspace, number: int, notes: Mapping[str, tuple[str
         NacreError: the disk is full or cannot be written.
     """
     folder = _folder(workspace, number)
-    found = gather(workspace, number, kept=kept_report(workspace, number), notes=notes or {})
+    found = gather(workspace, number, kept=kept_report(workspace, number), notes=notes or {}, matrix=matrix)
     text = found.to_json()
     sha, page = sha256_text(text), folder / "report.html"
     if _latest(folder) != sha or not page.is_file():
@@ -85,10 +93,12 @@ def keep_report(workspace: Workspace, number: int, notes: Mapping[str, tuple[str
     return page
 
 
-def keep_report_or_say(workspace: Workspace, number: int, notes: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def keep_report_or_say(
+    workspace: Workspace, number: int, notes: Mapping[str, tuple[str, ...]], *, matrix: Matrix | None = None
+) -> tuple[str, ...]:
     """Keep the report of a version that is done and judged: what stands in its way is told, and undoes nothing."""
     try:
-        page = keep_report(workspace, number, notes)
+        page = keep_report(workspace, number, notes, matrix=matrix)
     except (NacreError, OSError) as error:
         what = error.what if isinstance(error, NacreError) else str(error)
         return (f"the report of version {number} was not kept: {what}; nacre report {number} writes it",)

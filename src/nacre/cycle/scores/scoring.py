@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from nacre.records.judge import Judge as JudgeSettings
 from nacre.records.report import ASKED, part, report_key
 
 Way = tuple[str, Decoding, str]  # how a report is made: metric, decoding, and who judges
+TIMED = 3  # tasks whose single requests are timed, of the same weights: how fast they answer is no matter of the task
 
 
 class Scorer:
@@ -35,6 +37,7 @@ class Scorer:
         self.seconds = 0.0
         self._loaded: tuple[str, Any] | None = None
         self._sources: dict[str, Source] = {}
+        self._timed: dict[str, set[str]] = defaultdict(set)
 
     def reports(
         self, weights: Weights, tasks: Iterable[tuple[str, RowsFile]], *, metric: str | None = None
@@ -119,13 +122,22 @@ class Scorer:
         )
         report = ledger.get_report(key)
         if report is None:
-            known = ledger.reports(task=wanted.task, aside=True)
-            report = score_rows(wanted, self._source(weights), reports=known, judge=judge)
+            # what other weights answered is of use only to those that share adapters with them
+            known = ledger.reports(None if weights.routed else weights.identity, wanted.task, aside=True)
+            timed = self._times(weights, wanted.task)
+            report = score_rows(wanted, self._source(weights), reports=known, judge=judge, timed=timed)
             if report.rows < len(wanted.places):
                 report = report.changed(aside=part(report.places))
             ledger.put_report(report)
         self.seconds += time.perf_counter() - started
         return report
+
+    def _times(self, weights: Weights, task: str) -> bool:
+        """Whether single requests are timed: on a few tasks, or where the gate compares latencies on all of them."""
+        tasks = self._timed[weights.identity]
+        if len(tasks) < TIMED or any(rule.name == "latency" for rule in self.workspace.settings.gate.rules):
+            tasks.add(task)
+        return task in tasks
 
     def _wanted(self, task: str, dev: RowsFile, metric: str | None) -> Wanted:
         """A task's rows, and how they are scored."""

@@ -248,11 +248,13 @@ def _batches(workspace: Workspace, found: Harvest, name: str, *, anyway: bool) -
         ("kto", found.thumbs, found.thumb_ids, False),
     ]
     past = past_of(workspace) if found.rows else None
+    learned = {one.id for one in workspace.ledger.feedback("exported")} if found.rows else set()
     for stage, rows, ids, vouched in stages:
         sifted = sift(rows, past, workspace.settings.data.dev_share) if past and rows else None
         if sifted is not None and (sifted.rows or sifted.left_out):
             shown = enough(workspace, f"{name}{_ENDS[stage]}", sifted.rows, len(sifted.dev))
-            provable = stage == "sft" or bool(sifted.dev) or not found.examples  # a few pairs beside rows wait
+            as_rows = found.examples or learned.issuperset(ids)  # what is learned so can wait to be learned as pairs
+            provable = stage == "sft" or bool(sifted.dev) or not as_rows
             wanted = vouched or shown.holds or (anyway and provable)
             batches.append(_Batch(stage, sifted, ids, shown, vouched, wanted))
     return batches
@@ -345,8 +347,7 @@ def _adopt(workspace: Workspace) -> Harvested | None:
         return None
     found = json.loads(noted.read_text(encoding="utf-8"))
     told = {one.detail["increment"] for one in workspace.ledger.events() if one.kind in (HARVESTED, QUEUED)}
-    there = {said.id for said in workspace.ledger.feedback()}  # some may have been forgotten since
-    adopted = []
+    there, adopted = {said.id for said in workspace.ledger.feedback()}, []  # some may have been forgotten since
     for one in found.get("increments", [found]):
         detail, review = one["detail"], one.get("review", False)
         folder = workspace.dataset_dir / detail["increment"]

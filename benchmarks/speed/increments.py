@@ -1,6 +1,6 @@
 """What increment k costs: training and scoring of twenty increments in a row, beside joint retraining on all rows.
 
-    python benchmarks/speed/increments.py --model FOLDER [--count 20] [--joint 2 5 10 20] [--out result.json]
+    python benchmarks/speed/increments.py --model FOLDER [--count 20] [--joint 2 5 10 20] [--out JSON] [--plot PNG]
 
 Every increment is a made-up task of its own (four labels, told by words that no other task has) with as many rows as
 every other. `nacre evolve`'s own code runs with its defaults; seconds are CPU seconds of one process and one thread.
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 import nacre.cycle.increment.evolve as cycle
 from nacre.cycle.increment.evolve import evolve
@@ -51,6 +52,25 @@ def main() -> None:
         _, one = _measured(workspace, f"joint_{count}", 0, epochs=6)
         found["joint"].append({"k": count, **one})
         _tell(given, found)
+    if given.plot:
+        plot(found, given.plot)
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    """Cost against the number of the increment, beside joint retraining on all rows so far."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name, rows, key in (
+        ("one increment: training, scoring, gate", found["increments"], "cpu_seconds"),
+        ("of that, training", found["increments"], "training"),
+        ("joint retraining on all rows so far", found["joint"], "cpu_seconds"),
+    ):
+        axes.plot([row["k"] for row in rows], [row[key] for row in rows], marker="o", markersize=3, label=name)
+    axes.set_xlabel("increment k")
+    axes.set_ylabel("CPU seconds")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
 
 
 def _measured(workspace: Workspace, name: str, parent: int | None, **train: Any) -> tuple[int, dict[str, Any]]:
@@ -116,6 +136,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--joint", type=int, nargs="*", default=[2, 5, 10, 20])
     parser.add_argument("--work", type=Path, default=Path("/tmp/nacre-increments"))
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
     return parser.parse_args()
 
 

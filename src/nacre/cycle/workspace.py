@@ -8,12 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import yaml
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from nacre.base.config import parse, read_yaml
 from nacre.base.errors import InputError, nearest
 from nacre.base.files import atomic_write
+from nacre.base.plugins import Table
 from nacre.cycle.settings import WorkspaceSettings
 from nacre.records import Version, Weights
 from nacre.records.weights import ROUTER
@@ -22,6 +21,7 @@ from nacre.registry.ledger import Ledger
 from nacre.registry.store import ArtifactStore
 
 CONFIG = "nacre.yaml"
+SOURCES = Table("model_source", {"hub": "nacre.cycle.hub:folder_of"})
 
 
 @dataclass(frozen=True)
@@ -169,14 +169,8 @@ def local_folder(model: str, root: Path) -> Path:
         return path.resolve()
     may_be_hub_name = not given.is_absolute() and model.count("/") == 1 and not model.startswith((".", "~"))
     if may_be_hub_name and not path.parent.is_dir():
-        try:
-            return Path(snapshot_download(model))
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError) as error:
-            raise InputError(
-                "the model is neither a folder nor in the local hub cache",
-                where=model,
-                fix=f"hf download {model}, or allow it with HF_HUB_OFFLINE=0: nacre by itself downloads nothing",
-            ) from error
+        found: Path = SOURCES.load("hub")(model)
+        return found
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
     close = nearest(path.name, siblings)
     hint = f"did you mean '{path.parent / close}'? " if close else ""

@@ -66,7 +66,7 @@ class Distill(Protection):
                 )
         self._cache: TeacherCache | None = None
         if config.cache is not None:
-            key = content_hash([context.previous.identity, config.cache])
+            key = content_hash([context.previous.identity, config.cache, context.train.precision])
             self._cache = TeacherCache(context.folder / "teacher" / f"{key}.safetensors", config.cache, context.teacher)
         self._weights = {"generic": config.weight, "replayed": config.replayed_weight or config.weight}
         names = {"generic": "generic text", "replayed": "replayed rows"}

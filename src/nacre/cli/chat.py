@@ -74,6 +74,7 @@ def _server(url: str | None, key: str, workspace: Path) -> Iterator[tuple[str, s
     from nacre.base.config import parse
     from nacre.cli.common import version_or_champion
     from nacre.cycle.environment import checked
+    from nacre.cycle.rows.knowledge import where
     from nacre.serve.run import LedgerSource, background
     from nacre.serve.settings import Serve
 
@@ -82,7 +83,9 @@ def _server(url: str | None, key: str, workspace: Path) -> Iterator[tuple[str, s
         version = version_or_champion(space, None)
         chosen = space.settings.serve.model_dump()
         chosen |= {"host": "127.0.0.1", "port": 0, "api_keys": (own,), "admin_port": None}
-        source = LedgerSource(space.ledger, checked(space, warn), space.hidden / "secret", space.serving)
+        source = LedgerSource(
+            space.ledger, checked(space, warn), space.hidden / "secret", space.serving, knowledge=where(space)
+        )
         with console.status(f"loading version {version}") if console.is_terminal else nullcontext():
             address = running.enter_context(background(source, parse(Serve, chosen, where="nacre chat")))
         yield address, own

@@ -44,15 +44,18 @@ def run(workspace: Path, given: Mapping[str, Any], page: Any = None) -> None:
     from nacre.cycle.environment import checked
     from nacre.cycle.mirrors.mirror import following
     from nacre.cycle.releases.steering import actions
+    from nacre.cycle.rows.knowledge import where
     from nacre.serve.run import LedgerSource
     from nacre.serve.run import serve as serve_api
     from nacre.serve.settings import Serve
 
     with open_workspace(workspace) as space, following(space):
         chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
+        held = dict(chosen["ctranslate2"])
+        chosen["ctranslate2"] = held | {"folder": held["folder"] or str(space.hidden / "ctranslate2")}
         secret, resolve = space.hidden / "secret", checked(space, warn)
         serve_api(
-            LedgerSource(space.ledger, resolve, secret, space.serving, actions(space), page),
+            LedgerSource(space.ledger, resolve, secret, space.serving, actions(space), page, where(space)),
             parse(Serve, chosen, where="nacre serve"),
             announce=lambda url: console.print(f"serving at {url}{', the page at /ui' if page else ''}", markup=False),
             beside=lambda what, where: console.print(f"{what} at {where}", markup=False),

@@ -84,7 +84,8 @@ def _refuse_other_verbs(found: Mapping[str, Any], where: str) -> None:
     model = found.get("model_name_or_path", "MODEL")
     if "export_dir" in found:
         fix = (
-            "nacre has no verb for that; in Python: peft's AutoPeftModelForCausalLM, merge_and_unload, save_pretrained"
+            "nacre export VERSION --to hf --out FOLDER merges a version of a workspace; without one in Python: "
+            "peft's AutoPeftModelForCausalLM, merge_and_unload, save_pretrained"
         )
         raise InputError("this file merges an adapter into its model, it trains nothing", where=where, fix=fix)
     if "infer_backend" in found or ("template" in found and "dataset" not in found):

@@ -15,6 +15,7 @@ from nacre.records.release import Release
 from nacre.records.schedule import TIERS, Entry, distinct
 from nacre.records.tune import Full
 from nacre.records.watch import Watch
+from nacre.serve.knowledge.settings import Knowledge
 from nacre.serve.settings import Serve
 
 
@@ -61,6 +62,7 @@ class WorkspaceSettings(Settings):
     )
     watch: Watch = Field(Watch(), description="how often `nacre watch` looks, and what may be spent by itself")
     serve: Serve = Serve()
+    knowledge: Knowledge = Knowledge()
     feedback: Learning = Learning()
     retention: Retention = Retention()
     environment: Literal["show", "refuse"] = Field(

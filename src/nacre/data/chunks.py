@@ -55,12 +55,16 @@ class Chunker:
 
     def cut(self, text: str) -> list[str]:
         """The pieces of a text; each but the first begins with the end of the one before."""
+        return [text[begin:end] for begin, end in self.bounds(text)]
+
+    def bounds(self, text: str) -> list[tuple[int, int]]:
+        """Where each piece of a text begins and ends, in characters."""
         size, overlap = self._chunking.size, self._chunking.overlap
         if len(text) <= size and (self._spans is None or len(text.encode()) <= size):  # a token has a byte at least
-            return [text]
+            return [(0, len(text))]
         spans = self._spans(text) if self._spans else [(place, place + 1) for place in range(len(text))]
         starts = [0, *(start for start, _ in spans[1:])]
-        pieces = [text[begin:end] for begin, end in _bounds(starts, len(text), size, overlap)]
+        pieces = list(_bounds(starts, len(text), size, overlap))
         if len(pieces) > 1:
             self.texts += 1
             self.pieces += len(pieces)

@@ -2,5 +2,7 @@
 
 import logging
 
-# Says at its first import, which is PEFT's doing where it is installed, that a faster kernel could be fetched.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+# Say at their first import, which is PEFT's or transformers' doing where they are installed, that a faster kernel could
+# be fetched or belongs to another machine, and that a way of registering is old.
+for _talker in ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree"):
+    logging.getLogger(_talker).setLevel(logging.ERROR)

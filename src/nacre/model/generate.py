@@ -174,6 +174,23 @@ def time_answer(model: Any, tokenizer: Any, example: Example, decoding: Decoding
     return Timing(total_s, marks[0] - started, later)
 
 
+def time_tokens(model: Any, tokenizer: Any, example: Example, decoding: Decoding) -> Timing:
+    """Time exactly `max_new_tokens` tokens after a row's prompt, where answers would end too: each model works as much.
+
+    Raises:
+        InputError: `max_new_tokens` leaves no room for a prompt.
+    """
+    _, prompts = asked_prompts(tokenizer, [example], decoding)
+    marks: list[float] = []
+    started = time.perf_counter()
+    with evaluating(model):
+        for _, reading in _read(model, prompts, 1):
+            endless = _Stop(set(), (), tokenizer)
+            _greedy(reading, endless, decoding.max_new_tokens, step=lambda: marks.append(time.perf_counter()))
+    later = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
+    return Timing(time.perf_counter() - started, marks[0] - started, later)
+
+
 class _Stop(NamedTuple):
     """What ends an answer: one of these tokens, or one of these texts in what was said."""
 

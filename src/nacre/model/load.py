@@ -14,7 +14,7 @@ from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import ensure_template
 from nacre.model.foreign import refuse_foreign
 from nacre.model.prompts import learns_prompts, load_prompts
-from nacre.model.quantised import answers_quantised, keep_packing, quantisation
+from nacre.model.quantised import READY, answers_quantised, check_installed, keep_packing, quantisation, stored_method
 from nacre.model.routed import load_routed
 from nacre.records import Weights
 from nacre.records.tune import QLora
@@ -53,8 +53,8 @@ def load_model(
 ) -> Any:
     """The model in evaluation mode on the best device, or, with `train`, ready to be tuned on the CPU.
 
-    A model that is held in few bits is on the best device at once. Where an adapter's manifest asks for it, it is
-    answered on the quantised base that it was trained on; else on the base as stored.
+    A model that is held in few bits, or stored so, is on the best device at once. Where an adapter's manifest asks for
+    it, it is answered on the quantised base that it was trained on; else on the base as stored.
 
     Args:
         weights: where they are.
@@ -65,17 +65,21 @@ def load_model(
             loaded as one.
 
     Raises:
-        InputError: no model there, or one that needs remote code; bitsandbytes is needed and missing.
+        InputError: no model there, or one that needs remote code; bitsandbytes or torchao is needed and missing.
         NacreError: the weights file is torn.
     """
     device = pick_device()
     wanted = dtype or (torch.float32 if device.type == "cpu" else "auto")
     refuse_foreign(weights.model)
     bits = quantised or (None if train else answers_quantised(weights.adapter))
+    stored = stored_method(weights.model)
+    check_installed(stored, weights.model)
     given: dict[str, Any] = {"dtype": wanted, "use_safetensors": True, "trust_remote_code": False}
     if bits is not None:
         computed = torch.float32 if device.type == "cpu" else torch.bfloat16
         given |= {"quantization_config": quantisation(bits, computed), "device_map": {"": str(device)}}
+    elif stored in READY.names():
+        given["device_map"] = {"": str(device)}
     try:
         if rewards or is_reward_model(weights):
             model = _with_reward_head(weights.model, given)
@@ -83,6 +87,8 @@ def load_model(
             model = AutoModelForCausalLM.from_pretrained(weights.model, **given)
         if bits is not None:
             keep_packing(model)
+        elif stored in READY.names():
+            READY.load(stored)(model)
         if weights.adapter is not None:
             model = _with_adapter(model, weights.adapter, train)
     except SafetensorError as error:
@@ -94,7 +100,7 @@ def load_model(
     if train:
         return model.train()
     model.eval()
-    return model if bits is not None else model.to(device)
+    return model if "device_map" in given else model.to(device)
 
 
 def _with_adapter(model: Any, adapter: Path, train: bool) -> Any:

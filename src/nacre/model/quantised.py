@@ -1,4 +1,4 @@
-"""A base held in 4 or 8 bits by bitsandbytes, an optional dependency."""
+"""Weights held in 4 or 8 bits: a base by bitsandbytes while an adapter trains, and folders that were stored so."""
 
 import json
 import logging
@@ -10,6 +10,8 @@ import torch
 from transformers import BitsAndBytesConfig
 
 from nacre.base.errors import InputError
+from nacre.base.plugins import Table
+from nacre.records import Weights
 from nacre.records.manifest import MANIFEST
 from nacre.records.tune import QLora
 
@@ -56,3 +58,49 @@ def answers_quantised(adapter: Path | None) -> QLora | None:
     if tune.get("name") != "qlora" or tune.get("answers") != "quantised":
         return None
     return QLora.model_validate(tune)
+
+
+READY = Table(  # what a model must go through after it was loaded from a folder that holds it in few bits
+    "quantisation",
+    {"bitsandbytes": "nacre.model.quantised:keep_packing", "torchao": "nacre.model.smaller.int8:make_ready"},
+)
+
+
+def stored_method(folder: str) -> str:
+    """Who rounded the weights in a model's folder, by transformers' name; empty where they are whole."""
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""  # who loads the model says so
+    found = config.get("quantization_config") if isinstance(config, dict) else None
+    return str(found.get("quant_method", "")) if isinstance(found, dict) else ""
+
+
+def check_installed(method: str, folder: str) -> None:
+    """Make sure that weights which somebody rounded can be loaded here.
+
+    Raises:
+        InputError: the package is missing; names the extra.
+    """
+    extra = {"torchao": "smaller", "bitsandbytes": "qlora"}.get(method)  # the packages are named as the methods
+    if extra and find_spec(method) is None:
+        what = f"its weights are held in few bits by {method}, which is not installed"
+        raise InputError(what, where=folder, fix=f"pip install 'nacre[{extra}]'")
+
+
+def refuse_rounded(start: Weights) -> None:
+    """Before a training: weights that `nacre compress` rounded cannot be trained on.
+
+    Raises:
+        InputError: they are such; says what to start from instead.
+    """
+    path = Path(start.folder) / MANIFEST
+    if not stored_method(start.model) or not path.exists():
+        return
+    how = json.loads(path.read_text(encoding="utf-8")).get("compressed") or {}
+    if how:
+        raise InputError(
+            f"what training starts from was rounded to {how.get('to')}, and rounded weights cannot take small steps",
+            where=start.folder,
+            fix="train from the version that it was made of (--from NUMBER), and compress what comes of that",
+        )

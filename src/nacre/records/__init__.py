@@ -1,6 +1,7 @@
 """Floor 1: what the stages hand each other, on disk. Frozen, versioned, with a content hash; no torch."""
 
 from nacre.records.base import Record
+from nacre.records.compression import Compressed, Compressing, Weighed
 from nacre.records.event import Event
 from nacre.records.example import Example, Message, Origin
 from nacre.records.feedback import ChatTurn, Feedback, FeedbackKind, FeedbackStatus, Interaction
@@ -17,6 +18,8 @@ from nacre.records.weights import Weights
 
 __all__ = [
     "ChatTurn",
+    "Compressed",
+    "Compressing",
     "Decoding",
     "Dropped",
     "Energy",
@@ -48,5 +51,6 @@ __all__ = [
     "Tune",
     "Verdict",
     "Version",
+    "Weighed",
     "Weights",
 ]

@@ -1,6 +1,11 @@
 """`nacre.json`: what lies beside the weights of every artifact and output folder."""
 
+from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from nacre.records.base import Record
+from nacre.records.compression import Compressing
 from nacre.records.recipe import Recipe
 from nacre.records.version import ArtifactKind, Environment, Lineage
 
@@ -17,6 +22,7 @@ class Manifest(Record):
         lineage: every increment up to this one, oldest first.
         memory: folder that holds the rows, relative to this folder; empty when the ledger knows it.
         key: identity of the run (data, start, recipe), so that a repeated command is recognised.
+        compressed: for weights that were made smaller out of their parent: how.
     """
 
     kind: ArtifactKind
@@ -30,3 +36,11 @@ class Manifest(Record):
     memory: str = ""
     nacre: str = ""
     key: str = ""
+    compressed: Compressing | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        if self.compressed is None:
+            written.pop("compressed", None)
+        return written

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from nacre.base.config import Settings
 from nacre.records.recipe import Share
 
-Step = Literal["coverage", "harvest", "evolve", "release", "review"]
+Step = Literal["knowledge", "coverage", "harvest", "evolve", "release", "review"]
 
 _AT = "03:00"
 _WORDS = {"hour": "{minute} * * * *", "day": "{minute} {hour} * * *", "week": "{minute} {hour} * * 1"}
@@ -90,7 +90,7 @@ class Entry(Settings):
     do: tuple[Step, ...] = Field((), description="then these, in this order; one that fails ends the schedule")
     models: tuple[str, ...] = Field((), description="of review: folders of base models to compare with the present one")
     questions: Path | None = Field(
-        None, description="of coverage: a file of questions that must be covered, one a line"
+        None, description="of coverage and knowledge: a file of questions that must be covered, one a line"
     )
     target: Share = Field(0.95, description="of coverage: the share of the questions that must be covered")
     similarity: Share = Field(
@@ -111,8 +111,8 @@ class Entry(Settings):
             raise ValueError("at stands beside a word; five cron fields say the time themselves")
         if self.at != _AT and self.every == "hour" and not self.at.startswith("00:"):
             raise ValueError("of every hour only the minute can be chosen: give at as 00:MM")
-        if self.questions is not None and "coverage" not in self.do:
-            raise ValueError("questions are of the step coverage, which do does not name")
+        if self.questions is not None and not {"coverage", "knowledge"} & set(self.do):
+            raise ValueError("questions are of the step coverage or knowledge, and do names neither")
         if self.models and "review" not in self.do:
             raise ValueError("models are of the step review, which do does not name")
         return self
@@ -127,7 +127,7 @@ class Entry(Settings):
 
 
 TIERS = (
-    Entry(name="knowledge", every="week", do=("coverage",)),
+    Entry(name="knowledge", every="week", do=("knowledge", "coverage")),
     Entry(name="increment", every="month", when=When(feedback="enough"), do=("harvest", "evolve")),
     Entry(name="review", every="quarter", do=("review",)),
 )

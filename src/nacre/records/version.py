@@ -1,14 +1,15 @@
 """A version of the model: what it is made of and how it was made."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from nacre.records.base import Record
+from nacre.records.compression import Compressed
 from nacre.records.recipe import Recipe
 from nacre.records.snapshot import RowsFile, Snapshot
 
-ArtifactKind = Literal["full", "adapter", "merged"]
+ArtifactKind = Literal["full", "adapter", "merged", "int8", "int4", "pruned"]
 
 
 class Environment(Record):
@@ -67,6 +68,7 @@ class Version(Record):
         weights: hash over its safetensors files alone, which a training that is repeated can be compared with.
         inherited: increments that the model had learned before it came into this ledger, oldest first.
         origin: for one that came from an archive: its number there, the archive's name and hash.
+        compressed: for one that was made smaller out of its parent: how, and what it gained and cost.
     """
 
     number: int
@@ -95,3 +97,11 @@ class Version(Record):
     weights: str = ""
     inherited: tuple[Lineage, ...] = ()
     origin: dict[str, str] = Field(default_factory=dict)
+    compressed: Compressed | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)  # records from before versions were made smaller stay what they were
+        if self.compressed is None:
+            written.pop("compressed", None)
+        return written

@@ -178,7 +178,7 @@ def list_feedback(
 def count_feedback(connection: sa.Connection) -> dict[str, int]:
     """How many opinions there are of each status."""
     query = sa.select(feedback.c.status, sa.func.count()).group_by(feedback.c.status)
-    return {status: count for status, count in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def mark_feedback(

@@ -59,6 +59,8 @@ async def health(request: Request) -> JSONResponse:
             "dropped_interactions": service.memory.writer.dropped if service.memory else 0,
             "shadow_waiting": service.shadow.waiting if service.shadow else 0,
         }
+        if service.knowledge is not None and service.knowledge.in_use:
+            body["knowledge"] = {"snapshot": service.knowledge.snapshot, "problem": service.knowledge.problem}
         if troubles := service.troubles():
             body["troubles"] = dict(troubles)
         if problem:

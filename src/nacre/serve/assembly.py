@@ -21,6 +21,8 @@ from nacre.serve.gateway.keyring import KeyRing
 from nacre.serve.gateway.keys import Crowd
 from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.interactions import Writer
+from nacre.serve.knowledge.retrieval import Retrieval
+from nacre.serve.knowledge.snapshots import Where
 from nacre.serve.live import Watcher
 from nacre.serve.numbers import measure
 from nacre.serve.privacy import Redactor
@@ -48,6 +50,7 @@ class LedgerSource:
         serving: folder in which this server says what it holds; None where nobody collects garbage.
         actions: the moves of releases for the admin API, see `Service.actions`.
         page: puts the page beside the API for the length of a block, see `Page`; None: there is no page.
+        knowledge: the documents that chats are given passages of; None: there are none.
     """
 
     ledger: Ledger
@@ -56,6 +59,7 @@ class LedgerSource:
     serving: Path | None = None
     actions: Mapping[str, Action] = field(default_factory=dict)
     page: Page | None = None
+    knowledge: Where | None = None
 
 
 @asynccontextmanager
@@ -91,7 +95,11 @@ async def assembled(
         held.push_async_callback(watcher.close)
         signer = Signer.from_file(source.secret)
         await watcher.start()
-        service = _service(source, settings, engine, ring, (watcher, signer))
+        retrieval = Retrieval(source.knowledge) if source.knowledge and source.knowledge.settings.serve else None
+        if retrieval is not None:
+            held.callback(retrieval.close)
+            await retrieval.start()
+        service = _service(source, settings, engine, ring, (watcher, signer, retrieval))
         assert service.memory is not None
         assert service.shadow is not None
         held.push_async_callback(asyncio.to_thread, service.memory.writer.close)
@@ -104,10 +112,14 @@ async def assembled(
 
 
 def _service(
-    source: LedgerSource, settings: Serve, engine: Engine, ring: KeyRing, made: tuple[Watcher, Signer]
+    source: LedgerSource,
+    settings: Serve,
+    engine: Engine,
+    ring: KeyRing,
+    made: tuple[Watcher, Signer, Retrieval | None],
 ) -> Service:
     """A service over a ledger."""
-    watcher, signer = made
+    watcher, signer, retrieval = made
     if not settings.privacy.clean:
         _log.warning("serve.privacy.clean is empty: questions, answers and opinions are kept as they are")
     writer = Writer(source.ledger, Redactor(settings.privacy.clean))
@@ -130,6 +142,7 @@ def _service(
         shadow=Shadow(engine, live, writer, new_id, busy, metrics, settings.shadow),
         crowd=crowd,
         actions=source.actions,
+        knowledge=retrieval,
     )
     measure(service)
     return service

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from nacre.serve.knowledge.retrieval import STATES
 from nacre.serve.service import Service
 
 
@@ -40,7 +41,19 @@ class _OfTheMoment(Collector):
             refused.add_metric([slot], 1)
         canary = GaugeMetricFamily("nacre_canary_percent", "share of the users that the new version answers")
         canary.add_metric([], live.rollout.weight if live.rollout else 0.0)
-        return [slots, refused, canary, *self._removed()]
+        return [slots, refused, canary, *self._removed(), *self._knowledge()]
+
+    def _knowledge(self) -> Iterable[Metric]:
+        """What chats were given of the documents, where there are any."""
+        retrieval = self._service.knowledge
+        if retrieval is None or not retrieval.in_use:
+            return ()
+        counts = CounterMetricFamily("nacre_knowledge", "chats by what the documents gave", labels=["result"])
+        for state in STATES:
+            counts.add_metric([state], retrieval.counts[state])
+        present = GaugeMetricFamily("nacre_knowledge_snapshot", "number of the snapshot that was searched last")
+        present.add_metric([], retrieval.snapshot or 0)
+        return counts, present
 
     def _removed(self) -> Iterable[Metric]:
         """What was taken out of texts before they were written."""

@@ -17,7 +17,7 @@ from nacre.base.errors import InputError, NacreError
 from nacre.records import Weights
 from nacre.serve.app import make_admin_app, make_app
 from nacre.serve.assembly import LedgerSource, assembled
-from nacre.serve.engines import ENGINES, Engine
+from nacre.serve.engines import Engine, engine_class
 from nacre.serve.gateway.keyring import KeyRing
 from nacre.serve.gateway.keys import check_exposure, check_keys
 from nacre.serve.gateway.logs import logging_to_stderr
@@ -92,7 +92,7 @@ class ApiServer:
         self._ring.load()
         check_exposure(settings.host, usable=self._ring.usable)
         check_exposure(settings.admin_host, usable=self._ring.usable or settings.admin_port is None)
-        self._engine_class = ENGINES.load(settings.engine, where="serve.engine")
+        self._engine_class = engine_class(settings.engine)
         self._rpc_class = server_class(settings)
         self._rpc: RpcServer | None = None
         self._source, self._settings = source, settings

@@ -13,6 +13,7 @@ from nacre.serve.gateway.keys import Crowd
 from nacre.serve.gateway.logs import log_answer
 from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.interactions import Writer
+from nacre.serve.knowledge.retrieval import Retrieval
 from nacre.serve.outcome import Outcome
 from nacre.serve.routing import Live, Route
 from nacre.serve.settings import Serve
@@ -42,6 +43,7 @@ class Service:
         shadow: has a version in the shadow answer what users asked; None where nothing is kept.
         crowd: how many requests run.
         actions: the moves of releases by name; each takes what was sent and who sent it, and answers JSON.
+        knowledge: the documents that chats are given passages of; None where there can be none.
     """
 
     settings: Serve
@@ -56,6 +58,7 @@ class Service:
     shadow: Shadow | None = None
     crowd: Crowd = field(default_factory=Crowd)
     actions: Mapping[str, Action] = field(default_factory=dict)
+    knowledge: Retrieval | None = None
 
     def ended(self, outcome: Outcome) -> None:
         """Count an answer, charge its key, have it written where it may be kept, and show it to the shadow."""

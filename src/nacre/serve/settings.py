@@ -71,6 +71,20 @@ class EmbeddedSettings(Settings):
     template_s: float = Field(2.0, gt=0, description="seconds a chat template may take for one conversation")
 
 
+class CTranslate2Settings(Settings):
+    """How the engine `ctranslate2` holds versions and answers on the CPU."""
+
+    precision: Literal["int8", "float32", "bfloat16"] = Field(
+        "int8", description="in what the weights are held; int8 is the fastest, and rounds most"
+    )
+    parallel: int = Field(1, ge=1, description="requests that are answered side by side; more wait")
+    threads: int = Field(0, ge=0, description="threads that compute one answer; 0: CTranslate2 decides")
+    folder: str | None = Field(
+        None, description="where converted versions are kept; default: .nacre/ctranslate2, without a workspace ~/.cache"
+    )
+    template_s: float = Field(2.0, gt=0, description="seconds a chat template may take for one conversation")
+
+
 class Wire(Settings):
     """What connections may take: time, bytes, number."""
 
@@ -102,6 +116,9 @@ class Serve(Settings):
     upstream: Upstream = Field(default_factory=Upstream, description="the servers that answer for engine: upstream")
     embedded: EmbeddedSettings = Field(
         default_factory=EmbeddedSettings, description="what the engine `embedded` holds and does at a time"
+    )
+    ctranslate2: CTranslate2Settings = Field(
+        default_factory=CTranslate2Settings, description="how the engine `ctranslate2` answers"
     )
     max_waiting: int = Field(default=64, ge=1, description="requests that may wait; one more is answered 503")
     max_body_bytes: int = Field(default=2 * 1024 * 1024, ge=1024, description="a longer request body is answered 413")

@@ -133,3 +133,8 @@ def precision_of(wanted: str, on_gpu: bool) -> tuple[bool, bool, list[str]]:
 def _cpu_has_bf16(capabilities: Mapping[str, Any]) -> bool:
     """Whether the CPU multiplies bf16 by itself; where it must convert, fp32 is faster."""
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "avx10_2", "bf16"))
+
+
+def has_bf16() -> bool:
+    """Whether this machine's processor multiplies bf16 by itself."""
+    return _cpu_has_bf16(torch.cpu.get_capabilities())

@@ -1,50 +1,45 @@
 """How much memory and time a training needs, from the model's configuration alone: no weights are loaded.
 
-The parameters are counted on a model without storage, with the tuner applied to it. Activations are counted for a
-decoder with gated MLPs and attention that keeps no [T, T] scores, as all common models are; per layer and token, D
-being the hidden size, I the MLP's inner size:
+Memory is what a training adds to a program that has everything imported. It is the largest of four moments: the weights
+are loaded, a backward pass begins (all activations, all scores), it has ended (all gradients), and the end, where what
+the model says is compared with what it said before. `nacre.train.activations` counts what a pass keeps. Time is
+2 FLOPs per parameter and token forward, as many backward, as many again for the gradients of those that train, at a
+share of what the device does in plain products.
 
-- two norms keep 3 D each: their input, the normed input and what they pass on (in float32 under mixed precision);
-- attention keeps 5 D: queries, keys and values spread over all heads, its result, and the result rearranged;
-- the MLP keeps 4 I: gate, its activation, the other half, their product.
-
-A norm that does not train need not keep the normed input, which leaves 2 D; where no linear layer trains or carries an
-adapter, D, 4 D and 3 I are left. With gradient
-checkpointing a layer keeps its input alone, and one layer at a time keeps all. Time is 2 FLOPs per parameter and
-token forward, as many backward, as many again for the gradients of those that train, at a share of what the device
-does in plain products. The figures hold within about a third for memory; the time is rough.
+`benchmarks/advise.py` holds the figures against real runs on a CPU: memory is within 15 %. Nothing was measured on a
+GPU, and the time is rough.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import psutil
 import torch
-from pydantic import TypeAdapter
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from nacre.base.config import parse
-from nacre.model.load import configuration, pick_device, stored_dtype
-from nacre.model.tuners import apply
-from nacre.model.vocabulary import CHUNK_BYTES, KEPT_BYTES
+from nacre.model.load import pick_device
 from nacre.records import Recipe, Weights
-from nacre.records.tune import AdaLora, Freeze, Full, Lora, Prefix, Prompt, PTuning, QLora, Tune
+from nacre.records.tune import MOVES_THE_BASE, Adapter, Freeze, Full, Lora, QLora, Tune
+from nacre.train.activations import GIB, Pass, kept, scores, unreturned, working
 from nacre.train.arguments import precision_of
+from nacre.train.drift import POSITIONS, ROWS
 from nacre.train.launch import group_of
 from nacre.train.protect import PROTECTIONS
+from nacre.train.shape import Dimensions, Shape, shape_of
 from nacre.train.sharding import sharding_of
+from nacre.train.teacher_cache import LIMIT_BYTES
+from nacre.train.trunk import PASSES
 
-GIB = 2**30
+__all__ = ["GIB", "Device", "Estimate", "Rows", "device_now", "estimate", "shape_of", "size"]
+
 EFFICIENCY = 0.35  # share of the device's speed in plain products that training reaches
 CUDA_CONTEXT = 0.6 * GIB  # what CUDA and its libraries take before anything is computed
-FUSED_HEAD_ROWS = 256  # positions scored at once by the trainer's head on a GPU
+PROGRAM = 0.1 * GIB  # on a CPU: rows, log, libraries' own buffers
 OPTIMIZER_BYTES = {"adafactor": 0.1, "sgd": 0.0, "adamw_8bit": 2.0, "adamw_bnb_8bit": 2.0, "paged_adamw_8bit": 2.0}
-HELD = {"cuda": 1.0, "cpu": 1.4}  # main memory that was freed lies between what is in use and is not handed back
+COMPARED = 5  # tables of scores that are there at once when what was said is compared at the end
 CUT = {  # what each of several processes holds a part of only
     "zero2": ("gradients", "optimizer"),
     "zero3": ("weights", "gradients", "optimizer"),
@@ -56,7 +51,8 @@ CUT = {  # what each of several processes holds a part of only
 class Rows:
     """What is trained on: number of steps, tokens of the longest and of a mean row, share of tokens with a label.
 
-    `texts` is how many texts a row stands for: two where answers are compared.
+    `texts` is how many texts a row stands for: two where answers are compared; `distinct` how many rows there are,
+    where it is known.
     """
 
     steps: int
@@ -64,6 +60,7 @@ class Rows:
     mean: float
     labelled: float = 0.5
     texts: int = 1
+    distinct: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,11 +74,16 @@ class Device:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes by what needs them, floating-point operations, and seconds."""
+    """Bytes by what needs them at the moment that needs most, floating-point operations, and seconds.
+
+    Attributes:
+        moment: `loading`, `backward`, `gradients` or `end`.
+    """
 
     parts: Mapping[str, float]
     flops: float
     seconds: float
+    moment: str = "backward"
 
     @property
     def memory_bytes(self) -> float:
@@ -90,179 +92,181 @@ class Estimate:
 
     def __str__(self) -> str:
         parts = ", ".join(f"{name} {size(needed)}" for name, needed in self.parts.items() if needed >= 0.01 * GIB)
-        return f"about {size(self.memory_bytes)} of memory{f' ({parts})' if parts else ''} and {_span(self.seconds)}"
+        return f"about {size(self.memory_bytes)} of memory{f' ({parts})' if parts else ''} and {span(self.seconds)}"
 
 
-@dataclass(frozen=True)
-class _Shape:
-    """The model's sizes; parameter counts by what happens to them."""
-
-    total: int
-    trained: int
-    linear: int
-    embedding: int
-    hidden: int
-    inner: int
-    layers: int
-    trained_layers: int
-    vocabulary: int
-    stored_bytes: int
-    norms_train: bool
-    keeps_inputs: bool
-
-
-def estimate(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Estimate:
+def estimate(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> Estimate:
     """What training `rows` by `recipe` from `start` on `device` needs, each process's share.
 
     Raises:
         InputError: no configuration there, or a tuner that does not fit the model.
     """
-    settings, shape = recipe.train, shape_of(start, recipe.tune)
-    bf16, fp16, _ = precision_of(settings.precision, device.kind == "cuda")
-    mixed = bf16 or fp16
-    world, _ = group_of(settings)
-    batch = max(1, settings.batch_size // settings.accumulation // world)
-    tokens = batch * rows.texts * (min(rows.longest, settings.max_length) + getattr(recipe.tune, "tokens", 0))
-    parts = {
-        "weights": _weights(shape, recipe.tune, mixed),
-        "gradients": 4.0 * shape.trained,
-        "optimizer": OPTIMIZER_BYTES.get(settings.optimizer or "", 8.0) * shape.trained,
-        "activations": _activations(shape, tokens, mixed, settings.gradient_checkpointing) * HELD[device.kind],
-        "answers' scores": _head(recipe, shape, tokens * rows.labelled, device),
-        "protections": _protections(recipe, shape, mixed),
-    }
-    for part in CUT.get(sharding_of(settings), ()):
-        parts[part] /= world
-    if device.kind == "cuda":
-        parts["CUDA"] = CUDA_CONTEXT
+    shape, (world, _) = shape_of(start, recipe.tune), group_of(recipe.train)
+    moments = _Moments(recipe, shape, rows, device, world).all()
+    for parts in moments.values():
+        for part in CUT.get(sharding_of(recipe.train), ()):
+            parts[part] /= world
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
     flops = _flops(recipe, shape, rows) / world
-    return Estimate(parts, flops, flops / (EFFICIENCY * device.flops_per_s))
+    return Estimate(moments[moment], flops, flops / (EFFICIENCY * device.flops_per_s), moment)
 
 
-def shape_of(start: Weights, tune: Tune) -> _Shape:
-    """Sizes from the configuration, with the tuner's parameters."""
-    config = configuration(start)
-    return _counted(json.dumps(config.to_dict(), default=str), tune.model_dump_json(), stored_dtype(start).itemsize)
+class _Moments:
+    """Bytes by what needs them, at each moment that may need most."""
+
+    def __init__(self, recipe: Recipe, shape: Shape, rows: Rows, device: Device, world: int) -> None:
+        self.recipe, self.tune, self.shape, self.rows = recipe, recipe.tune, shape, rows
+        settings, self.cpu = recipe.train, device.kind == "cpu"
+        bf16, fp16, _ = precision_of(settings.precision, not self.cpu)
+        self.mixed = bf16 or fp16
+        batch = max(1, settings.batch_size // settings.accumulation // world)
+        each = min(rows.longest, settings.max_length) + getattr(recipe.tune, "tokens", 0)
+        self.halved = self.cpu and self.mixed and _halves(recipe.tune)
+        self.one_pass = Pass(
+            tokens=batch * rows.texts * each,
+            labelled=rows.labelled,
+            mixed=self.mixed,
+            cpu=self.cpu,
+            halved=self.halved or not self.cpu,
+            checkpointing=settings.gradient_checkpointing,
+        )
+
+    def all(self) -> dict[str, dict[str, float]]:
+        """By name of the moment."""
+        shape, one_pass = self.shape, self.one_pass
+        lasting = {
+            "weights": self._weights(),
+            "gradients": 0.0,
+            "optimizer": OPTIMIZER_BYTES.get(self.recipe.train.optimizer or "", 8.0) * shape.trained,
+            "activations": 0.0,
+            "answers' scores": 0.0,
+            "protections": self._protections(),
+            "kept states": self._trunk(),
+            "what was said before": self._said() if self.cpu else 0.0,
+            "program": PROGRAM if self.cpu else CUDA_CONTEXT,
+        }
+        head = 4.0 * shape.vocabulary * shape.hidden if isinstance(self.tune, Full) else 0.0
+        gradients = 4.0 * shape.trained
+        begins = lasting | {
+            "weights": lasting["weights"] + self._casts(),
+            "gradients": gradients if self.recipe.train.accumulation > 1 else head,
+            "activations": kept(shape, self.tune, one_pass),
+            "answers' scores": scores(shape, self.recipe, one_pass),
+        }
+        held = unreturned(shape, self.tune, one_pass)
+        copies = self._casts() if self.cpu else 0.0
+        small = max(0.0, gradients - head * (1 if shape.tied else 2))  # those that fit where activations were
+        ended = lasting | {
+            "gradients": gradients + (2 * head if shape.tied else 0.0),  # of one matrix from two sides, and their sum
+            "activations": max(working(shape, self.tune, one_pass), held + copies - small),
+        }
+        found = {"backward": begins, "gradients": ended}
+        if self.cpu:
+            found["loading"] = {**dict.fromkeys(lasting, 0.0), "weights": self._loading(), "program": PROGRAM}
+            compared = {"answers' scores": (COMPARED - 1) * self._said(), "activations": held}
+            found["end"] = lasting | compared
+        return found
+
+    def _weights(self) -> float:
+        """What is held of them while nothing is computed."""
+        shape, tune = self.shape, self.tune
+        frozen = 4.0 if not self.mixed else shape.stored_bytes
+        if self.cpu:
+            frozen = 2.0 if self.halved else 4.0
+        if isinstance(tune, Full | Freeze):
+            return 4.0 * shape.trained + frozen * (shape.total - shape.trained)
+        if not isinstance(tune, QLora):
+            return frozen * shape.total + 4.0 * shape.trained
+        others = shape.total - shape.linear
+        if self.cpu and shape.stored_bytes == 4:  # they are the file, which stays as long as one of them does
+            others = shape.total
+        return _quantised(tune) * shape.linear + frozen * others + 4.0 * shape.trained
+
+    def _casts(self) -> float:
+        """Copies in 16 bits that autocast makes for the pass."""
+        if not self.mixed:
+            return 0.0
+        copied = float(self.shape.trained)
+        if self.cpu and not self.halved and not isinstance(self.tune, Full | Freeze | QLora):
+            copied += self.shape.linear
+        return 2.0 * copied
+
+    def _loading(self) -> float:
+        """A file is mapped into memory; what is held as it was stored is the file, all else is a copy beside it."""
+        shape = self.shape
+        if isinstance(self.tune, QLora):
+            copied = 0 if shape.stored_bytes == 4 else shape.total - shape.linear
+            return shape.stored_bytes * shape.total + _quantised(self.tune) * shape.linear + 4.0 * copied
+        if shape.stored_bytes == 4:
+            return (6.0 if self.halved else 4.0) * shape.total
+        return (shape.stored_bytes + 4.0) * shape.total
+
+    def _said(self) -> float:
+        """Log-probabilities that are kept of what the model said before it trained."""
+        if self.recipe.train.stage == "rm":
+            return 0.0
+        each = self.rows.labelled * min(self.rows.mean, self.recipe.train.max_length)
+        return 4.0 * self.shape.vocabulary * min(POSITIONS, (self.rows.distinct or ROWS) * each, ROWS * each)
+
+    def _trunk(self) -> float:
+        """States of blocks below all that trains, mapped from a file (`nacre.train.trunk`)."""
+        settings, rows = self.recipe.train, self.rows
+        off = settings.trunk_cache == "off" or settings.gradient_checkpointing or settings.neftune_alpha
+        if not self.cpu or off or not isinstance(self.tune, Freeze) or not rows.distinct:
+            return 0.0
+        if rows.steps * settings.batch_size < PASSES * rows.distinct:
+            return 0.0
+        states = 4.0 * rows.distinct * rows.texts * min(rows.mean, settings.max_length) * self.shape.hidden
+        return states if states <= settings.trunk_cache_gib * GIB else 0.0
+
+    def _protections(self) -> float:
+        if self.recipe.protect == "auto":  # nothing is known of the past; see `nacre.train.memory` for where it is
+            entries: Sequence[Mapping[str, Any]] = ({"name": "distill"},)
+        else:
+            entries = self.recipe.protect
+        needed = 0.0
+        for entry in entries:
+            name = str(entry.get("name"))
+            kind = PROTECTIONS.load(name, where="protect")
+            options = {key: value for key, value in entry.items() if key != "name"}
+            config = parse(kind.Config, options, where=f"protect ({name})")
+            needed += 4.0 * self.shape.trained * kind.copies_held(config)
+            if name in ("distill", "der", "sdft"):
+                needed += self._teacher(config)
+        return needed
+
+    def _teacher(self, config: Any) -> float:
+        """The previous version beside the one that trains, and the scores of both where they are compared.
+
+        With a cache its answers lie in memory; it is still asked about what the cache does not know.
+        """
+        tune, shape = self.tune, self.shape
+        shares = not isinstance(tune, Full | Freeze) and getattr(tune, "init", "default") not in MOVES_THE_BASE
+        copy = 0.0 if shares else (4.0 if self.cpu or not self.mixed else shape.stored_bytes) * shape.total
+        at_once = -(-getattr(config, "rows", 0) // max(1, self.recipe.train.accumulation)) * getattr(
+            config, "length", 0
+        )
+        cached = 0.0
+        if k := getattr(config, "cache", None):
+            asked = max(self.rows.distinct, 1) * self.rows.mean
+            cached = min(float(LIMIT_BYTES), (8.0 * k + 8) * asked)
+        more = kept(shape, tune, replace(self.one_pass, tokens=at_once)) if at_once else 0.0
+        return copy + cached + more + 5 * 4.0 * at_once * shape.vocabulary
 
 
-@lru_cache(maxsize=64)
-def _counted(config_json: str, tune_json: str, stored_bytes: int) -> _Shape:
-    config = AutoConfig.for_model(**json.loads(config_json))
-    text, tune = config.get_text_config(), TypeAdapter(Tune).validate_json(tune_json)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        embedding = model.get_input_embeddings().weight.numel()
-        head = model.get_output_embeddings()
-        linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, nn.Linear) and one is not head)
-        total = sum(weight.numel() for weight in model.parameters())
-        trained, layers = _trained(model, tune, text)
-    virtual = isinstance(tune, Prompt | PTuning | Prefix)
-    return _Shape(
-        total=total,
-        trained=trained,
-        linear=linear,
-        embedding=embedding,
-        hidden=text.hidden_size,
-        inner=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
-        layers=text.num_hidden_layers,
-        trained_layers=layers,
-        vocabulary=text.vocab_size,
-        stored_bytes=stored_bytes,
-        norms_train=isinstance(tune, Full | Freeze),
-        keeps_inputs=not virtual and tune.name != "ia3",
-    )
+def _halves(tune: Tune) -> bool:
+    """Whether what an adapter sits on is held in bf16 on a CPU, see `nacre.train.arguments.halve_frozen`."""
+    if isinstance(tune, Lora):
+        return not tune.dora and tune.init not in MOVES_THE_BASE
+    return isinstance(tune, Adapter)
 
 
-def _trained(model: Any, tune: Tune, text: Any) -> tuple[int, int]:
-    """Parameters that train, and layers that a gradient passes through."""
-    layers = text.num_hidden_layers
-    if isinstance(tune, Prompt | PTuning | Prefix):  # they would look at the weights
-        each = text.hidden_size if not isinstance(tune, Prefix) else 2 * layers * _heads_width(text)
-        network = 2 * text.hidden_size * tune.width + tune.width**2 if isinstance(tune, PTuning) else 0
-        return tune.tokens * each + network, layers
-    diagonal = 0
-    if isinstance(tune, AdaLora):  # LoRA's two factors, and between them one number for each rank
-        diagonal = tune.start_rank or max(tune.rank + 1, round(1.5 * tune.rank))
-        tune = Lora(rank=diagonal, target=tune.target)
-    if isinstance(tune, Lora | QLora):  # how it begins costs nothing later, and needs the weights
-        changes = {"init": "default"} if isinstance(tune, Lora) else {"double_quant": True}
-        tune = tune.model_copy(update={**changes, "dora": False})
-    tuned = apply(model, tune)
-    weights = dict(tuned.model.named_parameters())
-    trained = sum(weight.numel() for weight in weights.values() if weight.requires_grad)
-    trained += diagonal * sum("lora_A" in name for name in weights)
-    if isinstance(tune, Freeze):
-        layers = layers - tune.frozen_layers if tune.frozen_layers is not None else tune.trainable_layers
-    return trained, layers
+def _quantised(tune: QLora) -> float:
+    """Bytes of a weight: its digits, and its share of the scale of 64 weights."""
+    return 1.0 if tune.bits == 8 else 0.5 + (0.0161 if tune.double_quant else 0.0625)
 
 
-def _heads_width(text: Any) -> int:
-    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-    each = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return int(heads * each)
-
-
-def _weights(shape: _Shape, tune: Tune, mixed: bool) -> float:
-    frozen_bytes = shape.stored_bytes if mixed else 4  # what does not train stays as stored only under autocast
-    cast = 2.0 * shape.trained if mixed else 0.0  # autocast keeps 16-bit copies of what it casts
-    if isinstance(tune, Full | Freeze):
-        return 4.0 * shape.trained + frozen_bytes * (shape.total - shape.trained) + cast
-    adapter = 4.0 * shape.trained + cast
-    if not isinstance(tune, QLora):
-        return frozen_bytes * shape.total + adapter
-    per_weight = 1.0 if tune.bits == 8 else 0.5 + (0.0161 if tune.double_quant else 0.0625)  # scales of 64 weights each
-    return per_weight * shape.linear + frozen_bytes * (shape.total - shape.linear) + adapter
-
-
-def _activations(shape: _Shape, tokens: float, mixed: bool, checkpointing: bool) -> float:
-    wide, narrow = (4.0, 2.0) if mixed else (4.0, 4.0)
-    norms = 6 if shape.norms_train else 4 if shape.keeps_inputs else 2
-    attention, mlp = (5, 4) if shape.keeps_inputs else (4, 3)
-    layer = wide * norms * shape.hidden + narrow * (attention * shape.hidden + mlp * shape.inner)
-    if checkpointing:
-        return tokens * (wide * shape.hidden * shape.trained_layers + 2 * layer)
-    return tokens * layer * shape.trained_layers
-
-
-def _head(recipe: Recipe, shape: _Shape, positions: float, device: Device) -> float:
-    """Scores over the vocabulary, what the softmax keeps, and their gradient, in float32."""
-    if device.kind == "cuda":
-        positions = min(positions, FUSED_HEAD_ROWS)
-    elif recipe.train.stage in ("sft", "pt"):  # a head that does not train keeps none of them
-        kept = KEPT_BYTES if isinstance(recipe.tune, Full) else CHUNK_BYTES
-        positions = min(positions, kept / (4 * shape.vocabulary))
-    return 3 * 4.0 * positions * shape.vocabulary
-
-
-def _protections(recipe: Recipe, shape: _Shape, mixed: bool) -> float:
-    if recipe.protect == "auto":  # nothing is known of the past; see `nacre.train.memory` for where it is
-        entries: Sequence[Mapping[str, Any]] = ({"name": "distill"},)
-    else:
-        entries = recipe.protect
-    needed = 0.0
-    for entry in entries:
-        name = str(entry.get("name"))
-        kind = PROTECTIONS.load(name, where="protect")
-        options = {key: value for key, value in entry.items() if key != "name"}
-        config = parse(kind.Config, options, where=f"protect ({name})")
-        needed += 4.0 * shape.trained * kind.copies_held(config)
-        if name in ("distill", "der", "sdft"):
-            needed += _teacher(recipe, shape, mixed, config)
-    return needed
-
-
-def _teacher(recipe: Recipe, shape: _Shape, mixed: bool, config: Any) -> float:
-    """The previous version beside the one that trains, and the scores of both where they are compared."""
-    tune = recipe.tune
-    shares = not isinstance(tune, Full | Freeze) and getattr(tune, "init", "default") not in ("pissa", "olora")
-    copy = 0.0 if shares else (shape.stored_bytes if mixed else 4.0) * shape.total
-    rows = getattr(config, "rows", 0)
-    length = getattr(config, "length", 0)
-    at_once = -(-rows // max(1, recipe.train.accumulation)) * length
-    return copy + 5 * 4.0 * at_once * shape.vocabulary
-
-
-def _flops(recipe: Recipe, shape: _Shape, rows: Rows) -> float:
+def _flops(recipe: Recipe, shape: Shape, rows: Rows) -> float:
     tune, settings = recipe.tune, recipe.train
     length = min(rows.mean, settings.max_length) + getattr(tune, "tokens", 0)
     tokens = rows.steps * settings.batch_size * rows.texts * length
@@ -303,7 +307,8 @@ def size(needed: float) -> str:
     return f"{needed / GIB:.1f} GiB" if needed >= 0.1 * GIB else f"{needed / 2**20:.0f} MiB"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time for people."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

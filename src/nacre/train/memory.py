@@ -17,6 +17,7 @@ from nacre.train.estimate import Device, Estimate, Rows, device_now, estimate, s
 from nacre.train.job import Job
 from nacre.train.launch import group_of
 from nacre.train.protect.build import chosen_of, tuned_for
+from nacre.train.shape import Dimensions
 
 LONGEST, SAMPLE = 8, 64  # rows that are tokenised for the estimate: the longest by characters, and some of all
 MARGIN = 1.1  # an estimate must be beyond the memory by so much before a training is refused
@@ -59,8 +60,8 @@ def rows_of(job: Job, recipe: Recipe, tokenizer: Any) -> Rows:
     settings = recipe.train
     new = list(job.new)
     every = [*new, *(row for kept in job.memory.values() for row in kept)]
-    longest = [_length(row, tokenizer)[0] for row in sorted(every, key=_characters)[-LONGEST:]]
-    sample = [_length(row, tokenizer) for row in new[:: max(1, len(new) // SAMPLE)]]
+    longest = [length_of(row, tokenizer)[0] for row in sorted(every, key=_characters)[-LONGEST:]]
+    sample = [length_of(row, tokenizer) for row in new[:: max(1, len(new) // SAMPLE)]]
     tokens = sum(length for length, _ in sample)
     passes = settings.epochs if isinstance(settings.epochs, float) else 1.0
     steps = plan_steps(max(1, len(new)), 0.0, settings.batch_size, passes, settings.min_steps)
@@ -70,6 +71,7 @@ def rows_of(job: Job, recipe: Recipe, tokenizer: Any) -> Rows:
         mean=settings.max_length if settings.stage == "pt" else max(1.0, tokens / max(1, len(sample))),
         labelled=sum(labelled for _, labelled in sample) / max(1, tokens),
         texts=2 if settings.stage in ("dpo", "rm", "kto") else 1,
+        distinct=len(every),
     )
 
 
@@ -89,7 +91,7 @@ def _characters(row: Example) -> int:
     return sum(len(turn.content) for turn in (*row.prompt, *row.answers))
 
 
-def _length(row: Example, tokenizer: Any) -> tuple[int, int]:
+def length_of(row: Example, tokenizer: Any) -> tuple[int, int]:
     """Tokens of a row, and how many have a label; a row that the template refuses is refused later, in words."""
     if row.kind == "text":
         count = len(tokenizer(row.prompt[0].content, add_special_tokens=False)["input_ids"])
@@ -101,18 +103,19 @@ def _length(row: Example, tokenizer: Any) -> tuple[int, int]:
     return len(encoded.input_ids), sum(label != IGNORED for label in encoded.labels)
 
 
-def changes(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> list[Change]:
+def changes(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> list[Change]:
     """What would save memory, cheapest first: each is estimated anew, and what saves next to nothing is left out."""
-    needed = estimate(recipe, start, rows, device).memory_bytes
-    found = []
+    whole = estimate(recipe, start, rows, device)
+    needed, found = whole.memory_bytes, []
+    least = 0.01 * (needed - whole.parts["program"])  # of what settings can change at all
     for words, changed in _candidates(recipe, rows, device):
         new = estimate(changed, start, rows, device).memory_bytes
-        if new < 0.99 * needed:
+        if needed - new > least:
             found.append(Change(words, changed, needed - new, new <= device.memory_bytes))
     return _cheapest_cut(found)
 
 
-def check_memory(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> Estimate:
+def check_memory(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> Estimate:
     """The estimate, if what is asked for can fit.
 
     Raises:
@@ -129,7 +132,7 @@ def check_memory(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> 
     )
 
 
-def advice(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> str:
+def advice(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> str:
     """The cheapest change that makes it fit, and what every other one saves."""
     found = changes(recipe, start, rows, device)
     if not found:
@@ -201,7 +204,7 @@ def _cheapest_cut(found: Sequence[Change]) -> list[Change]:
     return [change for change in found if change not in cuts or change is chosen]
 
 
-def _together(recipe: Recipe, start: Weights, rows: Rows, device: Device) -> tuple[list[str], float]:
+def _together(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> tuple[list[str], float]:
     """Take changes one after the other, cheapest first, until it fits; their words, and the bytes then needed."""
     words: list[str] = []
     while True:

@@ -18,6 +18,7 @@ from nacre.base.errors import unknown
 from nacre.base.files import staged_folder
 from nacre.base.hashing import content_hash, sha256_file
 from nacre.model.load import load_tokenizer, parameter_count, pick_device, positions, stored_dtype
+from nacre.model.quantised import refuse_rounded
 from nacre.model.templates import adopt
 from nacre.model.tuners import Tuned, save
 from nacre.records import Recipe, Train
@@ -45,6 +46,7 @@ from nacre.train.rate_pilot import piloted
 from nacre.train.report import check_reports
 from nacre.train.rows import Prepared
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
+from nacre.train.sparse import hold_zeros
 from nacre.train.stages import STAGES
 from nacre.train.tuner import INITIAL, tuned_model
 from nacre.train.validation import hold_out
@@ -59,6 +61,7 @@ def train(job: Job) -> Trained:
         InputError: a protection or tuner option is wrong, or there is nothing to train on.
         NacreError: the disk is full; what was trained so far is kept as a checkpoint.
     """
+    refuse_rounded(job.start)
     launch = launch_of(job.recipe.train)
     if job.recipe.train.learning_rate == "pilot":
         check_one_training(job.recipe.train, launch)
@@ -98,7 +101,7 @@ def _train_here(job: Job) -> Trained:
     mixed = any(precision_of(settings.precision, pick_device().type == "cuda")[:2])
     tuned = tuned_model(start_of(job), recipe.tune, job.work, None if mixed else torch.float32, rewards=stage.rewards)
     if sharding_of(settings) not in CUTS_WEIGHTS:
-        tuned.model.to(pick_device())  # else no device may have room for all of it
+        notes += hold_zeros(tuned.model.to(pick_device()))  # else no device may have room for all of it
     observers = Observers(job, settings, tuned.model, tokenizer, watched)
     rows = TrainingRows(job.new)
     with processes.main_first(), autocast_of(settings.precision):

@@ -14,6 +14,7 @@ from nacre.cycle.increment.energy import Meter
 from nacre.cycle.increment.evolution import Evolution
 from nacre.cycle.increment.job import Conditions, Memory, job_of, memory_of
 from nacre.cycle.increment.progressive import first_part
+from nacre.cycle.increment.settle import Decision, in_use, settle, waits
 from nacre.cycle.increment.step import Promote, Step
 from nacre.cycle.increment.tries import forget_rows, rungs, try_again
 from nacre.cycle.lineage import Task, ancestry, as_lineage, devs, tasks_of
@@ -28,7 +29,7 @@ from nacre.data.snapshot import keep_share, take_snapshot
 from nacre.gate.budget import limits
 from nacre.gate.report import rule_line
 from nacre.model.load import pick_device
-from nacre.records import Lineage, Manifest, Rollout, RowsFile, Snapshot, Version
+from nacre.records import Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
 from nacre.train.run import Trained, train
@@ -72,7 +73,7 @@ def evolve(
         for version in lineage[-1:]:
             workspace.check_base(version)
         settings = workspace.settings
-        _check_line(workspace, lineage, champion)
+        _check_line(workspace, lineage, champion, name)
         snapshot = take_snapshot(
             name,
             workspace.dataset_dir,
@@ -105,12 +106,13 @@ def evolve(
             forget_rows(step)
 
 
-def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None) -> None:
-    """Refuse a reward model on a line of versions that answer, and the other way round.
+def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None, name: str) -> None:
+    """Refuse a reward model on a line of versions that answer, the other way round, and a start that was rounded.
 
     Raises:
-        InputError: the gate would hold numbers of one kind against numbers of another.
+        InputError: the gate would hold numbers of one kind against numbers of another; or see `_check_whole`.
     """
+    _check_whole(lineage, name)
     rewards = workspace.settings.train.stage == "rm"
     for version in [*lineage, *ancestry(workspace, champion.version if champion else None)]:
         if (version.recipe.train.stage == "rm") != rewards:
@@ -119,6 +121,23 @@ def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | N
                 f"version {version.number} {what}, so the tasks it knows cannot be judged on what would be trained",
                 where=f"train.stage: {workspace.settings.train.stage}",
                 fix="use a workspace of its own for the reward model, or train it from folder to folder: nacre train",
+            )
+
+
+def _check_whole(lineage: list[Version], name: str) -> None:
+    """Refuse to train from a version that was rounded.
+
+    Raises:
+        InputError: says what to train from instead.
+    """
+    for version in lineage[-1:]:
+        how = version.compressed.how.to if version.compressed else ""
+        if how in ("int8", "int4"):
+            above = version.parents[0] if version.parents else "the version it was made of"
+            raise InputError(
+                f"version {version.number} is held in {how}, and rounded weights cannot take small steps",
+                where=f"version {version.number}",
+                fix=f"nacre evolve {name} --from {above}, and compress what comes of that",
             )
 
 
@@ -165,7 +184,7 @@ def _taken_up(step: Step) -> Evolution | None:
     number = version.number
     notes = [f"nothing to train: version {number} was trained on exactly these rows in exactly this way"]
     if any(event.kind == "promoted" and event.detail["to"] == number for event in workspace.ledger.events()):
-        if not _in_use(workspace, version):
+        if not in_use(workspace, version):
             notes.append(f"it was champion once and is not promoted again by itself: nacre promote {number} does")
         return _as_it_was(step, version, notes)
     scorer = Scorer(workspace)
@@ -182,7 +201,7 @@ def _as_it_was(step: Step, version: Version, notes: list[str]) -> Evolution | No
         version=version,
         parent=version.parents[0] if version.parents else None,
         verdict=verdict,
-        promoted=_in_use(step.workspace, version),
+        promoted=in_use(step.workspace, version),
         trained=False,
         matrix=lineage_matrix(step.workspace, version.number),
         notes={"data": version.snapshot.notes, "training": tuple(notes)},
@@ -284,22 +303,14 @@ def _settle(
 ) -> Evolution:
     """Keep the verdict, and promote when the gate passes."""
     workspace, verdict = step.workspace, judged.verdict
-    if workspace.ledger.verdict(version.number) != verdict:
-        workspace.ledger.put_verdict(version.number, step.against, verdict)
-    underway = workspace.ledger.releases.active()
-    if step.promote == "pass" and verdict.outcome == "pass" and underway is None:
-        workspace.ledger.promote(
-            version.number,
-            expected=step.champion.generation if step.champion else 0,
-            actor=step.actor,
-            why=f"the gate passed after {step.snapshot.task}",
-            evidence=verdict.digest,
-        )
+    why = f"the gate passed after {step.snapshot.task}"
+    decision = Decision(step.against, step.champion, step.promote, step.actor, why)
+    underway = settle(workspace, version, verdict, decision)
     found = Evolution(
         version=version,
         parent=version.parents[0] if version.parents else None,
         verdict=verdict,
-        promoted=_in_use(workspace, version),
+        promoted=in_use(workspace, version),
         trained=trained is not None,
         matrix=lineage_matrix(workspace, version.number),
         new_tasks=judged.new_tasks,
@@ -310,18 +321,11 @@ def _settle(
             "training": notes,
             "findings": (*(trained.findings if trained else ()), *_unlearned(judged)),
             "scoring": judged.notes,
-            "gate": (*verdict.notes, *map(rule_line, verdict.rules), *_waits(underway)),
+            "gate": (*verdict.notes, *map(rule_line, verdict.rules), *waits(underway)),
         },
     )
-    report = keep_report_or_say(workspace, version.number, found.notes)
+    report = keep_report_or_say(workspace, version.number, found.notes, matrix=found.matrix)
     return replace(found, notes={**found.notes, "report": report})
-
-
-def _waits(underway: Rollout | None) -> list[str]:
-    """Why a version that passed is not promoted while another one is being released."""
-    if underway is None:
-        return []
-    return [f"version {underway.version} is being released: nothing else is promoted before that has ended"]
 
 
 def _unlearned(judged: Judged) -> list[str]:
@@ -332,9 +336,3 @@ def _unlearned(judged: Judged) -> list[str]:
         for task, (before, after) in judged.new_tasks.items()
         if after - before < LITTLE_LEARNED and after < 1 - LITTLE_LEARNED
     ]
-
-
-def _in_use(workspace: Workspace, version: Version) -> bool:
-    """Whether it is the champion, or the champion comes from it."""
-    champion = workspace.ledger.slot("champion")
-    return champion is not None and version.number in {one.number for one in ancestry(workspace, champion.version)}

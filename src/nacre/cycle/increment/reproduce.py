@@ -95,6 +95,10 @@ def reproduce(workspace: Workspace, number: int, *, tolerance: float = TOLERANCE
 def _missing(workspace: Workspace, version: Version) -> list[str]:
     """Why the training cannot be repeated at all."""
     found = []
+    if version.compressed:
+        above = version.parents[0] if version.parents else "its parent"
+        again = f"nacre compress {above} --to {version.compressed.how.to} makes it again"
+        found.append(f"it was not trained but made smaller: {again}")
     if version.origin:
         found.append(f"it was not trained here but came from the archive {version.origin['archive']}")
     if not rows_path(workspace.memory, version.snapshot.train.sha256).is_file():

@@ -32,6 +32,7 @@ from nacre.records.schedule import Entry, When
 STEPS = Table(  # names, so that a look where nothing is due imports no model code
     "schedule_step",
     {
+        "knowledge": "nacre.cycle.releases.schedule_steps:knowledge",
         "coverage": "nacre.cycle.releases.schedule_steps:coverage",
         "harvest": "nacre.cycle.releases.schedule_steps:harvest",
         "evolve": "nacre.cycle.releases.schedule_steps:evolve",

@@ -6,9 +6,28 @@ from nacre.cycle.releases import rollout
 from nacre.cycle.releases.schedule import WORST, Result, Status
 from nacre.cycle.rows import coverage as covering
 from nacre.cycle.rows import harvest as harvesting
+from nacre.cycle.rows import knowledge as knowing
 from nacre.cycle.scores import review_base
 from nacre.cycle.workspace import Workspace
 from nacre.records.schedule import Entry
+
+
+def knowledge(workspace: Workspace, entry: Entry) -> Result:
+    """Read again what was changed in the documents; refused where too few questions have a passage in them."""
+    if not knowing.in_use(workspace):
+        return Result("nothing", ("knowledge: there are no documents",))
+    renewed = knowing.refresh(workspace, actor="schedule")
+    found = knowing.report(workspace, questions=entry.questions)
+    number, changed = renewed.snapshot.number, renewed.changed
+    told = [f"knowledge: snapshot {number} is in use" if changed else f"knowledge: snapshot {number} is up to date"]
+    for one in found.asked:
+        low, high = one.interval
+        told.append(
+            f"knowledge: a passage for {one.answered} of {one.questions} questions of {one.source} ({one.share:.1%}, "
+            f"{low:.1%} to {high:.1%}; target {found.target:.0%})"
+        )
+    detail = {"knowledge": {"snapshot": number, "asked": [one.numbers() for one in found.asked]}}
+    return Result("refused" if found.short else "done" if changed else "nothing", tuple(told), detail)
 
 
 def coverage(workspace: Workspace, entry: Entry) -> Result:

@@ -81,11 +81,7 @@ def coverage(workspace: Workspace, *, questions: Path | None = None, similarity:
             fix="keep rows (keep.data above 0), or leave coverage out of the schedule",
         )
     found = []
-    served = [_question(turns) for turns in _served(workspace)]
-    asked = {"served requests": [text for text in served if text]}
-    if questions is not None:
-        asked[str(questions)] = _read(workspace.root / questions)
-    for source, texts in asked.items():
+    for source, texts in asked_questions(workspace, questions).items():
         if texts:
             found.append(compare(source, texts, rows, similarity))
     return found
@@ -108,6 +104,19 @@ def compare(source: str, questions: Sequence[str], rows: Sequence[str], similari
     low, high = binomtest(covered, len(questions)).proportion_ci(method="wilson")
     outside = tuple(text for text, _ in counts.most_common() if not inside[text])
     return Coverage(source, len(questions), covered, (float(low), float(high)), outside)
+
+
+def asked_questions(workspace: Workspace, questions: Path | None) -> dict[str, list[str]]:
+    """The latest 2000 served questions, and those of a file, by where they are from.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    served = [_question(turns) for turns in _served(workspace)]
+    asked = {"served requests": [text for text in served if text]}
+    if questions is not None:
+        asked[str(questions)] = _read(workspace.root / questions)
+    return asked
 
 
 def _served(workspace: Workspace) -> list[list[tuple[str, str]]]:

@@ -254,7 +254,8 @@ def _find_plain(brackets: Brackets, everything: dict[int, Version], line: Sequen
         return
     for one in reversed(everything.values()):
         other = _family(everything, [one])
-        if one.number != joint and list(tasks_of(other)) == order and _unprotected(other):
+        made_smaller = any(version.compressed for version in other)
+        if one.number != joint and list(tasks_of(other)) == order and _unprotected(other) and not made_smaller:
             brackets.plain = one.number
             brackets.notes.append(
                 f"version {one.number} is the plain bracket: the same tasks in the same order, nothing protected"
@@ -294,12 +295,13 @@ def _columns(version: Version, columns: dict[str, int]) -> tuple[int, ...]:
 
 
 def _label(version: Version, row: int, rows: dict[int, int]) -> str:
-    """`v3 +task`, and where it comes from if that is not the row above."""
+    """`v3 +task`, or what it was made, and where it comes from if that is not the row above."""
     parents = [parent for parent in version.parents if rows[parent] != row - 1]
     if parents:
         parents = list(version.parents)
     came = " and ".join(f"v{parent}" for parent in parents) or ("base" if row and not version.parents else "")
-    return f"v{version.number} +{version.snapshot.task}" + (f" (from {came})" if came else "")
+    what = version.compressed.how.to if version.compressed else f"+{version.snapshot.task}"
+    return f"v{version.number} {what}" + (f" (from {came})" if came else "")
 
 
 def _row(known: KnownReports, identity: str, scored: Sequence[tuple[str, RowsFile]]) -> tuple[float | None, ...]:

@@ -17,6 +17,7 @@ from nacre.serve.api.shapes import Choice, Shape
 from nacre.serve.engines import Delta, Finish, Generation, Overloaded, Sampling
 from nacre.serve.gateway.callers import Caller
 from nacre.serve.gateway.wishes import Wishes
+from nacre.serve.knowledge.retrieval import Retrieved
 from nacre.serve.outcome import Outcome
 from nacre.serve.routing import Route
 from nacre.serve.service import Service
@@ -55,7 +56,7 @@ class Asked:
 
 @dataclass
 class Answer:
-    """All choices of one request, from one version."""
+    """All choices of one request, from one version; `found`: what it was given of the documents, if any."""
 
     service: Service
     asked: Asked
@@ -64,6 +65,7 @@ class Answer:
     shape: Shape
     generations: Sequence[Generation]
     created: int = field(default_factory=lambda: int(time.time()))
+    found: Retrieved | None = None
 
     def __post_init__(self) -> None:
         self.choices = [Choice(index) for index in range(len(self.generations))]
@@ -84,6 +86,8 @@ class Answer:
         ignored = self.asked.body.ignored_names()
         if ignored:
             headers.append((b"x-nacre-ignored", ", ".join(ignored).encode()))
+        if self.found is not None:
+            headers += self.found.headers()
         return headers
 
     def head(self, kind: str) -> dict[str, Any]:
@@ -96,6 +100,10 @@ class Answer:
             "model": self.service.full_name(target),
             "system_fingerprint": f"nacre-{__version__}-{self.service.settings.engine}-{target.weights.identity[:12]}",
         }
+
+    def sources(self) -> dict[str, Any]:
+        """What the body says of the documents it was given; nothing where there are none to ask."""
+        return {} if self.found is None else {"nacre": self.found.told()}
 
     def usage(self) -> dict[str, Any]:
         """Tokens of all choices; each prompt counts once."""

@@ -15,6 +15,7 @@ from nacre.base.errors import NacreError
 from nacre.serve.api.answer import NOT_ITS_FAULT, Answer, Asked, CancelledWhenGone, keep
 from nacre.serve.api.chat import parse_chat
 from nacre.serve.api.defaults import defaults_of
+from nacre.serve.api.grounding import grounded, passages_for
 from nacre.serve.api.parts import AnswerRequest, not_served
 from nacre.serve.api.shapes import ChatShape, Shape, TextShape
 from nacre.serve.api.text import parse_completion
@@ -23,6 +24,7 @@ from nacre.serve.gateway.body import read_object
 from nacre.serve.gateway.callers import Caller
 from nacre.serve.gateway.errors import ApiError, from_nacre, invalid, unavailable, unexpected
 from nacre.serve.gateway.wishes import Wishes, wishes
+from nacre.serve.knowledge.retrieval import Retrieved
 from nacre.serve.routing import Route, user_of
 from nacre.serve.service import Service
 
@@ -85,8 +87,22 @@ async def accepted(
         wanted = replace(wanted, keep=False)
     plain = body.n == 1 and not any(feature in ("tools", "echo") for feature, _ in needs)
     asked = Asked(body, questions, ids, caller, user, wanted, started_s, plain)
+    found = await passages_for(service, questions, wanted)
+    if found is not None and found.block:
+        try:
+            with_passages = replace(asked, questions=(grounded(questions[0], found.block),))
+            return await _answer(service, with_passages, shape, found)
+        except ApiError as error:
+            if error.status != 400 or service.knowledge is None:
+                raise
+            found = service.knowledge.refused(found)  # too long with them, or no place for a system message
+    return await _answer(service, asked, shape, found)
+
+
+async def _answer(service: Service, asked: Asked, shape: Shape, found: Retrieved | None) -> Answer:
+    """The answer that has begun. Raises as `_begin` does."""
     route, sampling, generations = await _begin(service, asked)
-    return Answer(service, asked, route, sampling, shape, generations)
+    return Answer(service, asked, route, sampling, shape, generations, found=found)
 
 
 def check_strict(service: Service, ignored: list[str]) -> None:
@@ -188,7 +204,7 @@ class PlainAnswer:
         if answer.aborted:
             return
         choices = [answer.shape.answer(choice, answer.with_logprobs) for choice in answer.choices]
-        body = answer.head(answer.shape.whole) | {"choices": choices, "usage": answer.usage()}
+        body = answer.head(answer.shape.whole) | {"choices": choices, "usage": answer.usage()} | answer.sources()
         data = orjson.dumps(body)
         headers = [*answer.headers("application/json"), (b"content-length", b"%d" % len(data))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -206,6 +222,8 @@ class StreamedAnswer:
         self._before, self._after = b"data: " + head + b',"choices":[', b"]}\n\n"
         if self._with_usage:
             self._after = b'],"usage":null}\n\n'
+        sources = answer.sources()
+        self._end = b"]," + orjson.dumps(sources)[1:-1] + self._after[1:] if sources else self._after
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send each piece as it comes; a client that goes away stops the answer."""
@@ -228,7 +246,7 @@ class StreamedAnswer:
                     if isinstance(piece, Delta):
                         await say(self._chunk(shape.piece(choice, piece, answer.with_logprobs)))
                     elif piece.reason != "aborted":
-                        await say(self._chunk(shape.ending(choice)))
+                        await say(self._before + orjson.dumps(shape.ending(choice)) + self._end)
         except NacreError as error:
             await say(_event(told(error, answer.asked.body).body()))
             return

@@ -81,6 +81,25 @@ class ChatChoice(Reply):
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
 
 
+class Citation(Reply):
+    """A passage of a document, by its number in the answer; `place`: lines or page."""
+
+    id: int
+    source: str
+    chunk: str
+    place: str | None = None
+    relevance: float
+    similarity: float | None = None
+
+
+class Sources(Reply):
+    """What an answer was given of the documents; see `nacre knowledge`."""
+
+    knowledge: Literal["found", "nothing", "off", "failed", "late", "refused"]
+    snapshot: int | None
+    citations: list[Citation]
+
+
 class ChatReply(Reply):
     """``/v1/chat/completions``."""
 
@@ -91,6 +110,7 @@ class ChatReply(Reply):
     system_fingerprint: str
     choices: list[ChatChoice]
     usage: UsageReply
+    nacre: Sources | None = None
 
 
 class TextLogprobs(Reply):

@@ -13,8 +13,23 @@ ENGINES = Table(
     {
         "embedded": "nacre.serve.engines.embedded:EmbeddedEngine",
         "upstream": "nacre.serve.engines.upstream.engine:UpstreamEngine",
+        "ctranslate2": "nacre.serve.engines.ct2:CTranslate2Engine",
     },
 )
+
+
+def engine_class(name: str) -> Any:
+    """The class of the engine of that name.
+
+    Raises:
+        InputError: there is none, or the package that it needs is not installed.
+    """
+    try:
+        return ENGINES.load(name, where="serve.engine")
+    except ImportError as error:
+        what = f"the engine {name} needs a package that is not installed: {error.name}"
+        raise InputError(what, where="serve.engine", fix="pip install 'nacre[export]'") from None
+
 
 Feature = Literal["logprobs", "echo", "json", "tools", "penalties", "embeddings", "late_system"]
 

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TypeVar
 
 from nacre.base.errors import InputError, NacreError
-from nacre.model.chat import check_system_places, prompt_ids
 from nacre.serve.engines import (
     ChatPrompt,
     ContextTooLong,
@@ -25,6 +24,7 @@ from nacre.serve.engines.embedded.drawing import Draw
 from nacre.serve.engines.embedded.residents import Resident, Shelf
 from nacre.serve.engines.embedded.rows import Answer, Embedding
 from nacre.serve.engines.embedded.scheduler import Scheduler, stopped
+from nacre.serve.engines.prompting import check_bias, read_prompt
 from nacre.serve.settings import Serve
 
 _T = TypeVar("_T")
@@ -81,9 +81,10 @@ class EmbeddedEngine:
         with self._accepted(target) as resident:
             if isinstance(prompt, ChatPrompt) and prompt.tools:
                 raise InputError("this engine does not pass tools on", where="tools", fix="ask without them")
-            ids, echo = await self._in(resident.reader, partial(_read, resident, prompt, sampling.echo))
+            reading = partial(read_prompt, resident.tokenizer, resident.base.vocabulary, prompt, sampling.echo)
+            ids, echo = await self._in(resident.reader, reading)
             wanted = self._fitting(resident, len(ids), sampling.max_tokens)
-            _check_bias(sampling, resident.base.vocabulary)
+            check_bias(sampling, resident.base.vocabulary)
             constraint = None
             if sampling.format is not None:
                 constraint = await self._in(self._compiling, partial(resident.constraint, sampling.format))
@@ -128,7 +129,8 @@ class EmbeddedEngine:
         with self._accepted(target) as resident:
             if not resident.base.embeds or resident.router is not None:
                 raise InputError(f"version {target.label} makes no embeddings", where="model", fix="ask another one")
-            ids, _ = await self._in(resident.reader, partial(_read, resident, text, False))
+            reading = partial(read_prompt, resident.tokenizer, resident.base.vocabulary, text, False)
+            ids, _ = await self._in(resident.reader, reading)
             self._fitting(resident, len(ids), 0)
             row = Embedding(resident, ids)
             self._scheduler.add(row)
@@ -183,35 +185,3 @@ class EmbeddedEngine:
             if self._scheduler.closed:
                 raise stopped() from None
             raise NacreError(f"the request could not be prepared: {error}") from error
-
-
-def _read(resident: Resident, prompt: Prompt, echo: bool) -> tuple[list[int], str | None]:
-    """The prompt's tokens, and its text where it is to be given back."""
-    tokenizer = resident.tokenizer
-    if isinstance(prompt, ChatPrompt):
-        if any(message.role in ("system", "developer") for message in prompt.messages):
-            check_system_places(prompt.messages, tokenizer, system=prompt.system)
-        ids = prompt_ids(prompt.messages, tokenizer, system=prompt.system)
-        return ids, tokenizer.decode(ids) if echo else None
-    if isinstance(prompt.text, str):
-        ids = list(tokenizer(prompt.text)["input_ids"])
-        text = prompt.text
-    else:
-        ids = list(prompt.text)
-        _check_ids(ids, resident.base.vocabulary)
-        text = tokenizer.decode(ids) if echo else ""
-    if not ids:
-        raise InputError("the prompt is empty", where="prompt", fix="give it at least one token")
-    return ids, text if echo else None
-
-
-def _check_ids(ids: Sequence[int], vocabulary: int) -> None:
-    wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
-    if wrong is not None:
-        raise InputError(f"{wrong} is no token id", where="prompt", fix=f"0 to {vocabulary - 1}")
-
-
-def _check_bias(sampling: Sampling, vocabulary: int) -> None:
-    wrong = next((token for token in sampling.logit_bias if not 0 <= token < vocabulary), None)
-    if wrong is not None:
-        raise InputError(f"{wrong} is no token id", where="logit_bias", fix=f"0 to {vocabulary - 1}")

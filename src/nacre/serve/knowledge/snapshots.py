@@ -1,0 +1,185 @@
+"""Which snapshot of the documents is in use. A snapshot never changes; another one takes its place in one rename."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field
+
+from nacre.base.errors import InputError, NacreError
+from nacre.base.files import atomic_write
+from nacre.records.base import Record
+from nacre.serve.knowledge.settings import Knowledge
+from nacre.serve.knowledge.words import Frequencies
+
+_POINTER = "current.json"
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the store of a workspace is.
+
+    Attributes:
+        root: folder of the workspace, to which paths in its settings are relative.
+        folder: what nacre keeps of the store: the pointer, a record for each snapshot, and the chunks without a URL.
+        settings: of the store.
+    """
+
+    root: Path
+    folder: Path
+    settings: Knowledge
+
+    @property
+    def url(self) -> str:
+        """Where LanceDB has the chunks."""
+        return self.settings.url or str(self.folder)
+
+
+class Source(Record):
+    """A file or folder that was added; `orders`: sentences that speak to a model are left in."""
+
+    path: str
+    orders: bool = False
+
+
+class Document(Record):
+    """A file that was read.
+
+    Attributes:
+        source: the name that citations give it.
+        orders: sentences that speak to a model; left out unless the source is allowed to have them.
+        shown: the first of them.
+        hidden: parts and characters that readers do not see, left out.
+    """
+
+    sha256: str
+    source: str
+    allowed: bool
+    chunks: int
+    orders: int = 0
+    shown: tuple[str, ...] = ()
+    hidden: int = 0
+
+
+class Problem(Record):
+    """A file that could not be read, as it was then."""
+
+    sha256: str
+    why: str
+
+
+class Snapshot(Record):
+    """What the store held at one time.
+
+    Attributes:
+        number: counts up.
+        made_with: hash of all that decides how a file becomes chunks.
+        model: folder of the embedding model, and the fingerprint of its files; empty without one.
+        dimensions: of its vectors.
+        size: of a chunk, in tokens of the model or in characters.
+        documents: by path: relative to the workspace, or absolute outside it.
+        skipped: files that were left out, by reason.
+    """
+
+    number: int
+    created: str
+    made_with: str
+    model: str = ""
+    identity: str = ""
+    dimensions: int = 0
+    size: int
+    sources: tuple[Source, ...]
+    documents: dict[str, Document]
+    problems: dict[str, Problem] = Field(default_factory=dict)
+    skipped: dict[str, int] = Field(default_factory=dict)
+    chunks: int
+
+
+class Snapshots:
+    """The records of the snapshots, and which is in use."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def mark(self) -> tuple[int, int] | None:
+        """Changes whenever another snapshot is put to use; None while there is none."""
+        try:
+            found = os.stat(self._folder / _POINTER)
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def order(self) -> list[int]:
+        """The number of the one in use, then of those before it; empty while there is none.
+
+        Raises:
+            NacreError: the pointer cannot be read.
+        """
+        path = self._folder / _POINTER
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            return [int(number) for number in said["snapshots"]]
+        except FileNotFoundError:
+            return []
+        except (ValueError, KeyError, TypeError):
+            fix = "restore it, or delete .nacre/knowledge and add the documents again"
+            raise NacreError("the pointer to the documents is damaged", where=str(path), fix=fix) from None
+
+    def newest(self) -> int:
+        """The highest number there ever was."""
+        found = [int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdigit()]
+        return max(found, default=0)
+
+    def read(self, number: int) -> Snapshot:
+        """The record of a snapshot.
+
+        Raises:
+            NacreError: it is missing or damaged.
+        """
+        path = self._folder / f"{number}.json"
+        try:
+            return Snapshot.from_json(path.read_bytes())
+        except (OSError, ValueError):
+            fix = "run nacre knowledge rollback, or refresh"
+            raise NacreError(f"the record of snapshot {number} cannot be read", where=str(path), fix=fix) from None
+
+    def present(self) -> Snapshot | None:
+        """The one in use. Raises as `order` and `read` do."""
+        order = self.order()
+        return self.read(order[0]) if order else None
+
+    def frequencies(self, snapshot: Snapshot) -> Frequencies:
+        """How rare words are in it."""
+        return Frequencies.load(self._folder / f"{snapshot.number}.npy", snapshot.chunks)
+
+    def publish(self, snapshot: Snapshot, frequencies: Frequencies, keep: int) -> list[int]:
+        """Put a finished snapshot to use; returns the numbers of those that are no longer kept."""
+        order = [snapshot.number, *self.order()]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        frequencies.save(self._folder / f"{snapshot.number}.npy")
+        atomic_write(self._folder / f"{snapshot.number}.json", snapshot.to_json())
+        self._point(order[:keep])
+        return order[keep:]
+
+    def back(self) -> int:
+        """Put the one before to use; returns its number.
+
+        Raises:
+            InputError: there is none.
+        """
+        order = self.order()
+        if len(order) < 2:
+            where = f"snapshot {order[0]}" if order else str(self._folder)
+            raise InputError("there is no snapshot before", where=where, fix="run nacre knowledge refresh")
+        self._point(order[1:])
+        return order[1]
+
+    def forget(self, number: int) -> None:
+        """Delete the record of one that is no longer kept; the newest number stays known."""
+        (self._folder / f"{number}.npy").unlink(missing_ok=True)
+        if number != self.newest():
+            (self._folder / f"{number}.json").unlink(missing_ok=True)
+
+    def _point(self, order: list[int]) -> None:
+        atomic_write(self._folder / _POINTER, json.dumps({"snapshots": order}))

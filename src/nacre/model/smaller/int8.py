@@ -137,13 +137,14 @@ def make_ready(model: Any) -> Any:
     floats = [weight.dtype for weight in model.parameters() if not hasattr(weight, "qdata")]
     module: Any
     for module in model.modules():
-        held = getattr(module, "weight", None)
+        held: Any = getattr(module, "weight", None)
         if not hasattr(held, "qdata"):
             continue
         if type(module) is nn.Embedding:
             module.__class__ = Int8Embedding
             module.answers = floats[0] if floats else held.dtype
-        if type(module) is nn.Linear and held.device.type == "cpu" and has_integer_products():
+        plain = type(module) is nn.Linear
+        if plain and held.device.type == "cpu" and has_integer_products():
             module.__class__ = Int8Linear
             module.digits = 2 if held.act_quant_kwargs is None else 1
     return model

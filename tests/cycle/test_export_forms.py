@@ -7,7 +7,8 @@ import subprocess
 import sys
 import types
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib.metadata import files
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from gguf import GGUFReader
 from google.protobuf import text_format
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from tritonclient.grpc import model_config_pb2
 
 from export_kit import ANSWERS, make_speaker
 from nacre.model.chat import ensure_template, prompt_ids, stop_ids
@@ -39,6 +39,16 @@ def speaking(tmp_path_factory: pytest.TempPathFactory) -> Place:
     make_speaker(root / "model")
     assert Place(root).nacre("init", "assistant", "--model", root / "model").code == 0
     return Place(root / "assistant")
+
+
+def model_config() -> Any:
+    """Triton's message for config.pbtxt. Alone: its whole client brings a second copy of the protocol that we serve."""
+    path = next(file for file in files("tritonclient") or () if file.name == "model_config_pb2.py").locate()
+    spec = spec_from_file_location("model_config_pb2", path)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader.exec_module(found := module_from_spec(spec))
+    return found.ModelConfig()
 
 
 def ids_of(tokenizer: Any, question: str = QUESTION) -> list[int]:
@@ -251,7 +261,7 @@ def test_triton_repositories_keep_its_schema(lived_in: Place, tmp_path: Path) ->
     kinds = {}
     for backend in ("vllm", "python"):
         folder = tmp_path / "out" / backend / name
-        config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+        config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config())
         assert (config.name, config.backend) == (name, backend)
         kinds[backend] = config.instance_group[0].Kind.Name(config.instance_group[0].kind)
     assert kinds == {"vllm": "KIND_MODEL", "python": "KIND_AUTO"}
@@ -265,7 +275,7 @@ def test_triton_repositories_keep_its_schema(lived_in: Place, tmp_path: Path) ->
 def test_the_python_backend_answers_as_the_version_does(speaking: Place, tmp_path: Path) -> None:
     exported(speaking, 0, "triton", tmp_path / "out")
     folder = next((tmp_path / "out" / "python").iterdir())
-    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    config = text_format.Parse((folder / "config.pbtxt").read_text(), model_config())
     utils: Any = types.ModuleType("triton_python_backend_utils")  # Triton puts its own there; a server is needed for it
     utils.get_input_tensor_by_name = lambda request, name: request.get(name)
     utils.Tensor = lambda name, values: (name, values)

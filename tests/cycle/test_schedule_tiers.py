@@ -106,4 +106,5 @@ def test_without_a_champion_nothing_is_reviewed_or_covered(tmp_path: Path) -> No
     Workspace.init(place.root, "base-model")
     assert_clear(place.nacre("schedule", "review"), "there is nothing to compare models on")
     found = place.json("schedule", "run", code=1)["ran"]
-    assert found["knowledge"]["told"][0].startswith("there is no champion yet")
+    assert found["knowledge"]["told"][0] == "knowledge: there are no documents"
+    assert found["knowledge"]["told"][1].startswith("there is no champion yet")

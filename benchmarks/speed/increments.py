@@ -67,6 +67,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
     ):
         axes.plot([row["k"] for row in rows], [row[key] for row in rows], marker="o", markersize=3, label=name)
     axes.set_xlabel("increment k")
+    axes.set_xticks([row["k"] for row in found["increments"]])
     axes.set_ylabel("CPU seconds")
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)

@@ -74,7 +74,7 @@ def _server(url: str | None, key: str, workspace: Path) -> Iterator[tuple[str, s
     from nacre.base.config import parse
     from nacre.cli.common import version_or_champion
     from nacre.cycle.environment import checked
-    from nacre.cycle.rows.knowledge import where
+    from nacre.cycle.rows.knowledge_at import where
     from nacre.serve.run import LedgerSource, background
     from nacre.serve.settings import Serve
 

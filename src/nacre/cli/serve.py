@@ -44,7 +44,7 @@ def run(workspace: Path, given: Mapping[str, Any], page: Any = None) -> None:
     from nacre.cycle.environment import checked
     from nacre.cycle.mirrors.mirror import following
     from nacre.cycle.releases.steering import actions
-    from nacre.cycle.rows.knowledge import where
+    from nacre.cycle.rows.knowledge_at import where
     from nacre.serve.run import LedgerSource
     from nacre.serve.run import serve as serve_api
     from nacre.serve.settings import Serve

@@ -12,10 +12,11 @@ from scipy.stats import binomtest
 from nacre.base.errors import InputError, unknown
 from nacre.base.files import file_lock
 from nacre.cycle.rows.coverage import asked_questions
+from nacre.cycle.rows.knowledge_at import where
 from nacre.cycle.workspace import Workspace
 from nacre.serve.knowledge.build import Renewed, key_of, renew, sentences_of
 from nacre.serve.knowledge.search import Hits, Searcher
-from nacre.serve.knowledge.snapshots import Snapshot, Snapshots, Source, Where
+from nacre.serve.knowledge.snapshots import Snapshot, Snapshots, Source
 
 EVENT = "knowledge"
 
@@ -92,11 +93,6 @@ class Standing:
                 for one in self.asked
             ],
         }
-
-
-def where(workspace: Workspace) -> Where:
-    """Where its store is."""
-    return Where(workspace.root, workspace.hidden / "knowledge", workspace.settings.knowledge)
 
 
 def in_use(workspace: Workspace) -> bool:

@@ -120,6 +120,7 @@ def test_the_same_answers_on_either_database(shop) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_move_takes_less_than_fifty_milliseconds(shop, capsys: pytest.CaptureFixture[str]) -> None:
     """A hundred promotions and a hundred rollbacks behind a history of 5000 events; reading the weights is apart."""
     weights_mb = 64

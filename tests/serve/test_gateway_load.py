@@ -57,6 +57,7 @@ def test_a_canary_is_taken_back_while_users_stream(hall: Hall) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_promotions_and_rollbacks_of_real_models_take_effect_within_a_second_each(champion: Place) -> None:
     store = champion.store.path(champion.ledger.version(1).artifact).parent
     says = {"1": ANSWERS[0], "2": ANSWERS[1]}

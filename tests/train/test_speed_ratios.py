@@ -109,6 +109,7 @@ def one_thread():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_step_with_a_large_vocabulary_costs_less_than_half_of_the_plain_trainers(tmp_path):
     sizes = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2, "vocab_size": 24_000}
     start, tokenizer = made(tmp_path / "model", **sizes)
@@ -124,6 +125,7 @@ def test_a_step_with_a_large_vocabulary_costs_less_than_half_of_the_plain_traine
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_where_most_blocks_do_not_train_a_later_pass_costs_less_than_six_tenths_of_the_first(tmp_path):
     sizes = {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 12, "vocab_size": 64}
     start, _ = made(tmp_path / "model", **sizes)

@@ -120,6 +120,7 @@ def walk(url: str, key: str, images: Path, size: dict[str, int], suffix: str = "
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1800)  # the demo's eight versions are trained first
 def test_every_tab_wide_and_narrow(learned: Path, tmp_path: Path) -> None:
     with open_house(learned) as (url, key, space):
@@ -137,6 +138,7 @@ def test_every_tab_wide_and_narrow(learned: Path, tmp_path: Path) -> None:
 
 @needs_browser
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(1800)  # the demo's eight versions are trained first
 def test_a_release_is_aborted_after_one_more_question(learned: Path) -> None:
     with open_house(learned) as (url, key, space), browsing(WIDE) as (page, wrong):

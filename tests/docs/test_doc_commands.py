@@ -48,7 +48,7 @@ NOT_RUN = {  # why a block may be left out, and how many of each there are at mo
     "needs Label Studio": 12,
     "needs MLflow": 2,
     "needs PostgreSQL": 2,
-    "needs a GPU": 4,
+    "needs a GPU": 6,
     "needs a GPU and vLLM": 2,
     "needs a cluster": 4,
     "needs a judging model": 2,
@@ -384,20 +384,9 @@ def reader(clone: Path, toy: "Toy", request: pytest.FixtureRequest) -> Iterator[
         one.stop()
 
 
-# Pages whose commands take minutes each, or start servers; all of them are run where NACRE_DOCS is set.
-LONG = {
-    *("README.md", "docs/articles.md", "docs/composing.md", "docs/data-report.md", "docs/evaluation.md"),
-    "docs/exporting.md",
-    *("docs/matrix.md", "docs/mlflow.md", "docs/network.md", "docs/releases.md", "docs/reports.md", "docs/serving.md"),
-    *("docs/ui.md", "docs/tutorials/scale-out.md", "docs/tutorials/ten-minutes.md"),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", to_run())
 def test_the_commands_of_a_page_run(page: str, reader: Callable[[str], Reader]) -> None:
-    if english(page) in LONG and not os.environ.get("NACRE_DOCS"):
-        pytest.skip("set NACRE_DOCS=1 to run the long pages too")
     found = reader(page)
     for block in program(page):
         found.follow(block)

@@ -4,8 +4,28 @@ from collections.abc import Sequence
 from typing import Any
 
 from nacre.base.errors import InputError
+from nacre.base.plugins import Table
 from nacre.model.chat import check_system_places, prompt_ids
 from nacre.serve.engines import ChatPrompt, Prompt, Sampling
+
+FORMATS = Table("answer format", {"json": "nacre.serve.engines.embedded.constrain:Constrainer"})
+
+
+def constrainer(tokenizer: Any, vocabulary: int, stop_ids: Any) -> Any:
+    """What holds answers to JSON, for one tokenizer.
+
+    Raises:
+        InputError: the library is not installed.
+    """
+    try:
+        made = FORMATS.load("json")
+    except ImportError:
+        raise InputError(
+            "answers held to JSON need xgrammar",
+            where="response_format",
+            fix="pip install 'nacre[json]' on the server",
+        ) from None
+    return made(tokenizer, vocabulary, stop_ids)
 
 
 def read_prompt(tokenizer: Any, vocabulary: int, prompt: Prompt, echo: bool) -> tuple[list[int], str | None]:

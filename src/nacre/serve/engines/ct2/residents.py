@@ -17,10 +17,10 @@ from nacre.model.export.ct2 import convert
 from nacre.model.load import load_tokenizer, positions
 from nacre.records import Message, Weights
 from nacre.serve.engines import JsonFormat, Target
-from nacre.serve.engines.embedded.residents import FORMATS
 from nacre.serve.engines.embedded.runners import BARE
 from nacre.serve.engines.embedded.templates import Renderer
 from nacre.serve.engines.embedded.tokens import TokenTexts
+from nacre.serve.engines.prompting import constrainer
 from nacre.serve.settings import CTranslate2Settings
 
 _log = logging.getLogger("nacre.serve")
@@ -84,15 +84,7 @@ class Resident:
             InputError: the library is not installed, or the format cannot be enforced.
         """
         if self._constrainer is None:
-            try:
-                made = FORMATS.load("json")
-            except ImportError:
-                raise InputError(
-                    "answers held to JSON need xgrammar",
-                    where="response_format",
-                    fix="pip install 'nacre[json]' on the server",
-                ) from None
-            self._constrainer = made(self.tokenizer, self.vocabulary, self.stop_ids)
+            self._constrainer = constrainer(self.tokenizer, self.vocabulary, self.stop_ids)
         return self._constrainer.constraint(asked)
 
     def free(self) -> None:

@@ -1,6 +1,6 @@
 """Answers that must be JSON: which tokens may come next, told by xgrammar (Dong et al. 2024, arXiv 2411.15100).
 
-xgrammar is optional: this module is imported when the first request asks for it (`residents.FORMATS`).
+xgrammar is optional: this module is imported when the first request asks for it (`prompting.FORMATS`).
 """
 
 import json

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from nacre.base.errors import InputError, NacreError
-from nacre.base.plugins import Table
 from nacre.model.chat import empty_thought, prompt_ids, stop_ids, stop_texts
 from nacre.model.load import judges, load_model, load_tokenizer
 from nacre.model.prompts import has_prompts
@@ -24,11 +23,11 @@ from nacre.serve.engines.embedded.probe import packed
 from nacre.serve.engines.embedded.runners import BARE, Plain, Runner, plain_model
 from nacre.serve.engines.embedded.templates import Renderer
 from nacre.serve.engines.embedded.tokens import TokenTexts
+from nacre.serve.engines.prompting import constrainer
 from nacre.serve.settings import EmbeddedSettings
 
 _log = logging.getLogger("nacre.serve")
 
-FORMATS = Table("answer format", {"json": "nacre.serve.engines.embedded.constrain:Constrainer"})
 
 Between = Callable[[Callable[[], None]], None]  # runs something between two steps of the engine's thread
 
@@ -103,15 +102,7 @@ class Resident:
             InputError: the library is not installed, or the format cannot be enforced.
         """
         if self._constrainer is None:
-            try:
-                made = FORMATS.load("json")
-            except ImportError:
-                raise InputError(
-                    "answers held to JSON need xgrammar",
-                    where="response_format",
-                    fix="pip install 'nacre[json]' on the server",
-                ) from None
-            self._constrainer = made(self.tokenizer, self.base.vocabulary, self.stop_ids)
+            self._constrainer = constrainer(self.tokenizer, self.base.vocabulary, self.stop_ids)
         return self._constrainer.constraint(asked)
 
     def choose(self, hidden_D: Any) -> str:

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install install-test install-deepspeed install-lm-eval install-ray install-ui install-linters install-docs demo test test-all check fix docs docs-text docs-serve clean
+.PHONY: install install-test install-deepspeed install-lm-eval install-ray install-federated install-ui install-linters install-docs demo test test-all check fix docs docs-text docs-serve clean
 
 install: $(VENV)/.installed
 install-test: $(VENV)/.installed-test
@@ -29,6 +29,12 @@ install-lm-eval: install-test
 # The same: without it its tests are skipped.
 install-ray: install-test
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray]'
+
+# Every release of Flower asks for older typer, rich and protobuf than nacre does, for parts that are not used here: it is
+# installed without its dependencies, and those that are needed are the extra. Without it its tests are skipped.
+install-federated: install-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[federated]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps flwr
 
 # The page and a driver for the system's Chromium: without them its tests are skipped.
 install-ui: install-test

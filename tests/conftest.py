@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from picture_kit import Seer
     from toy_kit import Toy
 
 # Read by torch when it is first imported, and by every process that a test starts.
@@ -24,3 +25,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> "Toy":
     from toy_kit import make_toy
 
     return make_toy(tmp_path_factory.mktemp("toy") / "base")
+
+
+@pytest.fixture(scope="session")
+def seer(tmp_path_factory: pytest.TempPathFactory) -> "Seer":
+    """A tiny base model that sees colours and shapes, see picture_kit."""
+    from picture_kit import make_seer
+
+    return make_seer(tmp_path_factory.mktemp("seer") / "base")

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from nacre.cli import app, run
 from nacre.cli.common import console
+from nacre.cycle.workspace import Workspace
+from nacre.registry.tables import event as events
 
 if TYPE_CHECKING:
     from toy_kit import Toy
@@ -124,6 +127,16 @@ def start(*words: str, cwd: Path, **options: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         **options,
     )
+
+
+def damage_event(space: Workspace, number: int) -> str:
+    """Make an event unreadable; returns what it was."""
+    engine = sa.create_engine(f"sqlite:///{space.hidden / 'ledger.db'}")
+    with engine.begin() as connection:
+        was = connection.execute(sa.select(events.c.record).where(events.c.id == number)).scalar_one()
+        connection.execute(events.update().where(events.c.id == number).values(record="x"))
+    engine.dispose()
+    return str(was)
 
 
 def assert_clear(found: Outcome, *parts: str, code: int = 2) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 OVERLAY = "kubernetes/overlays/production"
+EVERYTHING = "kubernetes/overlays/training"  # that, and a training beside it
 PODS = {"Deployment", "StatefulSet", "DaemonSet", "Job"}
 MOST_EXPOSED = 2.5  # of 10, as `systemd-analyze security` counts
 
@@ -59,7 +60,7 @@ def pods(deploy: Path) -> Iterator[str]:
         if one["kind"] not in PODS:
             continue
         name, template = _name(one), one["spec"]["template"]
-        for problem in _pod(template["spec"]):
+        for problem in _pod(template["spec"], asked=one["kind"] != "Job"):
             yield f"{name}: {problem}"
         labels = template["metadata"]["labels"]
         if one["spec"].get("replicas", 1) > 1 and not any(wanted.items() <= labels.items() for wanted in budgets):
@@ -106,21 +107,22 @@ CHECKS: dict[str, Callable[[Path], Iterator[str]]] = {
 
 
 def built(deploy: Path) -> list[dict[str, Any]]:
-    """The resources of the overlay.
+    """The resources of the overlay that has them all.
 
     Raises:
         Missing: neither kubectl nor kustomize is there.
     """
     for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
         if shutil.which(command[0]):
-            done = subprocess.run([*command, str(deploy / OVERLAY)], capture_output=True, text=True, check=False)
+            done = subprocess.run([*command, str(deploy / EVERYTHING)], capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 raise SystemExit(f"kustomize: {done.stderr.strip()}")
             return [one for one in yaml.safe_load_all(done.stdout) if one]
     raise Missing("kubectl or kustomize")
 
 
-def _pod(spec: dict[str, Any]) -> Iterator[str]:
+def _pod(spec: dict[str, Any], *, asked: bool) -> Iterator[str]:
+    """What is wrong with a pod; `asked`: whether others ask it for something, so that it must say when it can."""
     security = spec.get("securityContext", {})
     if not security.get("runAsNonRoot") or not security.get("runAsUser"):
         yield "may run as root"
@@ -128,8 +130,12 @@ def _pod(spec: dict[str, Any]) -> Iterator[str]:
         yield "has no seccomp profile"
     if spec.get("automountServiceAccountToken") is not False:
         yield "gets a token for the cluster's API"
-    for one in spec["containers"]:
+    for one in (*spec.get("initContainers", ()), *spec["containers"]):
         yield from (f"{one['name']} {problem}" for problem in _container(one))
+    for one in spec["containers"] if asked else ():
+        yield from (
+            f"{one['name']} has no {probe}" for probe in ("readinessProbe", "livenessProbe") if probe not in one
+        )
 
 
 def _container(one: dict[str, Any]) -> Iterator[str]:
@@ -140,9 +146,6 @@ def _container(one: dict[str, Any]) -> Iterator[str]:
         yield "may write into its image"
     if not {"cpu", "memory"} <= one.get("resources", {}).get("limits", {}).keys():
         yield "has no limits"
-    for probe in ("readinessProbe", "livenessProbe"):
-        if probe not in one:
-            yield f"has no {probe}"
     if not _is_version(one["image"]):
         yield "takes an image without a version"
 

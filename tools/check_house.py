@@ -48,9 +48,11 @@ def check(root: Path) -> list[Finding]:
     """Every finding below `root`, by file and line."""
     found: list[Finding] = []
     bounded: list[Source] = []
+    tests: list[str] = []
     for path in _files(root, (*BOUNDED, "tests"), {".py"}):
         name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
         found += reasonless_ignores(name, text)
+        tests += [name] if name.startswith("tests/") else []
         if not name.startswith(BOUNDED):
             continue
         source = Source(name, text, ast.parse(text, name))
@@ -58,6 +60,7 @@ def check(root: Path) -> list[Finding]:
         for rule in RULES:
             found += rule(source)
     found += import_cycles(bounded)
+    found += same_names(tests)
     for path in _texts(root):
         name, text = path.relative_to(root).as_posix(), path.read_text(encoding="utf-8")
         found += unfinished(name, text)
@@ -128,6 +131,15 @@ def import_cycles(sources: list[Source]) -> list[Finding]:
         cycle: list[str] = error.args[1]
         return [Finding(modules[cycle[0]].path, 1, f"import cycle: {' → '.join(reversed(cycle))}")]
     return []
+
+
+def same_names(paths: list[str]) -> Iterator[Finding]:
+    """Modules of the tests with one name: they are no packages, so whichever is imported first stands for both."""
+    first: dict[str, str] = {}
+    for path in paths:
+        name = Path(path).name
+        if name != "conftest.py" and first.setdefault(name, path) != path:
+            yield Finding(path, 1, f"{first[name]} has the same name: tests import each other by it alone")
 
 
 def reasonless_ignores(path: str, text: str) -> Iterator[Finding]:

@@ -108,6 +108,47 @@ def test_every_argument_of_the_trainer_below_is_known() -> None:
     assert set(ALIASES.values()) <= set(Arguments.model_fields)
 
 
+def test_every_key_of_llamafactory_is_known() -> None:
+    text = (Path(__file__).parent / "llamafactory_keys.txt").read_text(encoding="utf-8")
+    theirs = [name for line in text.splitlines() if not line.startswith("#") for name in line.split()]
+    assert len(theirs) == len(set(theirs)) == 379
+    assert set(theirs) <= {*Arguments.model_fields, *ALIASES, *KEYS}
+    assert not set(ALIASES) & {*Arguments.model_fields, *KEYS}
+    assert all(key.why and key.instead if isinstance(key, Refused) else key.why for key in KEYS.values())
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"use_ray": True, "ray_num_workers": 4}, "instead: --launch ray --processes N on the command line"),
+        ({"ray_num_workers": 4}, "ray_num_workers: 4 is not supported: the command says how many workers there are;"),
+        ({"ray_init_kwargs": {"num_cpus": 2}}, "instead: RAY_ADDRESS and --launch ray --processes N"),
+        ({"master_addr": "10.0.0.1"}, "instead: --master ADDRESS:PORT with --launch torchrun"),
+        ({"enable_torch_profiler": True}, "py-spy record -- nacre train FILE"),
+        ({"kt_weight_path": "W"}, "through KTransformers; instead: deepspeed with a file that offloads"),
+        ({"no_cuda": True}, "instead: CUDA_VISIBLE_DEVICES="),
+        ({"task": "mmlu_test"}, "which LlamaFactory does with another command; instead: afterwards: nacre lm-eval run"),
+        ({"batch_size": 4}, "instead: per_device_train_batch_size"),
+    ],
+)
+def test_a_key_of_their_launchers_and_other_commands_gets_what_does_that_here(keys: Any, said: str) -> None:
+    assert said in refusal(**keys)
+
+
+def test_what_talks_to_a_model_is_set_aside_and_their_defaults_ask_for_nothing() -> None:
+    usual = {
+        "vllm_maxlen": 4096, "vllm_gpu_util": 0.7, "vllm_enforce_eager": False, "vllm_max_lora_rank": 32,
+        "vllm_config": None, "sglang_maxlen": 4096, "sglang_mem_fraction": 0.7, "sglang_tp_size": -1,
+        "sglang_config": None, "sglang_lora_backend": "triton", "ray_num_workers": 1, "ray_init_kwargs": None,
+        "enable_torch_profiler": False, "profiler_wait_steps": 1, "profiler_repeat": 1, "profiler_with_stack": True,
+        "save_safetensors": True, "half_precision_backend": "auto", "fp16_opt_level": "O1", "fsdp_min_num_params": 0,
+        "past_index": -1, "ray_scope": "last", "mp_parameters": "", "kt_use_lora_experts": None,
+    }  # fmt: skip
+    assert to_arguments(NEEDED | usual, "here") == to_arguments(NEEDED, "here")
+    _, notes = to_arguments(NEEDED | {"vllm_config": {"a": 1}, "sglang_tp_size": 2}, "here")
+    assert notes == ["vllm_config: has no effect on training", "sglang_tp_size: has no effect on training"]
+
+
 def test_the_trainers_own_defaults_ask_for_nothing() -> None:
     from transformers import Seq2SeqTrainingArguments
 
@@ -274,6 +315,10 @@ def test_files_flags_and_words_come_in_any_order_and_later_ones_win(tmp_path: Pa
         (
             {"infer_backend": "huggingface", "adapter_name_or_path": "a"},
             "python src/api_demo.py --model_name_or_path a",
+        ),
+        (
+            {"task": "mmlu_test", "template": "fewshot", "lang": "en"},
+            "nacre lm-eval run --tasks NAMES scores a version",
         ),
     ],
 )

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from nacre.base.clock import now
 from nacre.cycle.workspace import Workspace
-from nacre.records import ChatTurn, Interaction
+from questions_kit import people_asked
 from workspace_kit import Place, assert_clear
 
 HANDBOOK = {
@@ -27,28 +26,6 @@ def library(tmp_path: Path) -> Place:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return place
-
-
-def _asked(place: Place, *questions: str) -> None:
-    with Workspace.open(place.root) as space:
-        space.ledger.add_interactions(
-            [
-                Interaction(
-                    id=f"q{number}",
-                    time=now(),
-                    version=1,
-                    arm="champion",
-                    session="u",
-                    messages=(ChatTurn(role="user", content=text),),
-                    answer="?",
-                    finish="stop",
-                    prompt_tokens=1,
-                    answer_tokens=1,
-                    latency_s=0.1,
-                )
-                for number, text in enumerate(questions)
-            ]
-        )
 
 
 def test_documents_are_added_searched_renewed_and_removed(library: Place) -> None:
@@ -92,7 +69,7 @@ def test_mistakes_are_told_and_change_nothing(library: Place) -> None:
 def test_what_people_ask_is_held_against_the_documents(library: Place) -> None:
     library.json("knowledge", "add", "handbook")
     assert library.json("knowledge", "report")["asked"] == []
-    _asked(
+    people_asked(
         library, "When does the shop open?", "When will the shop open?", "How do I bake bread?", "How do I bake bread?"
     )
     found = library.json("knowledge", "report", code=1)
@@ -114,12 +91,12 @@ def test_the_weekly_schedule_renews_the_documents(library: Place) -> None:
     assert (ran["status"], ran["told"]) == ("nothing", ["knowledge: there are no documents"])
     library.json("knowledge", "add", "handbook")
     (library.root / "handbook" / "new.txt").write_text("Parking is free.\n")
-    _asked(library, "Is parking free?")
+    people_asked(library, "Is parking free?")
     ran = library.json("schedule", "run", "docs")["ran"]["docs"]
     assert (ran["status"], ran["knowledge"]["snapshot"]) == ("done", 2)
     assert ran["knowledge"]["asked"][0]["share"] == 1.0
     assert library.json("schedule", "run", "docs")["ran"]["docs"]["status"] == "nothing"
-    _asked(library)
+    people_asked(library)
     with Workspace.open(library.root) as space:
         moved = [
             (event.actor, event.detail["snapshot"]) for event in space.ledger.events() if event.kind == "knowledge"

@@ -22,7 +22,7 @@ from nacre.records import Event
 from nacre.records.mirror import Mlflow, Webhook
 from nacre.registry import ArtifactStore, Ledger
 from nacre.registry.tables import event as events
-from workspace_kit import Place, assert_clear
+from workspace_kit import Place, assert_clear, damage_event
 
 SECRET = "S3CRET"
 
@@ -63,16 +63,6 @@ def moved(space: Workspace, count: int) -> list[int]:
         add_version(space, number)
         space.ledger.promote(number, actor="test", why="x")
     return [one.id for one in space.ledger.events(None) if "slots" in one.detail]
-
-
-def damage(space: Workspace, number: int) -> str:
-    """Make an event unreadable; returns what it was."""
-    engine = sa.create_engine(f"sqlite:///{space.hidden / 'ledger.db'}")
-    with engine.begin() as connection:
-        was = connection.execute(sa.select(events.c.record).where(events.c.id == number)).scalar_one()
-        connection.execute(events.update().where(events.c.id == number).values(record="x"))
-    engine.dispose()
-    return str(was)
 
 
 def test_a_move_that_is_given_up_leaves_the_newest_earlier_one_shown(tmp_path: Path, boards: list[Board]) -> None:
@@ -143,7 +133,7 @@ def test_an_unreadable_event_is_given_up_by_name_and_those_behind_it_come_throug
     boards.append(Board("other"))
     with make_space(tmp_path) as space:
         moves = moved(space, 3)
-        was = damage(space, moves[1])
+        was = damage_event(space, moves[1])
         for found in deliver(space):
             assert (found.behind, found.whole, list(found.parked)) == (0, False, [moves[1]])
             assert "cannot be read" in found.parked[moves[1]]
@@ -166,7 +156,7 @@ def test_an_unreadable_last_event_does_not_end_the_thread_of_the_server(tmp_path
         with following(space):
             bad = space.ledger.record("promoted", "ann", {}).id
             wait_for(address, bad)
-            damage(space, bad)
+            damage_event(space, bad)
             add_version(space, 1)
             with pytest.raises(NacreError, match="cannot be read"):
                 space.ledger.followers.one(bad)
@@ -210,7 +200,7 @@ def test_the_command_line_names_an_unreadable_event(fresh: Place) -> None:
             moved(space, 3)
             fresh.json("rollback")
             bad = space.ledger.record("promoted", "ann", {}).id
-            damage(space, bad)
+            damage_event(space, bad)
         found = fresh.nacre("mirror", "run")
         assert found.code == 1
         assert f"given up, event {bad}: event {bad} cannot be read" in " ".join(found.out.split())

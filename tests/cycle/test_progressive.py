@@ -66,7 +66,7 @@ def test_what_the_gate_refuses_stops_it(lived_in: Place, outcome: str) -> None:
         outcome=outcome,
     )
     verdict = Verdict(outcome=outcome, confidence=0.95, tasks=(task,))
-    snapshot = version.snapshot.changed(notes=("progressive: 5 of 9",))
+    snapshot = version.snapshot.changed(notes=("a part: 5 of 9",))
     first = Evolution(version.changed(snapshot=snapshot), 1, verdict, False, True, None, {"new": (0.1, 0.9)})
     asked: list[int | None] = []
 

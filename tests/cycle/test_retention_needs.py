@@ -1,6 +1,7 @@
 """What retention keeps beyond slots and pins: whole lines, and what somebody is about to need."""
 
 import os
+import time
 
 import pytest
 from test_retention import OLD_S, _long_lived, place
@@ -113,3 +114,20 @@ def test_a_lost_list_of_files_is_a_fault_and_costs_no_memory_file(place: Place) 
     assert "its list of files is missing" in place.nacre("verify").out
     place.json("gc")
     assert kept.is_file()
+
+
+def test_converted_versions_that_nobody_loads_go_after_a_while(place: Place) -> None:
+    with Workspace.open(place.root) as space:
+        young, old = space.converted / ("a" * 32), space.converted / ("b" * 32)
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+        (folder / "model.bin").write_bytes(b"x" * 1000)
+    month = time.time() - 31 * 86_400
+    os.utime(old, (month, month))
+    told = {item["name"]: item for item in place.json("gc", "--dry-run")["goes"] if item["kind"] == "converted"}
+    assert list(told) == [old.name]
+    assert told[old.name]["bytes"] == 1000
+    assert told[old.name]["why"] == "loaded not within 30 days"
+    place.json("gc")
+    assert (young.exists(), old.exists()) == (True, False)
+    assert place.json("verify")["faults"] == []

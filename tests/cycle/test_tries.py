@@ -82,3 +82,17 @@ def test_with_no_old_rows_auto_protects_without_them_and_says_what_that_costs(fr
     rows = (fresh.root / ".nacre" / "memory" / "rows").glob("*.jsonl")
     dev = {fresh.json("versions", "show", number)["snapshot"]["dev"]["sha256"] for number in (1, 2)}
     assert {path.stem for path in rows if path.stat().st_size} == dev
+
+
+@pytest.mark.slow
+def test_without_old_rows_a_refused_increment_is_merged_with_the_version_before(fresh: Place) -> None:
+    write_increment(fresh.dataset, "increment_1", "feed")
+    fresh.settings(keep={"data": 0.0, "tries": 3}, tune={"name": "freeze", "trainable_layers": 2})
+    fresh.nacre("evolve", "base")
+    found = fresh.nacre("evolve", "increment_1", "--promote", "never", "--json")
+    assert found.code in (3, 4), found  # refused, or undecided: merging gives up too much of what is new to pass
+    assert "merged with the version before" in found.json["notes"]["protection"][0]
+    tried = [fresh.json("versions", "show", number) for number in (2, 3)]
+    assert [entry["name"] for entry in tried[1]["recipe"]["protect"]][-1] == "merge"
+    lost = [one["verdict"]["tasks"][0]["drop"] for one in tried]
+    assert lost[1] < lost[0], "the firmer list keeps more"

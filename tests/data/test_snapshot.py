@@ -187,7 +187,7 @@ def test_rows_of_another_stage_are_refused_or_dropped(write, qa, snap):
         ("kto", "sft", "every row is a judged answer (KTO)"),
         ("text", "sft", "every row is plain text without an answer"),
         ("inc", "pt", "every row is a prompt with an answer"),
-        ("image", "sft", "every row is an example with images, which are not supported"),
+        ("image", "dpo", "every row is an example with images, which stage dpo does not train"),
     ]:
         with pytest.raises(InputError) as caught:
             snap(name, stage=stage)

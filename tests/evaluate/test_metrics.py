@@ -27,6 +27,7 @@ def scored(answers, references, losses=None):
         wanted=wanted,
         tokens=[len(answer.split()) for answer in answers],
         verdicts=[float(answer == reference) for answer, reference in zip(answers, references, strict=True)],
+        ranks=[(1, 1) if said == wanted else (9, 9) for said, wanted in zip(answers, references, strict=True)],
     )
 
 
@@ -43,7 +44,7 @@ def test_contract_one_finite_score_per_row_in_range(name, answers, references):
     assert len(scores) == len(answers)
     assert all(math.isfinite(score) for score in scores)
     assert made.definition
-    assert made.reads in ("answers", "losses", "pairs", "judgements", "verdicts")
+    assert made.reads in ("answers", "losses", "pairs", "judgements", "verdicts", "ranks")
     if made.gate:
         assert all(0 <= score <= 1 for score in scores)
     total = made.total(given)

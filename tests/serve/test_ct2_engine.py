@@ -1,6 +1,7 @@
 """What the engine `ctranslate2` does beside what every engine does (test_engine_contract)."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_int8_says_what_was_learned(with_ct2: Callable[..., Any], shelf: Shelf) 
 
 
 def test_what_was_converted_is_loaded_again_and_not_made_anew(
-    with_ct2: Callable[..., Any], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+    with_ct2: Callable[..., Any], shelf: Shelf, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(engine: CTranslate2Engine) -> None:
         await loaded(engine, 1, shelf.weights(0))
@@ -63,7 +64,10 @@ def test_what_was_converted_is_loaded_again_and_not_made_anew(
         raise AssertionError("converted twice")
 
     monkeypatch.setattr("nacre.serve.engines.ct2.residents.convert", never)
+    for made in (one for one in folder.iterdir() if one.is_dir()):
+        os.utime(made, (1e9, 1e9))
     with_ct2(scenario)
+    assert any(one.stat().st_mtime > 1e9 for one in folder.iterdir() if one.is_dir())  # which `nacre gc` goes by
     with pytest.raises(AssertionError, match="twice"):
         with_ct2(scenario, precision="bfloat16")
 

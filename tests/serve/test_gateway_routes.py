@@ -165,6 +165,28 @@ def test_a_challenger_that_cannot_be_loaded_is_told_and_users_get_the_champion(
         until(lambda: "2: hello" in {chat(server.url, key=key, user=f"u{number}").text for number in range(8)})
 
 
+def test_what_leaves_the_slots_answers_to_its_number_a_moment_longer(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scripted_engine import MADE
+
+    monkeypatch.setattr(live, "LINGER_S", 3600.0)
+    with serving(hall) as server:
+        engine = MADE[-1]
+        for number in (2, 3):
+            hall.ledger.promote(number, actor="test", why="newer")
+            until(lambda number=number: chat(server.url).text == f"{number}: hello")
+        assert chat(server.url, model="bot@1").text == "1: hello", "a server in front of this one may still send here"
+        assert "bot@1" in {one["id"] for one in send(server.url, "/v1/models").body["data"]}
+        monkeypatch.setattr(live, "LINGER_S", 0.0)
+        for number in (2, 1):
+            hall.ledger.promote(number, actor="test", why="and again")
+            until(lambda number=number: chat(server.url).text == f"{number}: hello")
+        hall.ledger.promote(4, actor="test", why="newest")
+        until(lambda: {target.version for target in engine.loaded} == {1, 4})
+        assert chat(server.url, model="bot@2").status == 404
+
+
 def test_what_no_slot_holds_is_unloaded_and_the_champion_before_stays_warm(hall: Hall) -> None:
     from scripted_engine import MADE
 

@@ -14,7 +14,7 @@ from obedient_engine import NOTHING, HearingEngine, ObedientEngine
 from scripted_engine import CONTEXT, ScriptedGeneration
 from serving_kit import QUESTION, Connect, Place, kept
 
-from nacre.cycle.rows import knowledge
+from nacre.cycle.rows import knowledge, knowledge_slots
 from nacre.serve.engines import ENGINES, ChatPrompt, ContextTooLong, Prompt, Sampling, Target
 from nacre.serve.knowledge.build import renew
 from nacre.serve.knowledge.snapshots import Source, Where
@@ -145,7 +145,7 @@ def test_answers_change_with_a_refresh_and_with_a_rollback_while_the_server_runs
         knowledge.refresh(library.space)
         assert chat(server.url, OPEN).body["nacre"]["snapshot"] == 2
         assert "opens at ten" in _system()
-        knowledge.rollback(library.space)
+        knowledge_slots.rollback(library.space)
         assert chat(server.url, OPEN).body["nacre"]["snapshot"] == 1
         assert "opens at nine" in _system()
     kinds = [event.detail["snapshot"] for event in library.ledger.events() if event.kind == "knowledge"]

@@ -127,13 +127,13 @@ def test_a_rollback_brings_the_answers_before_back_and_old_snapshots_go(tmp_path
     snapshots = Snapshots(store.folder)
     assert snapshots.order() == [4, 3]
     assert len(list(store.folder.glob("*.lance"))) == 2
-    assert snapshots.back() == 3
+    snapshots.use(3)
     hits = Searcher(store).search("When does the shop open?")
     assert hits is not None
     assert "hour 2" in hits.passages[0].text
-    with pytest.raises(InputError, match="no snapshot before"):
-        snapshots.back()
+    assert (snapshots.order(), snapshots.aside()) == ([3], [4])
     assert renew(store, [Source(path="handbook")]).snapshot.number == 5  # a number is never given twice
+    assert snapshots.aside() == []
 
 
 def test_a_run_that_is_killed_leaves_the_snapshot_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """Promotions, rollbacks and kills while 32 clients stream, with a second nacre behind the gateway."""
 
-import os
 import secrets
 import socket
 import time
@@ -27,13 +26,10 @@ CLEAN = (
     "ValueError: 503",
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not os.environ.get("NACRE_LOAD"), reason="set NACRE_LOAD=1: minutes on a quiet machine"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture
 def hall(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Hall]:
     NamedEngine.forget()
     url = request.getfixturevalue("postgres") if request.param == "postgresql" else ""
@@ -59,6 +55,7 @@ def gateway(hall: Hall, behind: Child) -> AbstractContextManager[Child]:
     return server(hall, engine="upstream", upstream=upstream)
 
 
+@pytest.mark.parametrize("hall", ["postgresql"], indirect=True)
 def test_a_hundred_promotions_and_rollbacks_reach_through_both_within_a_second_each(hall: Hall) -> None:
     with ExitStack() as running:
         behind = running.enter_context(server(hall, engine="named"))
@@ -82,6 +79,7 @@ def test_a_hundred_promotions_and_rollbacks_reach_through_both_within_a_second_e
     assert max(took) <= 1.0 + 2 * max(late), "a busy machine is late by itself, in this process and in the servers'"
 
 
+@pytest.mark.parametrize("hall", ["sqlite"], indirect=True)
 def test_kill_9_of_the_gateway_loses_nothing_that_was_acknowledged(hall: Hall) -> None:
     with server(hall, engine="named") as behind:
         with gateway(hall, behind) as front, Load(front.url, CLIENTS, SAID, rate=True) as load:
@@ -99,6 +97,7 @@ def test_kill_9_of_the_gateway_loses_nothing_that_was_acknowledged(hall: Hall) -
         assert after.problems == []
 
 
+@pytest.mark.parametrize("hall", ["postgresql"], indirect=True)
 def test_kill_9_of_what_stands_behind_gives_clean_errors_until_it_is_back(hall: Hall) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

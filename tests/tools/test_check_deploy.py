@@ -12,6 +12,7 @@ import yaml
 
 from nacre.base.config import parse
 from nacre.cycle.settings import WorkspaceSettings
+from nacre.serve.gateway.ids import SECRET
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +55,7 @@ GATEWAY, POLICY = "kubernetes/base/gateway.yaml", "kubernetes/base/networkpolicy
         ("Kubernetes' schemas", GATEWAY, "readinessProbe:", "readynessProbe:", "readynessProbe"),
         ("rules for pods", GATEWAY, "readinessProbe:", "startupProbe:", "no readinessProbe"),
         ("rules for pods", GATEWAY, "runAsNonRoot: true", "runAsNonRoot: false", "may run as root"),
+        ("rules for pods", GATEWAY, "drop: [ALL]", "drop: [NET_RAW]", "ledger may gain rights"),
         (
             "rules for pods",
             GATEWAY,
@@ -111,4 +113,13 @@ def test_the_settings_of_the_manifests_are_ours_and_name_their_ports() -> None:
     assert ports == {"http": serve.port, "grpc": serve.grpc_port, "admin": serve.admin_port}
     assert serve.drain_s + 5 < gateway["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     variables = {one["name"] for one in container["env"]}
-    assert variables == {"PGPASSWORD", "NACRE_API_KEY", serve.upstream.api_key_env}
+    assert variables == {"PGPASSWORD", "NACRE_API_KEY", SECRET, serve.upstream.api_key_env}
+
+
+def test_a_gateway_begins_by_opening_the_ledger_as_it_will_be_opened() -> None:
+    gateway, *_ = yaml.safe_load_all((ROOT / "deploy" / GATEWAY).read_text())
+    spec = gateway["spec"]["template"]["spec"]
+    (first,), (then,) = spec["initContainers"], spec["containers"]
+    assert (first["image"], first["args"]) == (then["image"], ["versions", "list"])
+    assert first["volumeMounts"] == then["volumeMounts"]
+    assert [one for one in then["env"] if one["name"] == "PGPASSWORD"] == first["env"]

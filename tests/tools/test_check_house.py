@@ -55,6 +55,7 @@ BREACHES = {
         "def f(a, b, c, d, e, *, g, h, i, j):\n    pass\n",
         ":1: f has 9 parameters",
     ),
+    "two modules of one name": ("tests/train/test_it.py", "", ":1: tests/test_it.py has the same name"),
     "global": ("src/nacre/x.py", "def f():\n    global A\n    A = 1\n", ":2: global A"),
     "a bare except": ("src/nacre/x.py", "try:\n    pass\nexcept:\n    pass\n", ":3: catches everything"),
     "except Exception": ("src/nacre/x.py", "try:\n    pass\nexcept Exception:\n    pass\n", ":3: catches everything"),

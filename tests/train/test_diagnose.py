@@ -2,8 +2,13 @@
 
 import pytest
 
+from nacre.base.errors import InputError
+from nacre.model.load import load_tokenizer
 from nacre.records import Recipe
+from nacre.train import observe
 from nacre.train.diagnose import Seen, findings
+from nacre.train.estimate import size
+from nacre.train.memory import Change, relief
 
 
 def log(losses, held_out=(), norms=()):
@@ -57,10 +62,60 @@ def test_dropout_is_advised_only_where_there_is_such_a_setting():
     assert "tune.dropout 0.1 to 0.3" in findings(seen(history, tune="oft"))[0]
 
 
-def test_a_nearly_full_device_is_named_with_what_to_change():
-    found = findings(seen(log(HEALTHY), memory_used_bytes=23 * 2**30, memory_total_bytes=24 * 2**30))
-    assert found == [
-        "memory is nearly full: 23.0 of 24.0 GiB: train.accumulation 2 (half the micro-batch), "
-        "train.gradient_checkpointing, train.max_length 512, tune: lora"
+FULL = {"memory_used_bytes": 23 * 2**30, "memory_total_bytes": 24 * 2**30}
+
+
+def test_a_nearly_full_device_is_named_with_what_each_change_saves():
+    asked = []
+
+    def changes(too_much):
+        asked.append(too_much)
+        recipe = Recipe()
+        return [
+            Change("accumulation 4", recipe, 0.5 * 2**30, fits=False),
+            Change("gradient_checkpointing", recipe, 6 * 2**30, fits=True),
+            Change("max_length 512, which cuts long rows,", recipe, 3 * 2**30, fits=True),
+            Change("precision bf16", recipe, 2 * 2**30, fits=True),
+            Change("tune lora", recipe, 9 * 2**30, fits=True),
+        ]
+
+    assert findings(seen(log(HEALTHY), **FULL, changes=changes)) == [
+        "memory is nearly full: 23.0 GiB of 24.0 GiB; with 1.4 GiB less a tenth would be free. By estimate, the "
+        "cheapest first: train.accumulation 4 saves 0.5 GiB, train.gradient_checkpointing saves 6.0 GiB, "
+        "train.max_length 512, which cuts long rows, saves 3.0 GiB, train.precision bf16 saves 2.0 GiB, "
+        "tune lora saves 9.0 GiB"
     ]
-    assert not findings(seen(log(HEALTHY), memory_used_bytes=2 * 2**30, memory_total_bytes=24 * 2**30))
+    assert asked == [pytest.approx(1.4 * 2**30)]
+    spacious = {"memory_used_bytes": 2 * 2**30, "memory_total_bytes": 24 * 2**30}
+    assert not findings(seen(log(HEALTHY), **spacious, changes=changes))
+    assert len(asked) == 1, "nothing is estimated where there is room"
+
+
+def test_a_nearly_full_device_that_no_setting_relieves_asks_for_another():
+    (found,) = findings(seen(log(HEALTHY), **FULL, changes=lambda _: []))
+    assert found.endswith("no change of settings saves memory: a smaller model, or a larger machine")
+
+
+def refuse(_):
+    raise InputError("this tuner does not fit the model")
+
+
+@pytest.mark.parametrize("changes", [None, refuse], ids=["none", "refused"])
+def test_where_memory_cannot_be_estimated_the_changes_are_named_without_figures(changes):
+    (found,) = findings(seen(log(HEALTHY), **FULL, changes=changes))
+    assert found.endswith(
+        "a tenth would be free: train.accumulation 2 (half the micro-batch), train.gradient_checkpointing, "
+        "train.max_length 512, tune: lora"
+    )
+
+
+def test_a_run_that_nearly_fills_memory_ends_with_what_would_save_some(toy, tmp_path, monkeypatch):
+    used, total = int(9.5 * 2**30), 10 * 2**30
+    monkeypatch.setattr(observe, "_memory", lambda: (used, total))
+    trained = toy.learn(tmp_path, train={"max_steps": 1, "precision": "fp32"})
+    found = next(one for one in trained.findings if one.startswith("memory is nearly full"))
+    assert "9.5 GiB of 10.0 GiB; with 0.5 GiB less a tenth would be free" in found
+    job = toy.job(tmp_path / "again", train={"max_steps": 1, "precision": "fp32"})
+    saving = relief(job, trained.recipe, load_tokenizer(job.start), 0.5 * 2**30)
+    assert "accumulation 8" in [change.words for change in saving]
+    assert all(f"{change.words} saves {size(change.saves_bytes)}" in found for change in saving)

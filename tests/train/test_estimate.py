@@ -13,7 +13,7 @@ from nacre.records import Recipe, Weights
 from nacre.records.tune import TUNERS
 from nacre.train import memory
 from nacre.train.estimate import GIB, Device, Rows, device_now, estimate, shape_of, size
-from nacre.train.memory import advice, changes, check_memory, memory_errors, rows_of
+from nacre.train.memory import advice, changes, check_memory, memory_errors, needs_checkpointing, rows_of
 from nacre.train.protect.build import chosen_of
 from nacre.train.run import train
 from toy_kit import Toy
@@ -91,6 +91,18 @@ def test_qlora_of_seven_billion_fits_12_gib_with_checkpointing_and_not_without(q
     plain = recipe_of(tune="qlora", accumulation=16)
     assert advice(plain, qwen, ROWS, gpu(12)).startswith("gradient_checkpointing saves 6.")
     assert changes(plain, qwen, ROWS, gpu(12))[0].fits
+
+
+def test_checkpointing_is_chosen_where_only_it_makes_the_training_fit(qwen):
+    def needs(card_gib: float, **settings: object) -> bool:
+        return needs_checkpointing(recipe_of(tune="qlora", accumulation=16, **settings), qwen, ROWS, gpu(card_gib))
+
+    assert needs(12)
+    assert not needs(24), "it fits as it is, and time is not for nothing"
+    assert not needs(4), "it would not fit with it either: refused with the changes that help"
+    assert not needs(12, gradient_checkpointing=False), "the user has decided"
+    prefix = recipe_of(tune="prefix", accumulation=16)
+    assert not any(needs_checkpointing(prefix, qwen, ROWS, gpu(card)) for card in range(4, 80, 4))
 
 
 def test_the_cheapest_change_comes_first_and_the_smallest_cut_that_suffices(qwen):

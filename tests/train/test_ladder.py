@@ -57,11 +57,10 @@ def test_few_or_no_rows_mean_adapters_of_their_own_where_a_router_can_know_all_p
             assert names(rung) == ["separate"]
             assert isinstance(rung.tune, Lora)
     blind = Past(learned=True, rows=False, share=0.0)
-    assert names(ladder(recipe("full"), blind)[0]) == ["ewc", "distill"]
-    assert (
-        names(ladder(recipe({"name": "lora", "dora": True}), Past(learned=True, rows=True, share=0.05))[0])[0]
-        == "replay"
-    )
+    assert [names(rung) for rung in ladder(recipe("full"), blind)] == [["ewc", "distill"], ["ewc", "distill", "merge"]]
+    few = ladder(recipe({"name": "lora", "dora": True}), Past(learned=True, rows=True, share=0.05))
+    assert [names(rung) for rung in few] == [["replay", "distill", "ewc"], ["replay", "distill", "ewc", "average"]]
+    assert [rung.protect[0]["share"] for rung in few] == [0.1, 0.2]
     assert names(ladder(recipe("lora"), Past(learned=True, rows=True, routed=True))[0]) == ["separate"]
 
 

@@ -19,8 +19,10 @@ from nacre.cli.evolve import one_try
 from nacre.cli.launch import only_helps
 from nacre.cycle.workspace import Workspace
 from nacre.records import Recipe, Train, Weights
+from nacre.train.group import train_in_processes
 from nacre.train.job import Job, Trained
-from nacre.train.launch import JOB, Launch, check_batch, launch_of, train_in_processes, write_failure
+from nacre.train.last_words import Lost, write_failure
+from nacre.train.launch import JOB, Launch, check_batch, launch_of
 from nacre.train.protect.auto import ALL
 from nacre.train.protect.build import check_protections, fitting
 from nacre.train.run import train
@@ -286,7 +288,7 @@ def test_the_users_error_counts_before_what_broke_because_of_it(tmp_path, monkey
         write_failure(folder, 1, InputError("no rows", where="here", fix="bring some"))
         return 1
 
-    monkeypatch.setattr("nacre.train.launch._run_group", broken)
+    monkeypatch.setattr("nacre.train.torchrun.run", broken)
     with pytest.raises(InputError, match="no rows") as caught:
         train_in_processes(_empty_job(tmp_path), Launch(processes=2))
     assert (caught.value.where, caught.value.fix) == ("here", "bring some")
@@ -300,21 +302,22 @@ def test_a_fault_of_the_program_is_one_sentence_and_a_file(tmp_path, monkeypatch
             write_failure(folder, 1, error)
         return 1
 
-    monkeypatch.setattr("nacre.train.launch._run_group", broken)
+    monkeypatch.setattr("nacre.train.torchrun.run", broken)
     with pytest.raises(NacreError, match="process 1 of the training broke: RuntimeError: out of cheese") as caught:
         train_in_processes(_empty_job(tmp_path), Launch(processes=2))
     assert "RuntimeError: out of cheese" in Path(caught.value.where).read_text()
 
 
 def test_a_group_that_ends_without_a_word_is_no_success(tmp_path, monkeypatch):
-    def killed(launch: Launch, folder: Path, log: Path) -> int:
-        log.write_text("exitcode  : -9 (pid: 1)")
+    def silent(launch: Launch, folder: Path, log: Path) -> int:
+        log.write_text("nothing to be read from")
         return 1
 
-    monkeypatch.setattr("nacre.train.launch._run_group", killed)
+    monkeypatch.setattr("nacre.train.torchrun.run", silent)
     with pytest.raises(NacreError, match="ended with code 1") as caught:
-        train_in_processes(_empty_job(tmp_path), Launch(processes=2))
-    assert "memory" in caught.value.fix
+        train_in_processes(_empty_job(tmp_path), Launch(processes=2, restarts=1))
+    assert not isinstance(caught.value, Lost)
+    assert caught.value.fix == "look at the log"
 
 
 def _empty_job(folder: Path) -> Job:
@@ -323,7 +326,7 @@ def _empty_job(folder: Path) -> Job:
 
 
 def test_the_launcher_needs_no_torch():
-    words = "import sys, nacre.train.launch, nacre.cli.launch; sys.exit('torch' in sys.modules)"
+    words = "import sys, nacre.train.group, nacre.train.torchrun, nacre.cli.launch; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", words], env={**os.environ}).returncode == 0
 
 

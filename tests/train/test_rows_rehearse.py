@@ -93,6 +93,12 @@ def test_a_model_that_writes_nothing_usable_rehearses_nothing_and_says_so(toy, t
     assert "questions without an end" in protection.notes[0]
 
 
+def test_seeds_without_a_kept_row_are_told(toy, tmp_path):
+    protection, found = made(toy, tmp_path, rows=8, prompt_tokens=2, seeds=2)
+    assert not found.mixed_in
+    assert protection.notes[0] == "rehearse: no row is kept that could be shown to it as a seed"
+
+
 def test_a_question_ends_where_the_template_asks_for_the_answer(toy):
     start, marker = frame(toy.tokenizer)
     words = toy.tokenizer.convert_ids_to_tokens

@@ -14,6 +14,7 @@ from nacre.base.errors import InputError, NacreError
 from nacre.model.load import load_model
 from nacre.records import Example, Message, Recipe, Train
 from nacre.records.tune import Freeze, Full, Lora
+from nacre.train import memory
 from nacre.train.arguments import precision_of, training_arguments
 from nacre.train.auto import epochs, learning_rate, settle
 from nacre.train.generic import generic_texts, sample_texts
@@ -39,6 +40,13 @@ def test_the_automatic_learning_rate_falls_with_size_and_is_higher_for_adapters(
     assert learning_rate(Full(), 700_000) == 2e-3
     assert learning_rate(Full(), 7_000_000_000) == 1e-5
     assert learning_rate(Lora(), 7_000_000_000) == 1e-4
+    assert learning_rate(Lora(rank=32), 7_000_000_000) == 1e-4
+    assert learning_rate(Lora(), 700_000) == 6e-3
+    assert learning_rate(Lora(rank=4), 700_000) == 6e-3
+    assert learning_rate(Lora(rank=32), 700_000) == 3e-3  # wider
+    assert learning_rate(Lora(rank=32, alpha=32), 700_000) == 6e-3  # and scaled by half of that
+    assert learning_rate(Lora(rank=8, rslora=True), 700_000) == 2.1e-3
+    assert learning_rate(Lora(rank=32, lr_ratio=8), 700_000) == 1.5e-3
     assert learning_rate(Freeze(), 700_000) == 2e-3
     assert learning_rate(Full(), 1) == 2e-3
     rates = [learning_rate(Full(), 10**power) for power in range(6, 12)]
@@ -297,6 +305,16 @@ def test_gradient_checkpointing_changes_the_memory_and_nothing_else(toy, tmp_pat
         for on in (False, True)
     )
     assert furthest(tensors(plain), tensors(saving)) < 1e-6
+
+
+def test_gradient_checkpointing_comes_on_by_itself_where_memory_needs_it(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "needs_checkpointing", lambda *given: True)
+    trained = toy.learn(tmp_path, train=BRIEF)
+    assert trained.recipe.train.gradient_checkpointing is True
+    assert sum("gradient checkpointing is on" in note for note in trained.notes) == 1
+    assert trained.recipe.alone == trained.recipe.alone.model_validate(trained.recipe.alone.model_dump())
+    monkeypatch.undo()
+    assert toy.learn(tmp_path / "again", train=BRIEF).recipe.train.gradient_checkpointing is None
 
 
 def test_the_seed_decides(toy, tmp_path):

@@ -1,14 +1,11 @@
 """`nacre compress`: make a version smaller, and have the gate judge what comes of it."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_to_write, print_json, verb_app
-
-if TYPE_CHECKING:
-    from nacre.records import Compressed
+from nacre.cli.tables import side_table
 
 app = verb_app()
 
@@ -55,27 +52,6 @@ def compress(
     if as_json:
         print_json(found.as_dict())
     else:
-        console.print(_table(found.compressed))
+        console.print(side_table(found.compressed))
         show(found.evolution)
     raise typer.Exit(found.exit_code)
-
-
-def _table(told: "Compressed") -> Table:
-    """Both sides, and what one is of the other."""
-    before, after = told.before, told.after
-    table = Table("", title="before and after", title_justify="left")
-    for name in ("before", "after", "after / before"):
-        table.add_column(name, justify="right")
-    rows: list[tuple[str, Any, Any, str]] = [
-        ("weights on disk (bytes)", before.size_bytes, after.size_bytes, ",.0f"),
-        ("decoding (tokens/s)", before.tokens_s, after.tokens_s, ",.1f"),
-        ("first token (s)", before.first_token_s, after.first_token_s, ".4f"),
-        ("perplexity on dev rows", before.perplexity, after.perplexity, ".4f"),
-    ]
-    for name, old, new, form in rows:
-        known = old is not None and new is not None
-        cells = [format(old, form), format(new, form), f"{new / old:.3f}"] if known else ["", "", "not measured"]
-        table.add_row(name, *cells)
-    for name, share in (("same answers", told.same_answers), ("same greedy tokens", told.same_tokens)):
-        table.add_row(name, "", "" if share is None else f"{share:.2%}", "")
-    return table

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Table
 
 from nacre.cli.common import (
     HERE,
     ActorOption,
     JsonOption,
+    WhyOption,
     WorkspaceOption,
     console,
     open_to_write,
@@ -27,6 +30,9 @@ app = verb_app(
 )
 
 PathsArgument = Annotated[list[Path], typer.Argument(help="files and folders: text, Markdown, HTML, PDF")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="put it to use however many questions lose their passage (knowledge.max_drop)")
+]
 _SHOWN = 20  # questions without a passage
 
 
@@ -36,51 +42,99 @@ def add(
     orders: Annotated[
         bool, typer.Option("--allow-orders", help="leave in what speaks to a language model; it is quoted all the same")
     ] = False,
+    force: ForceOption = False,
     workspace: WorkspaceOption = HERE,
+    why: WhyOption = "by hand",
     actor: ActorOption = "nacre",
     as_json: JsonOption = False,
 ) -> None:
-    """Take files and folders into the store; a running server uses them at its next request."""
+    """Take files and folders into the store; a running server uses them at its next request.
+
+    Exit code 3: too many of the questions people asked would lose their passage; the snapshot before stays in use.
+    """
     from nacre.cycle.rows import knowledge
 
     with open_to_write(workspace) as space:
-        _renewed(knowledge.add(space, paths, orders=orders, actor=actor), as_json)
+        found = knowledge.add(space, paths, orders=orders, actor=actor, why=why, force=force)
+    _renewed(found, as_json)
 
 
 @app.command()
-def refresh(workspace: WorkspaceOption = HERE, actor: ActorOption = "nacre", as_json: JsonOption = False) -> None:
-    """Read again what was changed in them since, drop what is gone; the snapshot before stays in use until the end."""
+def refresh(
+    force: ForceOption = False,
+    workspace: WorkspaceOption = HERE,
+    why: WhyOption = "by hand",
+    actor: ActorOption = "nacre",
+    as_json: JsonOption = False,
+) -> None:
+    """Read again what was changed in them since, drop what is gone; the snapshot before stays in use until the end.
+
+    Exit code 3: too many of the questions people asked would lose their passage; the snapshot before stays in use.
+    """
     from nacre.cycle.rows import knowledge
 
     with open_to_write(workspace) as space:
-        _renewed(knowledge.refresh(space, actor=actor), as_json)
+        found = knowledge.refresh(space, actor=actor, why=why, force=force)
+    _renewed(found, as_json)
 
 
 @app.command()
 def remove(
     paths: Annotated[list[Path], typer.Argument(help="as they were added")],
     workspace: WorkspaceOption = HERE,
+    why: WhyOption = "by hand",
     actor: ActorOption = "nacre",
     as_json: JsonOption = False,
 ) -> None:
-    """Take files and folders out of the store."""
+    """Take files and folders out of the store, at once, whatever was asked about them."""
     from nacre.cycle.rows import knowledge
 
     with open_to_write(workspace) as space:
-        _renewed(knowledge.remove(space, paths, actor=actor), as_json)
+        found = knowledge.remove(space, paths, actor=actor, why=why)
+    _renewed(found, as_json)
 
 
 @app.command()
-def rollback(workspace: WorkspaceOption = HERE, actor: ActorOption = "nacre", as_json: JsonOption = False) -> None:
-    """Put the snapshot before to use again. A refresh reads the files as they are now."""
-    from nacre.cycle.rows import knowledge
+def rollback(
+    to: Annotated[
+        int | None, typer.Option(help="a snapshot of nacre knowledge list", show_default="the one before")
+    ] = None,
+    workspace: WorkspaceOption = HERE,
+    why: WhyOption = "by hand",
+    actor: ActorOption = "nacre",
+    as_json: JsonOption = False,
+) -> None:
+    """Put the snapshot before to use again, or any that is kept. A refresh reads the files as they are now."""
+    from nacre.cycle.rows.knowledge_slots import rollback as take_back
 
     with open_to_write(workspace) as space:
-        found = knowledge.rollback(space, actor=actor)
+        found = take_back(space, to=to, actor=actor, why=why)
     if as_json:
         print_json({"snapshot": found.number, "documents": len(found.documents), "chunks": found.chunks})
         return
     console.print(f"snapshot {found.number} is in use: {_held(found)}", markup=False)
+
+
+@app.command("list")
+def list_(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> None:
+    """Show the snapshots that are kept: since when, what they hold, and how many questions had a passage in them."""
+    from nacre.cycle.rows.knowledge_slots import kept
+
+    with open_workspace(workspace) as space:
+        found = kept(space)
+    if as_json:
+        print_json({"snapshots": [one.as_dict() for one in found]})
+        return
+    table = Table("snapshot", "state", "since", "documents", "chunks", "questions with a passage", "why")
+    for one in found:
+        asked = "\n".join(f"{part['source']}: {part['answered']} of {part['questions']}" for part in one.asked)
+        champions = "".join(f"; version {number} answered with it last" for number in one.champions)
+        held = (str(len(one.snapshot.documents)), str(one.snapshot.chunks))
+        since = one.since[:16].replace("T", " ")
+        table.add_row(
+            str(one.snapshot.number), one.state, since, *held, asked, escape(f"{one.how}: {one.why}{champions}")
+        )
+    console.print(table)
 
 
 @app.command()
@@ -133,18 +187,23 @@ def report(
 
 
 def _renewed(found: "Renewed", as_json: bool) -> None:
-    snapshot = found.snapshot
+    snapshot, made = found.snapshot, found.made
     if as_json:
         counts: dict[str, Any] = {"read": found.read, "kept": found.kept, "gone": found.gone, "told": list(found.told)}
         held = {"documents": len(snapshot.documents), "chunks": snapshot.chunks}
-        print_json({"snapshot": snapshot.number, "changed": found.changed, **held, **counts})
-        return
-    if not found.changed:
+        new = {"made": made.number if made else None, "refused": found.refused}
+        print_json({"snapshot": snapshot.number, "changed": found.changed, **new, **held, **counts})
+    elif made is None:
         console.print(f"nothing has changed: snapshot {snapshot.number} stays in use", markup=False)
-        return
-    how = f"{found.read} files read, {found.kept} as before, {found.gone} gone"
-    console.print(f"snapshot {snapshot.number} is in use: {_held(snapshot)} ({how})", markup=False)
-    _lines(found.told)
+    else:
+        how = f"{found.read} files read, {found.kept} as before, {found.gone} gone"
+        if found.refused:
+            console.print(f"snapshot {snapshot.number} stays in use, not the new one: {found.refused}", markup=False)
+            _lines((f"nacre knowledge rollback --to {made.number} puts snapshot {made.number} to use all the same",))
+        else:
+            console.print(f"snapshot {made.number} is in use: {_held(made)} ({how})", markup=False)
+        _lines(found.told)
+    raise typer.Exit(3 if found.refused else 0)
 
 
 def _standing(found: "Standing") -> None:

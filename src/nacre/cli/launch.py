@@ -1,6 +1,7 @@
 """In how many processes a command trains: the words for it, and what machines and processes beside the first do."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,19 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nacre.base.errors import InputError, unknown
-from nacre.train.launch import check_one_training, follow_machine, launch_of
+from nacre.train.group import follow_machine
+from nacre.train.launch import LOG, RAY, TORCHRUN, check_one_training, launch_of
 
 if TYPE_CHECKING:
     from nacre.records import Train
 
 WORDS = {
-    "launch": "torchrun: train in several processes, one for each GPU",
+    "launch": "train in several processes, one for each GPU: torchrun, or ray on the machines of its cluster",
     "processes": "how many on this machine",
     "nodes": "how many machines; each is given the same command and its own --node_rank",
     "node_rank": "the number of this machine; 0 reads the data and writes all files",
     "master": "ADDRESS:PORT of machine 0, for all of them",
+    "restarts": "how often a group that has lost a process begins again by itself, from its newest checkpoint",
 }
-LAUNCHERS = ("torchrun",)
+LAUNCHERS = (TORCHRUN, RAY)
+VARIABLES = {
+    "processes": "NPROC_PER_NODE",
+    "nodes": "NNODES",
+    "node_rank": "NODE_RANK",
+    "restarts": "MAX_RESTARTS",
+}
 
 
 def take_words(given: Sequence[str]) -> list[str]:
@@ -52,14 +61,23 @@ def set_variables(found: dict[str, str]) -> None:
     """Translate the words and their values into LlamaFactory's variables.
 
     Raises:
-        InputError: an unknown launcher, or a master without a port.
+        InputError: an unknown launcher, a master without a port, or words that say what the launcher says itself.
     """
     if not found:
         return
-    if found.get("launch", LAUNCHERS[0]) not in LAUNCHERS:
-        raise unknown("launcher", found["launch"], LAUNCHERS, where="--launch")
-    os.environ["FORCE_TORCHRUN"] = "1"
-    for word, variable in (("processes", "NPROC_PER_NODE"), ("nodes", "NNODES"), ("node_rank", "NODE_RANK")):
+    by = found.get("launch", RAY if os.environ.get("USE_RAY") else TORCHRUN)
+    if by not in LAUNCHERS:
+        raise unknown("launcher", by, LAUNCHERS, where="--launch")
+    if by == RAY:
+        for word in ("node_rank", "master"):
+            if word in found:
+                fix = "give the command once, on one machine of the cluster, without it"
+                raise InputError("Ray counts its machines and connects them itself", where=f"--{word}", fix=fix)
+        os.environ["USE_RAY"] = "1"
+    else:
+        os.environ.pop("USE_RAY", None)
+        os.environ["FORCE_TORCHRUN"] = "1"
+    for word, variable in VARIABLES.items():
         if word in found:
             os.environ[variable] = found[word]
     if "master" in found:
@@ -96,14 +114,16 @@ def only_helps(train: "Train") -> bool:
     check_one_training(train, launch)
     if launch is None or launch.node == 0:
         return False
-    follow_machine(launch, Path(tempfile.mkdtemp(prefix="nacre-")) / "torchrun.log")
+    words = Path(tempfile.mkdtemp(prefix="nacre-"))
+    follow_machine(launch, words / LOG)
+    shutil.rmtree(words)
     return True
 
 
 def machines(train: "Train") -> int:
-    """How many machines train together."""
+    """On how many machines the command was given."""
     launch = launch_of(train)
-    return launch.nodes if launch else 1
+    return launch.commands if launch else 1
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def run(workspace: Path, given: Mapping[str, Any], page: Any = None) -> None:
     with open_workspace(workspace) as space, following(space):
         chosen = space.settings.serve.model_dump() | {key: value for key, value in given.items() if value is not None}
         held = dict(chosen["ctranslate2"])
-        chosen["ctranslate2"] = held | {"folder": held["folder"] or str(space.hidden / "ctranslate2")}
+        chosen["ctranslate2"] = held | {"folder": held["folder"] or str(space.converted)}
         secret, resolve = space.hidden / "secret", checked(space, warn)
         serve_api(
             LedgerSource(space.ledger, resolve, secret, space.serving, actions(space), page, where(space)),

@@ -88,6 +88,9 @@ def _refuse_other_verbs(found: Mapping[str, Any], where: str) -> None:
             "peft's AutoPeftModelForCausalLM, merge_and_unload, save_pretrained"
         )
         raise InputError("this file merges an adapter into its model, it trains nothing", where=where, fix=fix)
+    if "task" in found and "dataset" not in found:
+        fix = "nacre lm-eval run --tasks NAMES scores a version of a workspace on benchmarks"
+        raise InputError("this file scores a model, it trains nothing", where=where, fix=fix)
     if "infer_backend" in found or ("template" in found and "dataset" not in found):
         fix = f"python src/api_demo.py --model_name_or_path {found.get('adapter_name_or_path') or model}"
         raise InputError("this file is for talking to a model, it trains nothing", where=where, fix=fix)

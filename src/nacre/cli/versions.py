@@ -218,7 +218,7 @@ def _rows(space: "Workspace") -> list[dict[str, Any]]:
                 "slots": held.get(version.number, []),
                 "parents": list(version.parents),
                 "increment": version.snapshot.task,
-                "kind": version.kind,
+                "kind": version.made or version.kind,
                 "weights": where_weights_are(space, version),
                 "rows": version.snapshot.train.rows,
                 "verdict": verdict.outcome if verdict else None,
@@ -285,6 +285,7 @@ def _page(found: Mapping[str, Any]) -> None:
         "knows": ", ".join(found["tasks"]),
         "scores": ", ".join(f"{task} {score:.3f}" for task, score in found["scores"].items()) or "none",
         "recipe": ", ".join(f"{key} {_short(value)}" for key, value in flat(found["recipe"]).items()),
+        **_together(found.get("combined")),
         "answers with": ", ".join(f"{key} {value:g}" for key, value in found["defaults"].items()) or "nothing set",
         "made": f"{found['created'][:19]}, {found['train_seconds']:.0f} s of training on {environment['device']}",
         "packages": ", ".join(f"{name} {number}" for name, number in environment["packages"].items()),
@@ -304,6 +305,19 @@ def _page(found: Mapping[str, Any]) -> None:
         moved = f" version {detail['from']} → {detail['to']}" if "to" in detail else ""
         history.add_row(event["time"][:19], event["actor"], event["kind"] + moved, Text(detail.get("why", "")))
     console.print(history)
+
+
+def _together(told: Mapping[str, Any] | None) -> dict[str, str]:
+    """Of a version that was put together from others: how, and what that costs; else nothing."""
+    if not told:
+        return {}
+    members = ", ".join(f"version {one['version']} × {one['weight']:.3g}" for one in told["members"])
+    before, after = told["before"], told["after"]
+    cost = [f"forward passes a token: {told['passes']}", f"{after['size_bytes']:,} bytes"]
+    if before["tokens_s"] and after["tokens_s"]:
+        best, share = told["members"][0]["version"], after["tokens_s"] / before["tokens_s"]
+        cost.append(f"{after['tokens_s']:,.0f} tokens a second, {share:.2f} of version {best} alone")
+    return {"together": f"{told['how']['by']} of {members}", "cost": ", ".join(cost)}
 
 
 def _short(value: Any) -> str:

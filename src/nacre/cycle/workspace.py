@@ -1,7 +1,7 @@
 """A workspace: `nacre.yaml`, the data, and `.nacre/` with ledger, artifacts, memory and unfinished runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ from nacre.base.files import atomic_write
 from nacre.base.plugins import Table
 from nacre.cycle.settings import WorkspaceSettings
 from nacre.records import Version, Weights
-from nacre.records.weights import ROUTER
+from nacre.records.weights import ENSEMBLE, ROUTER
 from nacre.registry.fingerprint import fingerprint
 from nacre.registry.ledger import Ledger
 from nacre.registry.store import ArtifactStore
@@ -64,6 +64,12 @@ class Workspace:
         (folder / settings.data.folder / "base").mkdir(parents=True, exist_ok=True)
         return cls(folder.resolve(), settings)
 
+    def under(self, settings: WorkspaceSettings) -> "Workspace":
+        """The same workspace under other settings; its ledger is the same, and closed by whoever opened this one."""
+        found = replace(self, settings=settings)
+        vars(found)["ledger"] = self.ledger
+        return found
+
     def __enter__(self) -> Self:
         return self
 
@@ -89,6 +95,11 @@ class Workspace:
     def serving(self) -> Path:
         """What running servers say they hold."""
         return self.hidden / "serving"
+
+    @property
+    def converted(self) -> Path:
+        """Folder of versions in the form in which the engine `ctranslate2` holds them."""
+        return self.hidden / "ctranslate2"
 
     @property
     def dataset_dir(self) -> Path:
@@ -159,7 +170,7 @@ def local_folder(model: str, root: Path) -> Path:
     given = Path(model).expanduser()
     path = given if given.is_absolute() else root / given
     if path.is_dir():
-        if not any((path / name).exists() for name in ("config.json", "adapter_config.json", ROUTER)):
+        if not any((path / name).exists() for name in ("config.json", "adapter_config.json", ROUTER, ENSEMBLE)):
             held = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
             raise InputError(
                 "the folder holds no model: config.json is missing",

@@ -8,9 +8,11 @@ from pathlib import Path
 from nacre.base.errors import InputError
 from nacre.data.convert import Stream
 from nacre.data.dataset import DatasetFiles, Split, at_path, resolve, split_names
+from nacre.data.formats.fields import Unusable
+from nacre.data.pictures import look_at
 from nacre.data.seen import Seen
 from nacre.data.suspects import Suspects
-from nacre.records import Dropped
+from nacre.records import Dropped, Example
 from nacre.records.base import Record
 
 MOST_PROBLEMS = 10_000  # that a report lists; the others are counted
@@ -87,7 +89,7 @@ def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
     """
     found = [resolve(name, dataset_dir) for name in split_names(target)] if dataset_dir else [at(target)]
     with Seen() as seen:
-        reading = _Reading(Suspects(seen))
+        reading = _Reading(Suspects(seen), dataset_dir)
         for files in found:
             reading.read(files)
         return reading.report(target)
@@ -96,8 +98,9 @@ def check(target: str, *, dataset_dir: Path | None = None) -> CheckReport:
 class _Reading:
     """What is counted while the files are read."""
 
-    def __init__(self, suspects: Suspects) -> None:
-        self._suspects = suspects
+    def __init__(self, suspects: Suspects, dataset_dir: Path | None) -> None:
+        self._suspects, self._folders = suspects, [dataset_dir] if dataset_dir else []
+        self._pictures: set[Path] = set()
         self._usable: Counter[Split] = Counter()
         self._dropped = 0
         self._whole_files: list[Problem] = []
@@ -120,7 +123,8 @@ class _Reading:
             self._notes[f"{files.name}: training draws {files.entry.num_samples} rows of these (num_samples)"] = None
 
     def _stream(self, stream: Stream, split: Split) -> None:
-        for one in stream:
+        for read in stream:
+            one = read if isinstance(read, Dropped) else self._fault(read[1]) or read
             if isinstance(one, Dropped):
                 self._dropped += 1
                 if len(self._rows) < MOST_PROBLEMS:
@@ -130,6 +134,14 @@ class _Reading:
                 self._suspects.look(split, one[1])
         self._formats += stream.formats
         self._notes.update(dict.fromkeys(stream.notes))
+
+    def _fault(self, example: Example) -> Dropped | None:
+        """The row as one that cannot be used, where one of its pictures cannot."""
+        try:
+            look_at(example, self._folders, self._pictures)
+        except Unusable as fault:
+            return Dropped(file=example.origin.file, line=example.origin.line, reason=fault.reason, remedy=fault.remedy)
+        return None
 
     def report(self, target: str) -> CheckReport:
         """Everything together."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nacre.base.cluster import cluster, quiet
 from nacre.base.errors import InputError, NacreError
 from nacre.base.plugins import Table
 from nacre.data.clean.chain import Chain
@@ -231,8 +232,7 @@ class _CleanChunk:
 
 
 def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # of its own affairs; our errors come back as results
+    quiet()
     try:
         _EXTRA.load("ray")
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -245,17 +245,6 @@ def _ray() -> Any:
 
 @contextmanager
 def _cluster(ray: Any, workers: int | None) -> Iterator[int]:
-    """The cluster to work on, and how many workers it shall have; one that was started here is stopped again."""
-    if ours := not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
-        fresh = {"num_cpus": workers, "include_dashboard": False}
-        try:
-            ray.init(address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else fresh))
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            what = f"no Ray cluster answers: {error}"
-            raise InputError(what, where="RAY_ADDRESS", fix="start one with 'ray start', or unset it") from error
-    try:
+    """The cluster to work on, and how many workers it shall have."""
+    with cluster(ray, workers):
         yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    finally:
-        if ours:
-            ray.shutdown()

@@ -109,6 +109,11 @@ def at_path(path: Path) -> DatasetFiles | None:
     return DatasetFiles(str(path), _task_of(path), (path,)) if path.is_file() else None
 
 
+def dev_file(folder: Path) -> Path | None:
+    """The file of dev rows in a dataset's folder; None where there is none, or no such folder."""
+    return _one(folder, "dev")
+
+
 def load(name: str, dataset_dir: Path, split: Split, *, max_samples: int | None = None) -> Loaded:
     """Read one split of a dataset, or of several whose names are separated by commas.
 

@@ -4,6 +4,7 @@ An example's origin is part of the bytes, but only the name of its file, not the
 data gives the same hash on every machine.
 
 Rows that were removed for good leave with their whole file; `forgotten.jsonl` says which file took its place.
+Pictures lie beside, see `nacre.data.pictures`.
 """
 
 import os
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from nacre.base.errors import NacreError
 from nacre.base.files import atomic_write
 from nacre.base.hashing import sha256_file, sha256_text
+from nacre.data.pictures import from_memory, in_memory
 from nacre.records import Example, RowsFile
 from nacre.records.forgotten import Forgotten
 
@@ -29,7 +31,7 @@ def write_rows(memory: Path, examples: Iterable[Example]) -> RowsFile:
     Raises:
         NacreError: the disk is full or cannot be written; nothing is half-written.
     """
-    lines = [_portable(example).to_json() + "\n" for example in examples]
+    lines = [_portable(in_memory(example, memory)).to_json() + "\n" for example in examples]
     text = "".join(lines)
     found = RowsFile(sha256=sha256_text(text), rows=len(lines))
     path = rows_path(memory, found.sha256)
@@ -58,7 +60,7 @@ def read_rows(memory: Path, rows: RowsFile | str) -> list[Example]:
     if sha256_text(text) != sha256:
         raise NacreError("a file of kept rows is damaged: its bytes are not those written", where=str(path), fix=_FIX)
     try:
-        return [Example.from_json(line) for line in text.split("\n")[:-1]]
+        return [from_memory(Example.from_json(line), memory) for line in text.split("\n")[:-1]]
     except ValidationError as error:
         first = error.errors()[0]
         reason = f"a row has a field this version of nacre cannot read: {first['loc']}"
@@ -68,6 +70,11 @@ def read_rows(memory: Path, rows: RowsFile | str) -> list[Example]:
 def rows_path(memory: Path, sha256: str) -> Path:
     """Where the rows with this hash are kept."""
     return memory / "rows" / f"{sha256}.jsonl"
+
+
+def general_path(memory: Path, sha256: str) -> Path:
+    """Where general text of that hash is kept."""
+    return memory / "general" / f"{sha256}.jsonl"
 
 
 def read_forgotten(memory: Path) -> list[Forgotten]:

@@ -10,19 +10,28 @@ from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.data.compose.likeness import Sets, plain
 from nacre.data.compose.pieces import DEMONSTRATIONS, place_of, question_of
-from nacre.data.dataset import Loaded, load, task_name
+from nacre.data.dataset import Loaded, at_path, dev_file, load, load_split, task_name
+from nacre.data.pictures import with_pictures
 from nacre.data.rows import forgotten_ids, read_rows, write_rows
 from nacre.data.strata import choose
 from nacre.records import Dropped, Example, RowsFile, Snapshot
 from nacre.records.example import Kind
 
-Stage = Literal["sft", "pt", "rm", "dpo", "kto"]
+Stage = Literal["sft", "pt", "rm", "dpo", "kto", "clip"]
 
 MIN_SPLIT_ROWS = 20  # fewer are all needed for training, and two dev rows would prove nothing
 MIN_DEV_ROWS = 2
 MAX_DEV_ROWS = 500
 _SHOWN_DROPS = 3
-_KIND: dict[Stage, Kind] = {"sft": "sft", "pt": "text", "rm": "preference", "dpo": "preference", "kto": "kto"}
+_KIND: dict[Stage, Kind] = {
+    "sft": "sft",
+    "pt": "text",
+    "rm": "preference",
+    "dpo": "preference",
+    "kto": "kto",
+    "clip": "sft",
+}
+_SEES: frozenset[Stage] = frozenset({"sft", "clip"})  # stages that learn from pictures
 _WHAT: dict[Kind, str] = {
     "sft": "a prompt with an answer",
     "preference": "a preference pair",
@@ -51,8 +60,8 @@ def take_snapshot(
         name: one dataset or several, see `nacre.data.dataset.load`.
         dataset_dir: the folder that datasets are looked for in.
         memory: the folder that rows are kept in.
-        stage: sft trains on answers, pt on plain text, dpo and rm on preference pairs, kto on judged answers; other
-            rows cannot be used.
+        stage: sft trains on answers, pt on plain text, dpo and rm on preference pairs, kto on judged answers, clip on
+            pictures with captions; other rows cannot be used.
         drop_budget: the largest share of rows, from 0 to 1, that may be unusable.
         dev_share: the share of train rows to split off, from 0 to 1, or their number; 0 splits none. Or the name of
             other datasets, whose train rows are dev rows here.
@@ -68,7 +77,8 @@ def take_snapshot(
     dev = load(other, dataset_dir, "train", max_samples=max_samples) if other else load(name, dataset_dir, "dev")
     read = train.rows + dev.rows
     notes = list(dict.fromkeys(train.notes + dev.notes))
-    train_rows, dev_rows = _trainable(train, stage, name), _trainable(dev, stage, name)
+    sides = [_pictured(side, _trainable(side, stage, name), dataset_dir, memory) for side in (train, dev)]
+    train_rows, dev_rows = sides
     dropped = train.dropped + dev.dropped
     notes += _set_aside(dropped, read, memory, task, drop_budget)
     train_rows, dev_rows, found = _without_forgotten(train_rows, dev_rows, memory)
@@ -87,6 +97,52 @@ def take_snapshot(
         dev=write_rows(memory, dev_rows) if dev_rows else None,
         sources=train.sources | dev.sources,
         dropped=tuple(row.changed(original_base64="") for row in dropped),  # bytes stay in the file of dropped rows
+        notes=tuple(notes),
+    )
+
+
+def usable_rows(
+    path: Path, memory: Path, *, stage: Stage = "sft", drop_budget: float = 0.01
+) -> tuple[list[Example], Loaded, list[str]]:
+    """The rows of one file, or the train rows of a folder, that a stage can train: nothing of them is kept.
+
+    Returns:
+        The rows, what was read, and sentences on what was left out.
+
+    Raises:
+        InputError: see `take_snapshot`; or there is no such file or folder.
+    """
+    files = at_path(path)
+    if files is None:
+        raise InputError("there is no such data", where=str(path), fix="name a folder with train.json, or a file")
+    loaded = load_split(files, "train")
+    rows = _pictured(loaded, _trainable(loaded, stage, files.task), path.parent, memory)
+    notes = [*loaded.notes, *_set_aside(loaded.dropped, loaded.rows, memory, files.task, drop_budget)]
+    rows, _, found = _without_forgotten(rows, [], memory)
+    return rows, loaded, notes + found
+
+
+def take_dev_snapshot(
+    name: str, dataset_dir: Path, memory: Path, *, stage: Stage = "sft", drop_budget: float = 0.01
+) -> Snapshot:
+    """Keep the dev rows of an increment whose train rows are elsewhere: there are none of these in the snapshot.
+
+    Raises:
+        InputError: there is no such increment, or it has no dev rows.
+    """
+    path = dev_file(dataset_dir / name)
+    if path is None:
+        fix = "put dev.json there: rows that are like the parties', and that none of them trains on"
+        raise InputError("there are no dev rows to judge by", where=str(dataset_dir / name), fix=fix)
+    rows, loaded, notes = usable_rows(path, memory, stage=stage, drop_budget=drop_budget)
+    if not rows:
+        raise InputError("no dev rows are left to judge by", where=str(path), fix="correct the rows")
+    return Snapshot(
+        task=(dataset_dir / name).resolve().name,
+        train=write_rows(memory, []),
+        dev=write_rows(memory, rows),
+        sources=loaded.sources,
+        dropped=tuple(row.changed(original_base64="") for row in loaded.dropped),
         notes=tuple(notes),
     )
 
@@ -178,11 +234,23 @@ def _trainable(loaded: Loaded, stage: Stage, name: str) -> list[Example]:
     return [example for example, reason in zip(loaded.examples, reasons, strict=True) if not reason]
 
 
+def _pictured(loaded: Loaded, rows: list[Example], dataset_dir: Path, memory: Path) -> list[Example]:
+    """The rows with their pictures kept; those whose pictures cannot be used join the dropped ones."""
+    found = with_pictures(rows, dataset_dir, memory)
+    loaded.dropped += found.dropped
+    return found.rows
+
+
 def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
     """What the row is and what to do, where the stage cannot train it."""
-    media = next((what for what in ("images", "videos", "audios") if getattr(example, what)), None)
+    media = next((what for what in ("videos", "audios") if getattr(example, what)), None)
     if media:
-        return f"an example with {media}, which are not supported", "use text only"
+        return f"an example with {media}, which are not supported", "use texts and pictures only"
+    if example.images and stage not in _SEES:
+        return f"an example with images, which stage {stage} does not train", "train it with --stage sft"
+    if stage == "clip" and (len(example.images or ()) != 1 or example.kind != "sft"):
+        remedy = "give it one picture in the column images, and its caption as the answer"
+        return "not one picture with a caption", remedy
     if example.kind == _KIND[stage]:
         return None
     fix = {

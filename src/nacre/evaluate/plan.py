@@ -41,7 +41,7 @@ def plan(examples: Sequence[Example], settings: TaskSettings, tokenizer: Any, ma
     """
     if not examples:
         raise InputError("there are no dev rows to score", where="dev rows", fix="add rows to dev.json")
-    metric, why = _metric(examples, settings)
+    metric, why = _metric(examples, settings, aligned=getattr(tokenizer, "aligns", False))
     new_tokens, length_why = _new_tokens(examples, settings, tokenizer, max_length)
     options = _options(examples) if settings.answers == "options" else ()
     decoding = Decoding(max_new_tokens=new_tokens, max_length=max_length, options=options)
@@ -72,9 +72,15 @@ def reads_judgements(examples: Sequence[Example]) -> bool:
     return any(example.desirable is False for example in examples)
 
 
-def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, str]:
+def _metric(examples: Sequence[Example], settings: TaskSettings, *, aligned: bool) -> tuple[str, str]:
     if settings.metric is not None:
-        return _as_set(settings.metric, examples), "chosen in the settings"
+        return _as_set(settings.metric, examples, aligned=aligned), "chosen in the settings"
+    rows = len(examples)
+    return ("recall_at_1", f"pictures and captions in {rows} rows") if aligned else _by_rows(examples)
+
+
+def _by_rows(examples: Sequence[Example]) -> tuple[str, str]:
+    """The metric that suits what the rows ask of a model that answers."""
     rows = len(examples)
     if reads_pairs(examples):
         return "preference_accuracy", f"preference pairs in {rows} rows"
@@ -97,7 +103,7 @@ def _metric(examples: Sequence[Example], settings: TaskSettings) -> tuple[str, s
     return "token_f1", f"short free answers ({distinct} distinct) in {rows} rows"
 
 
-def _as_set(name: str, examples: Sequence[Example]) -> str:
+def _as_set(name: str, examples: Sequence[Example], *, aligned: bool) -> str:
     """The metric of that name, if the gate can read it of these rows.
 
     Raises:
@@ -107,6 +113,9 @@ def _as_set(name: str, examples: Sequence[Example]) -> str:
         fix = f"use {AFTERWARDS[name]}, and another metric here"
         raise InputError(f"no version can be scored by '{name}' alone", where="evaluate, metric", fix=fix)
     chosen = METRICS.load(name, where="evaluate, metric")
+    if chosen.reads == "ranks" and not aligned:
+        fix = "choose another metric: this model answers"
+        raise InputError(f"'{name}' is for two encoders", where="evaluate, metric", fix=fix)
     if chosen.gate and _fits(chosen.reads, examples):
         references = [example.answer for example in examples]
         if not chosen().applies(Scored(answers=references, references=references, losses=[])):
@@ -116,6 +125,7 @@ def _as_set(name: str, examples: Sequence[Example]) -> str:
     usable = {other: METRICS.load(other) for other in METRICS.names() if other not in AFTERWARDS}
     fitting = [other for other, kind in usable.items() if kind.gate and _fits(kind.reads, examples)]
     lacking = "are plain text" if reads_text(examples) else "have none"
+    fitting = [other for other in fitting if METRICS.load(other).reads != "ranks"]
     reason = f"needs {chosen.reads}, and these rows {lacking}" if chosen.gate else "is no score from 0 to 1"
     raise InputError(
         f"the gate cannot read '{name}': it {reason}",

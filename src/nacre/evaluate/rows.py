@@ -19,6 +19,7 @@ from nacre.base.errors import InputError, NacreError
 from nacre.base.hashing import content_hash, sha256_file
 from nacre.base.progress import progress
 from nacre.evaluate.plan import generates, reads_pairs, reads_text
+from nacre.model.align import retrieve
 from nacre.model.chat import IGNORED, encode
 from nacre.model.choose import choose_all
 from nacre.model.generate import Answer, answers_and_losses, asked_prompts
@@ -58,6 +59,11 @@ class Source:
     max_length: int
     load: Callable[[], Any]
     below: str = ""
+
+    @property
+    def aligns(self) -> bool:
+        """Whether they are two encoders, which find and do not say."""
+        return bool(getattr(self.tokenizer, "aligns", False))
 
     def by(self, examples: Sequence[Example], decoding: Decoding) -> list[str]:
         """The hash of who answers each row, see the module."""
@@ -141,6 +147,8 @@ def result_rows(
 def _run(task: str, every: Sequence[Example], places: Sequence[int], decoding: Decoding, source: Source) -> list[Row]:
     """Answers (where there is something to answer) and losses of the rows at `places`."""
     examples, model, tokenizer = [every[place] for place in places], source.load(), source.tokenizer
+    if source.aligns:
+        return _found(task, every, places, source)
     if judges(model):
         pairs = _rewards(source.weights, task, examples, model, tokenizer, source.max_length)
         return [Row("", Said("", None, 0, 0, pair=pair)) for pair in pairs]
@@ -164,6 +172,22 @@ def _run(task: str, every: Sequence[Example], places: Sequence[int], decoding: D
         raise NacreError(what, where=f"{source.weights.model}, task {task}", fix=_DIVERGED)
     likelier = _likelier(every, examples, losses, source)
     return [_row(*found) for found in zip(answers, losses, likelier, strict=True)]
+
+
+def _found(task: str, every: Sequence[Example], places: Sequence[int], source: Source) -> list[Row]:
+    """What two encoders find for the rows at `places` among all rows of the task.
+
+    Raises:
+        InputError: a row is not one picture with a caption.
+    """
+    pairs = [((row.images or ("",))[0], row.answer) for row in every]
+    if any(len(row.images or ()) != 1 or not row.answer for row in every):
+        what = f"two encoders find pictures and captions, and rows of {task} are not one picture with a caption"
+        raise InputError(what, where=source.weights.folder, fix="score them on rows of one picture and its caption")
+    with progress(f"score {task}", len(pairs)) as advance:
+        found = retrieve(source.load(), source.tokenizer, pairs, source.max_length, advance)
+    own = [found[place] for place in places]
+    return [Row(one.caption, Said("", one.nll, 1, 0, ranks=one.ranks)) for one in own]
 
 
 def _row(answer: Answer | None, loss: Loss, pair: tuple[float, float] | None) -> Row:

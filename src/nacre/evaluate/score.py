@@ -183,6 +183,7 @@ def _scored(wanted: Wanted, places: Sequence[int], rows: Sequence[Row], opinions
         tokens=[row.said.new_tokens for row in rows],
         every_reference=[example.answer for example in every],
         verdicts=[opinions.scores[place] for place in places] if opinions else [],
+        ranks=[row.said.ranks for row in rows if row.said.ranks is not None],
     )
 
 
@@ -202,6 +203,7 @@ def _measure(
         "pairs": bool(scored.pairs),
         "judgements": bool(scored.wanted),
         "verdicts": bool(scored.verdicts),
+        "ranks": bool(scored.ranks),
     }
     for name in METRICS.names():
         metric: Metric = METRICS.load(name)()
@@ -234,7 +236,7 @@ def _check(name: str, metric: Metric, scores: tuple[float, ...], *, rows: int) -
 
 def _latency(wanted: Wanted, chosen: Plan, source: Source, reports: Sequence[Report]) -> Latency:
     """Measured once for the same weights, rows and decoding."""
-    if not generates(wanted.examples):
+    if not generates(wanted.examples) or source.aligns:
         return Latency()
     for report in reports:
         if report.weights == source.weights.identity and report.first_token_s:

@@ -9,6 +9,8 @@ any other model is tried out (`_shape_of`).
 """
 
 import json
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from nacre.base.errors import InputError
+from nacre.model.content import contents
 from nacre.model.templates import DEFAULT_TEMPLATE, NO_THOUGHT, is_token, known
 from nacre.records import ChatTurn, Example, Message
 
@@ -53,13 +56,24 @@ def render(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "", tool
     return _render(messages, tokenizer, system, tools, answer_next=True)
 
 
-def prompt_ids(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "", tools: str = "") -> list[int]:
-    """Token ids of `render`'s text, put together from the same pieces as in training."""
+def prompt_ids(
+    messages: tuple[Said, ...],
+    tokenizer: Any,
+    *,
+    system: str = "",
+    tools: str = "",
+    images: Sequence[str] | None = None,
+) -> list[int]:
+    """Token ids of `render`'s text, put together from the same pieces as in training; `images` stand at their places.
+
+    Raises:
+        InputError: what `render` refuses, or pictures that the model or its template has no place for.
+    """
     pieces = _pieces(messages, tokenizer, system, tools)
     text = "".join(piece for piece, _ in pieces)
     prompt = render(messages, tokenizer, system=system, tools=tools)
     pieces = [*pieces, (prompt[len(text) :], False)] if prompt.startswith(text) else [(prompt, False)]
-    return [token for piece, _ in pieces for token in _tokens(tokenizer, piece)]
+    return [token for piece in _laid_out([piece for piece, _ in pieces], tokenizer, images) for token in piece]
 
 
 def check_system_places(messages: tuple[Said, ...], tokenizer: Any, *, system: str = "") -> None:
@@ -139,7 +153,7 @@ def encode(example: Example, tokenizer: Any, max_length: int) -> Encoded:
     pieces = _pieces(turns, tokenizer, example.system, example.tools)
     if pieces and pieces[-1][1]:
         pieces[-1] = (pieces[-1][0] + _shape(tokenizer).last, True)
-    return _join(pieces, tokenizer, max_length)
+    return _join(pieces, tokenizer, max_length, example.images)
 
 
 def answer_text(example: Example, tokenizer: Any) -> str:
@@ -175,23 +189,25 @@ def _pieces(turns: tuple[Said, ...], tokenizer: Any, system: str, tools: str) ->
     return pieces
 
 
-def _join(pieces: list[tuple[str, bool]], tokenizer: Any, max_length: int) -> Encoded:
+def _join(pieces: list[tuple[str, bool]], tokenizer: Any, max_length: int, images: Sequence[str] | None) -> Encoded:
     """Tokenise each piece on its own, so that generation sees the very prefix that training saw."""
-    tokens = [_tokens(tokenizer, text) for text, _ in pieces]
+    tokens = _laid_out([text for text, _ in pieces], tokenizer, images)
     ids = [token for piece in tokens for token in piece]
     trained = [answer for piece, (_, answer) in zip(tokens, pieces, strict=True) for _ in piece]
     answer = len(tokens[-1]) if tokens else 0
     room = max(1, max_length - answer)  # one prompt token at least, so that the answer has something to follow
     prompt = len(ids) - answer
+    if images and len(ids) > max_length:
+        raise too_long(len(ids), max_length)
     kept = (shorten(list(range(prompt)), room) + list(range(prompt, len(ids))))[:max_length]
     labels = [ids[place] if trained[place] else IGNORED for place in kept]
     return Encoded([ids[place] for place in kept], labels, len(ids) - len(kept))
 
 
 def _render(messages: tuple[Said, ...], tokenizer: Any, system: str, tools: str, *, answer_next: bool) -> str:
-    chat = [{"role": _ROLES[message.role], "content": message.content} for message in messages]
+    chat = [{"role": _ROLES[message.role], "content": contents(message.content, tokenizer)} for message in messages]
     if system:
-        chat.insert(0, {"role": "system", "content": system})
+        chat.insert(0, {"role": "system", "content": contents(system, tokenizer)})
     try:
         declared = json.loads(tools) if tools else None
     except ValueError as error:
@@ -266,3 +282,32 @@ def _special_tokens(tokenizer: Any) -> set[str]:
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def too_long(tokens: int, max_length: int) -> InputError:
+    """The error for a row with pictures that would have to be cut: nobody knows what half a picture means."""
+    return InputError(
+        f"a row with pictures has {tokens} tokens, and {max_length} fit",
+        where="max_length",
+        fix="raise train.max_length and evaluate.max_length, or have the processor make fewer tokens of a picture",
+    )
+
+
+def _laid_out(texts: Sequence[str], tokenizer: Any, images: Sequence[str] | None) -> list[list[int]]:
+    """Tokens of each text, with the pictures at their places.
+
+    Raises:
+        InputError: the model reads no pictures, or its template leaves them out.
+    """
+    if not images:
+        return [_tokens(tokenizer, text) for text in texts]
+    reader = getattr(tokenizer, "pictures", None)
+    if reader is None:
+        fix = "name a model that reads pictures (image-text-to-text, of the LLaVA kind), or leave out the column images"
+        raise InputError("the row has pictures, and the model reads texts only", where="images", fix=fix)
+    waiting = deque(images)
+    found = [reader.lay_out(text, waiting, tokenizer) for text in texts]
+    if waiting:
+        what = f"{len(waiting)} of {len(images)} pictures of a row have no place in what the chat template makes of it"
+        raise InputError(what, where="chat template", fix="give the tokenizer a template that writes them")
+    return found

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nacre.model.chat import IGNORED, encode
+from nacre.model.ensemble import elected, votes
 from nacre.model.generate import Answer, answer_after, asked_prompts
-from nacre.model.losses import Advance, Loss, evaluating, labelled_losses, last_answer
+from nacre.model.losses import Advance, Loss, answer_losses, evaluating, labelled_losses, last_answer
 from nacre.model.reading import read_prompts_once
 from nacre.records import Decoding, Example, Message
 
@@ -19,7 +20,8 @@ def choose_all(
     """For each row the likeliest of `decoding.options`, and the loss of its reference, which is one of them.
 
     An option's likelihood is that of its tokens and of those that end an answer, given the prompt: it is the answer
-    that greedy decoding would look for if it could see to the end. Of equally likely ones it is the first.
+    that greedy decoding would look for if it could see to the end. Of equally likely ones it is the first. Of a
+    vote, each member chooses one, and most equal choices win.
 
     `advance` is called with the number of rows just done.
 
@@ -28,6 +30,12 @@ def choose_all(
     """
     if not examples:
         return [], []
+    if votes(model):
+        said = [choose_all(member, tokenizer, examples, decoding)[0] for member in model.alone()]
+        if advance:
+            advance(len(examples))
+        won = [answers[elected([one.text for one in answers])] for answers in zip(*said, strict=True)]
+        return won, answer_losses(model, tokenizer, examples, decoding.max_length)
     options = decoding.options
     whole, prompts = asked_prompts(tokenizer, examples, decoding)
     tails = [_tail(encode(_with(examples[0], text), tokenizer, decoding.max_length).labels) for text in options]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 
 from nacre.base.errors import InputError
-from nacre.model.chat import IGNORED, encode, own_text, prompt_ids, shorten, stop_ids, stop_texts
-from nacre.model.losses import Advance, Loss, evaluating, labelled_losses, last_answer
+from nacre.model.chat import IGNORED, encode, own_text, prompt_ids, shorten, stop_ids, stop_texts, too_long
+from nacre.model.ensemble import elected, votes
+from nacre.model.losses import Advance, Loss, answer_losses, evaluating, labelled_losses, last_answer
 from nacre.model.reading import Reading, read_prompts_once
 from nacre.records import Decoding, Example
 
@@ -39,7 +40,7 @@ class Answer(NamedTuple):
 class Timing(NamedTuple):
     """Seconds of one request: to its end, to its first token, and for each token after the first.
 
-    The token that ends an answer counts as one; `token_s` is None where there was only one.
+    The token that ends an answer counts as one; `token_s` is None where there was only one, or where all came at once.
     """
 
     total_s: float
@@ -63,11 +64,13 @@ def answer_all(
     weights and prompt alone. Longest prompts go first: memory that does not suffice shows at once.
 
     `batch_rows` rows are generated side by side; `advance` is called with the number of rows just answered, `step`
-    whenever every row of a batch has got one token more.
+    whenever every row of a batch has got one token more; of a vote at the end.
 
     Raises:
         InputError: `max_new_tokens` leaves no room for a prompt.
     """
+    if votes(model):
+        return _voted(model, tokenizer, examples, decoding, batch_rows, advance, step)
     whole, prompts = asked_prompts(tokenizer, examples, decoding)
     stop = _stop_of(tokenizer)
     answers: dict[int, Answer] = {}
@@ -92,9 +95,12 @@ def answers_and_losses(
     """What `answer_all` and `answer_losses` give, with each prompt read once for both.
 
     Twice only where the reference needs more of the prompt cut off than the answer does, where references are long, and
-    by models whose cache cannot be gone back in (a sliding window, a router). `advance` is called with the number of
-    rows just done.
+    by models whose cache cannot be gone back in (a sliding window, a router, several adapters together). `advance` is
+    called with the number of rows just done.
     """
+    if votes(model):
+        won = answer_all(model, tokenizer, examples, decoding, batch_rows=batch_rows, advance=advance)
+        return won, answer_losses(model, tokenizer, examples, decoding.max_length)
     whole, prompts = asked_prompts(tokenizer, examples, decoding)
     rows = [encode(example, tokenizer, decoding.max_length) for example in examples]
     labelled = [(row.input_ids, last_answer(row.labels)) for row in rows]
@@ -118,6 +124,24 @@ def answers_and_losses(
         [answers[row] for row in range(len(prompts))],
         [Loss(*found[place], row.cut) for place, row in enumerate(rows)],
     )
+
+
+def _voted(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    decoding: Decoding,
+    batch_rows: int,
+    advance: Advance | None,
+    step: Step | None,
+) -> list[Answer]:
+    """For each row the answer that most members give, each of whom answers alone, one after the other."""
+    said = [answer_all(member, tokenizer, examples, decoding, batch_rows=batch_rows) for member in model.alone()]
+    if advance:
+        advance(len(examples))
+    if step:
+        step()
+    return [answers[elected([one.text for one in answers])] for answers in zip(*said, strict=True)]
 
 
 def _read(model: Any, prompts: Sequence[Sequence[int]], batch_rows: int) -> Iterator[tuple[list[int], Reading]]:
@@ -151,7 +175,7 @@ def asked_prompts(
     """The tokens of every prompt, and those of them that leave room for an answer.
 
     Raises:
-        InputError: `max_new_tokens` leaves no room for a prompt.
+        InputError: `max_new_tokens` leaves no room for a prompt, or for one with pictures.
     """
     room = decoding.max_length - decoding.max_new_tokens
     if room < 1:
@@ -160,7 +184,12 @@ def asked_prompts(
             where="evaluate, max_new_tokens",
             fix="lower max_new_tokens or raise max_length",
         )
-    whole = [prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools) for row in examples]
+    whole = [
+        prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools, images=row.images) for row in examples
+    ]
+    for row, prompt in zip(examples, whole, strict=True):
+        if row.images and len(prompt) > room:
+            raise too_long(len(prompt) + decoding.max_new_tokens, decoding.max_length)
     return whole, [shorten(prompt, room) for prompt in whole]
 
 
@@ -177,6 +206,8 @@ def time_answer(model: Any, tokenizer: Any, example: Example, decoding: Decoding
 def time_tokens(model: Any, tokenizer: Any, example: Example, decoding: Decoding) -> Timing:
     """Time exactly `max_new_tokens` tokens after a row's prompt, where answers would end too: each model works as much.
 
+    Of a vote, all members write as many side by side, and nothing is there before the end.
+
     Raises:
         InputError: `max_new_tokens` leaves no room for a prompt.
     """
@@ -188,7 +219,8 @@ def time_tokens(model: Any, tokenizer: Any, example: Example, decoding: Decoding
             endless = _Stop(set(), (), tokenizer)
             _greedy(reading, endless, decoding.max_new_tokens, step=lambda: marks.append(time.perf_counter()))
     later = (marks[-1] - marks[0]) / (len(marks) - 1) if len(marks) > 1 else None
-    return Timing(time.perf_counter() - started, marks[0] - started, later)
+    total_s = time.perf_counter() - started
+    return Timing(total_s, total_s if votes(model) else marks[0] - started, later)
 
 
 class _Stop(NamedTuple):

@@ -1,32 +1,48 @@
 """Load models and tokenisers from local folders: safetensors only, no remote code."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from nacre.base.errors import InputError, NacreError
+from nacre.model.align import aligns
 from nacre.model.chat import ensure_template
+from nacre.model.ensemble import load_ensemble
 from nacre.model.foreign import refuse_foreign
+from nacre.model.pictures import Reader, see, sees
 from nacre.model.prompts import learns_prompts, load_prompts
 from nacre.model.quantised import READY, answers_quantised, check_installed, keep_packing, quantisation, stored_method
 from nacre.model.routed import load_routed
 from nacre.records import Weights
 from nacre.records.tune import QLora
-from nacre.records.weights import ROUTER
+from nacre.records.weights import ENSEMBLE, ROUTER
 
 REWARD_CLASS, REWARD_TASK = "ForSequenceClassification", "SEQ_CLS"  # transformers' and PEFT's words
 
 transformers_logging.disable_progress_bar()  # a model's files load in a blink beside what nacre shows bars for
+# PEFT asks by transformers' old name: nothing that whoever trains could change
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 def load_tokenizer(weights: Weights) -> Any:
     """The tokenizer beside the weights; one without a chat template gets nacre's default one.
+
+    Of a model that reads pictures it has a `nacre.model.pictures.Reader` as `pictures`; `aligns` says whether the model
+    is one of two encoders.
 
     Raises:
         InputError: no tokenizer there.
@@ -37,6 +53,10 @@ def load_tokenizer(weights: Weights) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unloadable("tokenizer", folder, error) from error
+    kind = model_type(weights.model)
+    tokenizer.aligns = aligns(kind)
+    if sees(kind) or tokenizer.aligns:
+        tokenizer.pictures = Reader(weights.model)
     ensure_template(tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
@@ -84,7 +104,7 @@ def load_model(
         if rewards or is_reward_model(weights):
             model = _with_reward_head(weights.model, given)
         else:
-            model = AutoModelForCausalLM.from_pretrained(weights.model, **given)
+            model = _answering(weights, given, fixed=not train)
         if bits is not None:
             keep_packing(model)
         elif stored in READY.names():
@@ -103,9 +123,20 @@ def load_model(
     return model if "device_map" in given else model.to(device)
 
 
+def _answering(weights: Weights, given: dict[str, Any], *, fixed: bool) -> Any:
+    """A model that answers or is of two encoders; one that reads pictures knows their patches as words."""
+    config = configuration(weights)
+    model = answering_class(config).from_pretrained(weights.model, **given)
+    if sees(config.model_type):
+        see(model, Reader(weights.model), fixed=fixed)
+    return model
+
+
 def _with_adapter(model: Any, adapter: Path, train: bool) -> Any:
     if (adapter / ROUTER).exists():
         return load_routed(model, adapter)
+    if (adapter / ENSEMBLE).exists():
+        return load_ensemble(model, adapter)
     if learns_prompts(adapter):
         return load_prompts(model, adapter, train=train)
     return PeftModel.from_pretrained(model, str(adapter), is_trainable=train)
@@ -158,11 +189,27 @@ def configuration(weights: Weights) -> Any:
         raise _unloadable("model configuration", weights.model, error) from error
 
 
+def model_type(folder: str) -> str:
+    """What transformers calls the kind of model in a folder; empty where that is not written there."""
+    path = Path(folder) / "config.json"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("model_type", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""  # whoever loads the model is told in full
+
+
 def parameter_count(weights: Weights) -> int:
     """Number of parameters, from the configuration alone: nothing is loaded."""
     config = configuration(weights)
     with torch.device("meta"):
-        return int(AutoModelForCausalLM.from_config(config).num_parameters())
+        return int(answering_class(config).from_config(config).num_parameters())
+
+
+def answering_class(config: Any) -> Any:
+    """transformers' class for models that answer: texts alone, or texts with pictures; or for two encoders."""
+    if aligns(config.model_type):
+        return AutoModel
+    return AutoModelForImageTextToText if sees(config.model_type) else AutoModelForCausalLM
 
 
 def positions(weights: Weights) -> int | None:

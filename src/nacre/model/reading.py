@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from nacre.model.ensemble import Ensemble
 from nacre.model.prompts import has_prompts
 
 _LEAST_SHARED = 8  # tokens; below it the second forward pass costs more than it saves
@@ -124,7 +125,7 @@ def _empty(model: Any) -> DynamicCache:
 
 def _simple(model: Any) -> bool:
     """Whether every row goes through the same weights, and what is read is the tokens alone."""
-    return not hasattr(model, "choose") and not has_prompts(model)
+    return not (hasattr(model, "choose") or isinstance(model, Ensemble) or has_prompts(model))
 
 
 def _plain_layers(cache: DynamicCache) -> bool:

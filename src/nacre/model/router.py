@@ -1,11 +1,12 @@
 """Which task a prompt belongs to, told without training from the hidden states of the frozen base.
 
-A prompt is the mean of the base's last hidden states over its tokens. A task is the mean of its training prompts. A
-prompt goes to the task that is nearest in Mahalanobis distance, with one covariance for all tasks: the spread of the
-prompts around their own task's mean, shrunk towards a multiple of the identity as the oracle approximating shrinkage
-estimator says (Chen, Wiesel, Eldar, Hero 2010, arXiv 0907.4698, eq. 23), so that a few rows are enough. Everything is
-sums over rows, so a task is added without the rows of earlier ones. That a frozen model's features and closed forms
-suffice to route is the finding of Any-SSR (Tong et al. 2025, arXiv 2503.13575).
+A prompt is the mean of the base's last hidden states over its tokens; of one with pictures over its words, which have
+read the pictures before them: patches are so many that in their mean no question could be told from another. A task is
+the mean of its training prompts. A prompt goes to the task that is nearest in Mahalanobis distance, with one covariance
+for all tasks: the spread of the prompts around their own task's mean, shrunk towards a multiple of the identity as the
+oracle approximating shrinkage estimator says (Chen, Wiesel, Eldar, Hero 2010, arXiv 0907.4698, eq. 23), so that a few
+rows are enough. Everything is sums over rows, so a task is added without the rows of earlier ones. That a frozen
+model's features and closed forms suffice to route is the finding of Any-SSR (Tong et al. 2025, arXiv 2503.13575).
 
 Shapes: B prompts, T tokens of the longest, D hidden size, K tasks, N training prompts, P prompts set aside.
 """
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nacre.base.errors import NacreError
+from nacre.model.pictures import FIRST
 from nacre.records.weights import ROUTER
 
 BASE = "__base__"  # PEFT's name for the model without any adapter
@@ -132,7 +134,7 @@ class Router:
         """Write both files, the numbers in float32; of `adapters` the hashes of their weights, by name."""
         told = {
             "format": FORMAT,
-            "reads": "mean over the prompt's tokens of the last hidden state of the base model without adapters",
+            "reads": "mean over the prompt's words of the last hidden state of the base model without adapters",
             "unknown": self.unknown,
             "routes": [asdict(route) for route in self.routes],
             "adapters": dict(adapters or {}),
@@ -202,9 +204,10 @@ def read_prompts(
         lengths_B = torch.tensor([len(prompts[row]) for row in batch], device=causal.device)
         mask_BT = (torch.arange(width, device=causal.device) < lengths_B[:, None]).long()
         hidden_BTD = causal.get_decoder()(input_ids=ids_BT, attention_mask=mask_BT, use_cache=False).last_hidden_state
+        words_BT = mask_BT.bool() & (ids_BT < FIRST)
         # not multiplied by the mask: what stands behind the padding may be no number
-        summed_BD = hidden_BTD.float().masked_fill(mask_BT[..., None] == 0, 0).sum(1)
-        read_BD = (summed_BD / lengths_B[:, None]).double().cpu()
+        summed_BD = hidden_BTD.float().masked_fill(~words_BT[..., None], 0).sum(1)
+        read_BD = (summed_BD / words_BT.sum(1, keepdim=True).clamp(min=1)).double().cpu()
         found.update(zip(batch, read_BD, strict=True))
         advance(len(batch))
     return torch.stack([found[row] for row in range(len(prompts))])

@@ -1,9 +1,11 @@
 """Floor 1: what the stages hand each other, on disk. Frozen, versioned, with a content hash; no torch."""
 
 from nacre.records.base import Record
+from nacre.records.combination import Combined, Combining
 from nacre.records.compression import Compressed, Compressing, Weighed
 from nacre.records.event import Event
 from nacre.records.example import Example, Message, Origin
+from nacre.records.federated import Federated, Federating
 from nacre.records.feedback import ChatTurn, Feedback, FeedbackKind, FeedbackStatus, Interaction
 from nacre.records.manifest import Manifest
 from nacre.records.recipe import Decoding, Keep, Recipe, TaskSettings, Train
@@ -18,6 +20,8 @@ from nacre.records.weights import Weights
 
 __all__ = [
     "ChatTurn",
+    "Combined",
+    "Combining",
     "Compressed",
     "Compressing",
     "Decoding",
@@ -26,6 +30,8 @@ __all__ = [
     "Environment",
     "Event",
     "Example",
+    "Federated",
+    "Federating",
     "Feedback",
     "FeedbackKind",
     "FeedbackStatus",

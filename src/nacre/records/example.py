@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from nacre.base.hashing import content_hash
+from nacre.base.pictures import picture_name
 from nacre.records.base import Record
 
 Role = Literal["user", "assistant", "observation", "function"]
@@ -46,7 +47,7 @@ class Example(Record):
         prompt: messages up to and including the last one that is not trained as *the* answer.
         answers: assistant messages, see `kind`.
         tools: JSON text of the tool declarations, or empty.
-        images, videos, audios: paths, or None when the file has no such column.
+        images, videos, audios: paths, or None when the file has no such column. A kept picture is its hash.
     """
 
     kind: Kind = "sft"
@@ -68,4 +69,7 @@ class Example(Record):
     @property
     def content_id(self) -> str:
         """Hash of what is trained on: equal rows of different files are equal."""
-        return content_hash(self.model_dump(mode="json", exclude={"origin", "schema_version"}))
+        told = self.model_dump(mode="json", exclude={"origin", "schema_version"})
+        if self.images:  # wherever the memory folder lies
+            told["images"] = [picture_name(path) for path in self.images]
+        return content_hash(told)

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from nacre.records.base import Record
+from nacre.records.combination import Combining
 from nacre.records.compression import Compressing
 from nacre.records.recipe import Recipe
 from nacre.records.version import ArtifactKind, Environment, Lineage
@@ -23,6 +24,7 @@ class Manifest(Record):
         memory: folder that holds the rows, relative to this folder; empty when the ledger knows it.
         key: identity of the run (data, start, recipe), so that a repeated command is recognised.
         compressed: for weights that were made smaller out of their parent: how.
+        combined: for adapters that were put together: how, and of which versions.
     """
 
     kind: ArtifactKind
@@ -37,10 +39,12 @@ class Manifest(Record):
     nacre: str = ""
     key: str = ""
     compressed: Compressing | None = None
+    combined: Combining | None = None
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = write(self)
-        if self.compressed is None:
-            written.pop("compressed", None)
+        for name in ("compressed", "combined"):
+            if getattr(self, name) is None:
+                written.pop(name, None)
         return written

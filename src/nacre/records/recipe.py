@@ -13,6 +13,7 @@ from pydantic import (
 )
 
 from nacre.base.config import Settings
+from nacre.records.template import with_a_question
 from nacre.records.tune import Full, Tune, named
 
 
@@ -52,8 +53,10 @@ def _curriculum(value: str) -> str:
 class Train(Settings):
     """The optimiser's side of a run. `auto` values are decided from the model and the data, and said."""
 
-    stage: Literal["sft", "pt", "rm", "dpo", "kto"] = Field(
-        "sft", description="sft learns answers, pt plain text, rm a reward model, dpo and kto preferences"
+    stage: Literal["sft", "pt", "rm", "dpo", "kto", "clip"] = Field(
+        "sft",
+        description="sft learns answers, pt plain text, rm a reward model, dpo and kto preferences; "
+        "clip aligns pictures with their captions",
     )
     template: str | None = Field(
         None, description="chat template by LlamaFactory's name; default: the model's own, or else nacre's"
@@ -78,7 +81,9 @@ class Train(Settings):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 or else fp16 on a GPU; on a CPU that has bf16, bf16 for large models, else fp32"
     )
-    gradient_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
+    gradient_checkpointing: bool | None = Field(
+        None, description="compute activations twice instead of keeping them; left out: where memory would not suffice"
+    )
     save_steps: int = Field(200, ge=1, description="optimizer steps from one checkpoint to the next")
     logging_steps: int = Field(10, ge=1, description="optimizer steps from one line of trainer_log.jsonl to the next")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
@@ -106,6 +111,9 @@ class Train(Settings):
     )
     typos: float = Field(0.0, ge=0, le=0.5, description="share of the letters mistyped in the questions of added rows")
     typo_rows: float = Field(0.5, gt=0, le=1, description="share of the rows that get such a twin, where typos is set")
+    templates: Annotated[tuple[str, ...], AfterValidator(with_a_question)] = Field(
+        (), description="each row is learned once more, asked in other words; e.g. `Please answer: {question}`"
+    )
     trunk_cache: Literal["auto", "off"] = Field(
         "auto", description="auto: what the blocks below all that trains say of a row is kept in a file, not made anew"
     )
@@ -163,9 +171,21 @@ class Recipe(Settings):
     tune: Tune = Full()
     train: Train = Train()
     protect: Protect = "auto"
+    terms: tuple[str, ...] = Field((), description="texts that become tokens of their own before anything is trained")
 
     @model_validator(mode="after")
     def _prefix_is_kept(self) -> "Recipe":
         if self.tune.name == "prefix" and self.train.gradient_checkpointing:
             raise ValueError("the tuner prefix puts keys and values into every layer, which checkpointing throws away")
         return self
+
+    @property
+    def alone(self) -> "Recipe":
+        """The same in one process that keeps all it computes: neither changes anything of what is learned."""
+        update = {"processes": 1, "gradient_checkpointing": None}
+        return self.model_copy(update={"train": self.train.model_copy(update=update)})
+
+    @model_serializer(mode="wrap")
+    def _without_terms(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)  # of recipes from before there were terms nothing changes
+        return written if self.terms else {key: value for key, value in written.items() if key != "terms"}

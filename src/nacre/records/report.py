@@ -21,6 +21,7 @@ class Said(NamedTuple):
         prompt_cut: tokens of the prompt that did not fit.
         finished: whether the model ended the answer itself.
         pair: what the model thinks of the chosen and of the rejected answer, where the row is a pair.
+        ranks: of two encoders the places of the right caption and of the right picture, from 1.
     """
 
     by: str
@@ -31,6 +32,7 @@ class Said(NamedTuple):
     prompt_cut: int = 0
     finished: bool = True
     pair: tuple[float, float] | None = None
+    ranks: tuple[int, int] | None = None
 
 
 class Report(Record):

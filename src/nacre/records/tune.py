@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from nacre.base.config import Settings
 
@@ -10,9 +10,17 @@ MOVES_THE_BASE = ("pissa", "olora")  # beginnings of LoRA that take a part of th
 
 
 class Full(Settings):
-    """Train every parameter."""
+    """Train every parameter; of a model that reads pictures, those of its language model."""
 
     name: Literal["full"] = "full"
+    vision: Literal["frozen", "projector", "all"] = Field(
+        "frozen", description="of a model that reads pictures what else trains: nothing, the projector, the tower too"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)  # recipes from before there was the choice stay what they were
+        return written if self.vision != "frozen" else {key: one for key, one in written.items() if key != "vision"}
 
 
 class Freeze(Settings):

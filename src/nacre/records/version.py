@@ -5,7 +5,9 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from nacre.records.base import Record
+from nacre.records.combination import Combined
 from nacre.records.compression import Compressed
+from nacre.records.federated import Federated
 from nacre.records.recipe import Recipe
 from nacre.records.snapshot import RowsFile, Snapshot
 
@@ -69,6 +71,8 @@ class Version(Record):
         inherited: increments that the model had learned before it came into this ledger, oldest first.
         origin: for one that came from an archive: its number there, the archive's name and hash.
         compressed: for one that was made smaller out of its parent: how, and what it gained and cost.
+        combined: for one that was put together from its parents: how, and what it gained and costs.
+        federated: for one that several parties trained: how, and what came of each round.
     """
 
     number: int
@@ -98,10 +102,20 @@ class Version(Record):
     inherited: tuple[Lineage, ...] = ()
     origin: dict[str, str] = Field(default_factory=dict)
     compressed: Compressed | None = None
+    combined: Combined | None = None
+    federated: Federated | None = None
+
+    @property
+    def made(self) -> str:
+        """What it was made out of its parents, where it was not trained: int8, merged, vote …; else empty."""
+        if self.combined:
+            return self.combined.how.by
+        return self.compressed.how.to if self.compressed else ""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)  # records from before versions were made smaller stay what they were
-        if self.compressed is None:
-            written.pop("compressed", None)
+        written: dict[str, Any] = write(self)  # records of versions that were trained stay what they were
+        for name in ("compressed", "combined", "federated"):
+            if getattr(self, name) is None:
+                written.pop(name, None)
         return written

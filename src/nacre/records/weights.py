@@ -5,10 +5,11 @@ from pathlib import Path
 from nacre.records.base import Record
 
 ROUTER = "router.json"  # lies in an adapter folder that holds several, a subfolder each, and says who answers what
+ENSEMBLE = "ensemble.json"  # the same, where all of them answer together
 
 
 class Weights(Record):
-    """A model in Hugging Face layout, with or without a PEFT adapter on it, or several behind a router.
+    """A model in Hugging Face layout, with or without a PEFT adapter on it, or several behind a router or together.
 
     Attributes:
         identity: what the weights are known by in reports (artifact hash, or the base's hash).
@@ -28,6 +29,18 @@ class Weights(Record):
     def routed(self) -> bool:
         """Whether several adapters sit on the model, each row answered by the one of its task."""
         return self.adapter is not None and (self.adapter / ROUTER).exists()
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether several adapters sit on the model and answer together."""
+        return self.adapter is not None and (self.adapter / ENSEMBLE).exists()
+
+    @property
+    def several(self) -> str:
+        """What stands where one adapter would, in words; empty where there is one or none."""
+        if self.routed:
+            return "several adapters behind a router"
+        return "several adapters that answer together" if self.ensemble else ""
 
     @property
     def folder(self) -> str:

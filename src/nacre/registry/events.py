@@ -34,6 +34,13 @@ def latest(connection: sa.Connection, limit: int | None) -> list[Event]:
     return [read(text) for text in reversed(connection.execute(query).scalars().all())]
 
 
+def last(connection: sa.Connection, kind: str) -> Event | None:
+    """The last event of a kind."""
+    query = sa.select(event.c.record).where(event.c.kind == kind).order_by(event.c.id.desc()).limit(1)
+    text = connection.execute(query).scalar()
+    return read(text) if text is not None else None
+
+
 def read(text: str) -> Event:
     """The event of a stored record.
 

@@ -133,7 +133,7 @@ class Ledger:
         with self._database.read() as connection:
             found = [_read(text) for text in connection.execute(query).scalars()]
         gone, _ = self.keeping.collected()
-        here = (one for one in found if one.artifact not in gone and not one.origin)  # elsewhere it had other parents
+        here = (one for one in found if not (one.artifact in gone or one.origin or one.federated))  # made elsewhere
         same = (one for one in here if one.parents == parents and one.recipe == recipe)
         return next((one for one in same if base_sha256 in ("", one.base_sha256)), None)
 

@@ -16,6 +16,7 @@ CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
 PREVIOUS = ("previous-1", "previous-2", "previous-3")
 TRIALS = (CHALLENGER, SHADOW)
 NAMES = (CHAMPION, *TRIALS, *PREVIOUS)
+KNOWLEDGE = "knowledge"  # kind of the event that says which snapshot of the documents beside the model is in use
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,20 @@ def _move(
         "evidence": note.evidence,
         "slots": dict(after),
         "left": sorted(set(before.values()) - set(after.values())),
+        **_documents(connection),
         **note.more,
         **note.follows(after),
     }
     return events.append(connection, kind, note.actor, detail)
+
+
+def _documents(connection: sa.Connection) -> dict[str, Any]:
+    """The snapshot of the documents that is in use during a move, where there are documents."""
+    try:
+        last = events.last(connection, KNOWLEDGE)
+    except NacreError:  # a damaged event must not hold up a move; `verify` names it
+        return {}
+    return {"documents": last.detail["snapshot"]} if last else {}
 
 
 def consistent(taken: Mapping[str, Slot]) -> None:

@@ -46,7 +46,7 @@ class LedgerSource:
 
     Attributes:
         resolve: where the weights of a version lie.
-        secret: file with the secret that signs response ids; made at the first start.
+        secret: file with the secret that signs response ids, made at the first start; see `Signer.of_server`.
         serving: folder in which this server says what it holds; None where nobody collects garbage.
         actions: the moves of releases for the admin API, see `Service.actions`.
         page: puts the page beside the API for the length of a block, see `Page`; None: there is no page.
@@ -93,7 +93,7 @@ async def assembled(
             held.callback(lease.close)
         watcher = Watcher(source.ledger, source.resolve, engine, lease)
         held.push_async_callback(watcher.close)
-        signer = Signer.from_file(source.secret)
+        signer = Signer.of_server(source.secret)
         await watcher.start()
         retrieval = Retrieval(source.knowledge) if source.knowledge and source.knowledge.settings.serve else None
         if retrieval is not None:

@@ -19,6 +19,7 @@ _log = logging.getLogger("nacre.serve")
 
 POLL_S = 0.2
 SERVED = (CHAMPION, CHALLENGER, SHADOW, "previous-1")
+LINGER_S = 1.0  # that a version which no slot holds any more still answers to its number
 _RETRY_S = 5.0  # after a version could not be loaded
 _NO_CHAMPION = "no version is champion: promote one (nacre promote)"
 _MISTAKES = (NacreError, OSError, RuntimeError, ValueError)  # RuntimeError: out of memory; ValueError: broken weights
@@ -30,7 +31,10 @@ class Watcher:
     Loading is slow and routing is not, so they are apart: each version is loaded by a task of its own, beside
     those that answer, and the routes change as soon as the ledger does, to what is loaded by then. No load of one
     version keeps another from being promoted, rolled back or taken out of the canary. `previous-1` stays loaded, so
-    that a rollback is a change of the routes alone. What no slot holds any more is unloaded after its last answer.
+    that a rollback is a change of the routes alone. What no slot holds any more answers to its number for `LINGER_S`
+    longer, because a server in front of this one may not have seen the change yet, and is unloaded after its last
+    answer. Where it is wanted again the engine is asked to load it again: for most that is nothing, one that asks
+    other servers looks whether they still have it.
 
     Args:
         resolve: where the weights of a version lie.
@@ -49,6 +53,8 @@ class Watcher:
         self._wanted: dict[str, int] = {}  # the ledger's slots that are served
         self._rollout: Rollout | None = None
         self._targets: dict[int, Target] = {}  # versions that are loaded
+        self._leaving: dict[int, Target] = {}  # versions that are out of the slots and still loaded
+        self._until: dict[int, float] = {}  # and how long they stay
         self._work: dict[int, asyncio.Task[None]] = {}  # loading or unloading: one task a version at a time
         self._again: dict[int, float] = {}  # versions that could not be loaded, and when they are tried again
         self._unread = ""
@@ -121,7 +127,7 @@ class Watcher:
             self.generation = generation
             self._again.clear()
             self._settle()
-        elif any(when <= time.monotonic() for when in self._again.values()):
+        elif any(when <= time.monotonic() for when in (*self._again.values(), *self._until.values())):
             self._settle()
 
     async def close(self) -> None:
@@ -141,19 +147,25 @@ class Watcher:
 
     def _settle(self) -> None:
         """Route to what is loaded, begin to load what is missing, and to unload what nobody wants."""
-        ready = {number: one for number, one in self._targets.items() if number not in self._work}
+        ready = dict(self._targets)
         slots = {slot: ready[number] for slot, number in self._wanted.items() if number in ready}
         old = self.live.champion
         if CHAMPION not in slots and CHAMPION in self._wanted and old is not None and old.version in ready:
             slots = {CHAMPION: old} | slots  # it goes on answering until the new one is loaded
-        self.live = Live(slots, self._rollout)
         wanted = {*self._wanted.values(), *(target.version for target in slots.values())}
-        self._hold(wanted | self._targets.keys())
-        for number in wanted - self._targets.keys() - self._work.keys():
-            if self._again.get(number, 0.0) <= time.monotonic():
-                self._begin(number, self._load(number))
+        now_s = time.monotonic()
         for number in ready.keys() - wanted:
-            self._begin(number, self._unload(number))
+            self._leaving[number] = self._targets.pop(number)
+            self._until[number] = now_s + LINGER_S
+        gone = {number for number in self._leaving.keys() - wanted - self._work.keys() if self._until[number] <= now_s}
+        for number in gone:
+            del self._until[number]
+            self._begin(number, self._unload(number, self._leaving.pop(number)))
+        self.live = Live(slots, self._rollout, tuple(self._leaving.values()))
+        self._hold(wanted | self._targets.keys() | self._leaving.keys() | gone)
+        for number in wanted - self._targets.keys() - self._work.keys():
+            if self._again.get(number, 0.0) <= now_s:
+                self._begin(number, self._load(number))
 
     def _begin(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         self._again.pop(number, None)
@@ -183,18 +195,20 @@ class Watcher:
         else:
             self.refused.pop(number, None)
             self._targets[number] = target
+            self._leaving.pop(number, None)
+            self._until.pop(number, None)
             _log.info("version %d is loaded after %.1f s", number, time.monotonic() - started_s)
         finally:
             del self._work[number]
         self._settle()
 
-    async def _unload(self, number: int) -> None:
+    async def _unload(self, number: int, target: Target) -> None:
         try:
-            await self._engine.unload(self._targets[number])
+            await self._engine.unload(target)
         except _MISTAKES as error:
             _log.error("version %d cannot be unloaded: %s", number, _told(error))
         finally:
-            del self._targets[number], self._work[number]
+            del self._work[number]
         self._settle()
 
     def _hold(self, versions: set[int]) -> None:

@@ -26,10 +26,12 @@ class Live:
     Attributes:
         slots: the loaded version of each slot that has one.
         rollout: the release under way, if there is one.
+        leaving: versions of no slot that answer to their numbers for a moment longer.
     """
 
     slots: Mapping[str, Target] = field(default_factory=dict)
     rollout: Rollout | None = None
+    leaving: tuple[Target, ...] = ()
 
     @property
     def champion(self) -> Target | None:
@@ -48,7 +50,7 @@ class Live:
         for slot, target in self.slots.items():
             if name in (slot, str(target.version)):
                 return Route(target, DIRECT)
-        return None
+        return next((Route(target, DIRECT) for target in self.leaving if name == str(target.version)), None)
 
     @property
     def shadow(self) -> Target | None:

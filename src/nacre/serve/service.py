@@ -73,7 +73,7 @@ class Service:
     def model_ids(self) -> list[str]:
         """The names that are answered now: ``bot``, ``bot:challenger``, and ``bot@7`` while version 7 is loaded."""
         live, name = self.live(), self.settings.name
-        numbers = sorted({target.version for target in live.slots.values() if target.version})
+        numbers = sorted({target.version for target in (*live.slots.values(), *live.leaving) if target.version})
         slots = [f"{name}:{slot}" for slot in live.slots] if numbers else []
         return [*([name] if live.champion else []), *slots, *(f"{name}@{number}" for number in numbers)]
 

@@ -34,7 +34,7 @@ def training_arguments(recipe: Recipe, stage: Stage, steps: int, work: Path) -> 
         warmup_steps=int(warmup),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing=bool(settings.gradient_checkpointing),
         bf16=bf16,
         fp16=fp16,
         use_cpu=not on_gpu,
@@ -69,6 +69,8 @@ def _sharded(settings: Train) -> dict[str, Any]:
     if "deepspeed" in options:
         processes.deepspeed()
         options |= processes.announce_deepspeed()
+    if "fsdp" in options:
+        options |= processes.announce_fsdp()
     return options
 
 

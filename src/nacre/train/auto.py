@@ -3,7 +3,7 @@
 import math
 
 from nacre.records import Train
-from nacre.records.tune import Tune
+from nacre.records.tune import Lora, QLora, Tune
 
 RATES = {  # of each tuner: at 0.7 M parameters, tried on toys, and at 7 B, as is usual there
     "full": (2e-3, 1e-5),
@@ -24,16 +24,30 @@ def learning_rate(tune: Tune, parameters: int) -> float:
     """A rate for a model of this size.
 
     A line through two points in log-log: 2e-3 where 0.7 M parameters all train and 1e-5 at 7 B, as is usual
-    there; for LoRA 6e-3 and 1e-4. The fewer numbers a tuner trains, the further each must go: virtual tokens and
-    factors take rates ten and more times higher. LoRA+ halves the rate, because half of its matrices learn faster.
+    there; for LoRA of rank 8 6e-3 and 1e-4. The fewer numbers a tuner trains, the further each must go: virtual tokens
+    and factors take rates ten and more times higher. LoRA+ halves the rate, because half of its matrices learn faster.
+    Wider or stronger scaled adapters move the weights further at each step, so small models take them slower (`_calm`);
+    at 7 B one rate is usual for all.
     Two significant digits, so that it can be read and repeated.
     """
     small, large = RATES[tune.name]
     if getattr(tune, "lr_ratio", None):
         small, large = small / 2, large / 2
+    if isinstance(tune, Lora | QLora):
+        small = max(small * _calm(tune), large)
     slope = math.log(large / small) / math.log(7e9 / 7e5)
     rate = small * (max(parameters, 1) / 7e5) ** slope
     return float(f"{min(rate, small):.1e}")
+
+
+def _calm(tune: Lora | QLora) -> float:
+    """What LoRA's rate is multiplied by: 1 at rank 8 and twice the rank as alpha, less the wider and stronger it is.
+
+    Adam moves every number of the matrices by about the rate, so their product by scale times the root of the rank.
+    """
+    alpha = tune.alpha or 2 * tune.rank
+    scale = alpha / (math.sqrt(tune.rank) if tune.rslora else tune.rank)
+    return min(1.0, 2 / scale * math.sqrt(8 / tune.rank))
 
 
 def epochs(rows: int, batch_size: int) -> float:

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from nacre.base.errors import InputError
 from nacre.base.files import atomic_write, disk_errors, fsync_folder
 from nacre.train import processes
+from nacre.train.job import MARKER
 
-MARKER = "nacre-checkpoint.json"
 RUN = "nacre-run.txt"
 STATE = "nacre-protections.safetensors"
 
@@ -129,6 +130,28 @@ def newest_valid(folder: Path) -> tuple[Path | None, list[str]]:
             return steps[step], torn
         torn.append(f"skipped {steps[step].name}: {fault}")
     return None, torn
+
+
+def check_writers(checkpoint: Path, sharding: str) -> list[str]:
+    """Whether these processes can go on from what others wrote; a sentence where they are more or fewer.
+
+    Weights, optimizer and the order of the rows do not depend on how many there are. What torch wrote in parts it
+    deals out anew; DeepSpeed does not.
+
+    Raises:
+        InputError: they cannot.
+    """
+    before, now = len(list(checkpoint.glob("rng_state*.pth"))), processes.world()
+    if before == now:
+        return []
+    if sharding.startswith("zero"):
+        whose = f"{checkpoint.name} was written by {before} processes, each its part"
+        raise InputError(
+            f"{whose}; {sharding} cannot deal it out to {now}",
+            where=str(checkpoint),
+            fix=f"train in {before} processes; or delete {checkpoint.parent} to begin anew",
+        )
+    return [f"{checkpoint.name} was written by {before} processes: what is drawn by chance, as dropout is, differs"]
 
 
 def remove_torn(folder: Path) -> None:

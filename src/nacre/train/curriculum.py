@@ -1,4 +1,4 @@
-"""Which new rows are learned and in which order, as `train.typos`, `train.curriculum` and `train.mix` ask for it.
+"""Which new rows are learned and in which order, as `train` asks: its templates, typos, curriculum and mix.
 
 Easy to hard (Bengio et al. 2009, "Curriculum Learning") holds for the first pass; later passes are shuffled.
 Cost: none; `loss` asks the starting model for the loss of every new row before training, one forward pass.
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nacre.base.errors import InputError, unknown
+from nacre.data.compose.augment import Augment, augment
+from nacre.data.compose.pieces import Piece
 from nacre.data.curriculum import COLUMN, by_dataset, column, easy_first, lengths
 from nacre.data.typos import with_typos
 from nacre.records import Example, Train
@@ -17,20 +19,23 @@ Losses = Callable[[Sequence[Example]], list[float]]
 
 
 def arrange(rows: TrainingRows, train: Train, losses: Losses) -> tuple[TrainingRows, list[str]]:
-    """The new rows, with their twins with typos, in the order asked for; and sentences about it.
+    """The new rows, with those asked in other words and the twins with typos, in the order asked for; and sentences.
 
     Args:
         rows: what is trained on.
-        train: its typos, curriculum, mix and seed.
+        train: its templates, typos, curriculum, mix and seed.
         losses: gives each row's loss in nats per token under the model that training starts from.
 
     Raises:
         InputError: `mix` and the datasets of the rows do not match; no row has the column that is named.
     """
-    wanted, notes = train.curriculum, []
+    wanted, notes = train.curriculum, list[str]()
+    if train.templates:
+        pieces, said = augment([Piece(row) for row in rows.new], Augment(templates=train.templates), train.seed)
+        rows, notes = replace(rows, new=[piece.example for piece in pieces]), said
     if train.typos:
         new, note = with_typos(rows.new, letters=train.typos, share=train.typo_rows, seed=train.seed)
-        rows, notes = replace(rows, new=new), [note]
+        rows, notes = replace(rows, new=new), [*notes, note]
     if wanted == "none" and not train.mix:
         return rows, notes
     datasets = by_dataset(rows.new)

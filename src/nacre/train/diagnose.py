@@ -5,13 +5,15 @@ figure that was measured, so that everybody can judge them. Nothing is decided b
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from nacre.records import Recipe
 from nacre.records.tune import Full
+from nacre.train.estimate import size
+from nacre.train.memory import Change
 
 GAP = 0.05  # nats per token between held-out and trained rows
 RISE = 1.05  # held-out loss at the end, in multiples of its lowest
@@ -24,13 +26,19 @@ FULL = 0.9  # of the device's memory
 
 @dataclass(frozen=True)
 class Seen:
-    """What a finished run shows: its log, how it was trained, and how full the memory was."""
+    """What a finished run shows: its log, how it was trained, and how full the memory was.
+
+    Attributes:
+        changes: given how many bytes too much were in use, what would save some, cheapest first; asked only where
+            memory is nearly full. None where no estimate knows.
+    """
 
     history: Sequence[Mapping[str, Any]]
     recipe: Recipe
     rows: int
     memory_used_bytes: int = 0
     memory_total_bytes: int = 0
+    changes: Callable[[float], Sequence[Change]] | None = None
 
 
 def findings(seen: Seen) -> list[str]:
@@ -130,12 +138,35 @@ def _memory(seen: Seen) -> str | None:
     used, total = seen.memory_used_bytes, seen.memory_total_bytes
     if not total or used < FULL * total:
         return None
-    train = seen.recipe.train
+    less = used - FULL * total
+    said = f"memory is nearly full: {size(used)} of {size(total)}; with {size(less)} less a tenth would be free"
+    saving = _saving(seen, less)
+    if saving is None:
+        return f"{said}: {_without_figures(seen.recipe)}"
+    if not saving:
+        return f"{said}; no change of settings saves memory: a smaller model, or a larger machine"
+    return f"{said}. By estimate, the cheapest first: {', '.join(saving)}"
+
+
+def _saving(seen: Seen, less: float) -> list[str] | None:
+    """What would save memory, and how much; None where it cannot be estimated: no finished run is lost over that."""
+    if seen.changes is None:
+        return None
+    try:
+        return [str(one) if one.words.startswith("tune ") else f"train.{one}" for one in seen.changes(less)]
+    except ValueError:  # a tuner that was not asked for may not fit the model
+        return None
+
+
+def _without_figures(recipe: Recipe) -> str:
+    """What saves memory, where nobody can say how much."""
+    train = recipe.train
     advice = [f"train.accumulation {2 * train.accumulation} (half the micro-batch)"]
     if not train.gradient_checkpointing:
         advice.append("train.gradient_checkpointing")
-    advice += [f"train.max_length {train.max_length // 2}", "tune: lora" if isinstance(seen.recipe.tune, Full) else ""]
-    return (
-        f"memory is nearly full: {used / 2**30:.1f} of {total / 2**30:.1f} GiB: "
-        f"{', '.join(part for part in advice if part)}"
-    )
+    advice.append(f"train.max_length {train.max_length // 2}")
+    if train.precision == "fp32":
+        advice.append("train.precision bf16")
+    if isinstance(recipe.tune, Full):
+        advice.append("tune: lora")
+    return ", ".join(advice)

@@ -128,7 +128,7 @@ class _Moments:
             mixed=self.mixed,
             cpu=self.cpu,
             halved=self.halved or not self.cpu,
-            checkpointing=settings.gradient_checkpointing,
+            checkpointing=bool(settings.gradient_checkpointing),
         )
 
     def all(self) -> dict[str, dict[str, float]]:

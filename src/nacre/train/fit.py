@@ -10,6 +10,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from nacre.base.errors import NacreError
 from nacre.base.progress import progress
+from nacre.model.pictures import sees
 from nacre.records import Train
 from nacre.records.tune import Full, Tune
 from nacre.train import processes
@@ -107,6 +108,7 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
             protections=run.protections,
             validation=run.validation.tables if run.validation else {},
         )
+        assert bool(run.arguments.fsdp) == trainer.is_fsdp_enabled, "accelerate shares the model as it was told to"
         set_optimizer(trainer, run.tune)
         trainer.parts = run.prepared.parts
         trainer.remove_callback(PrinterCallback)  # the log goes to a file, the bar to the terminal
@@ -128,9 +130,11 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
 def _frugal(run: Run, notes: list[str]) -> Iterator[None]:
     """While the block runs, nothing is computed of padding, or anew of layers that do not train.
 
-    Processes that hold parts of a layer must call it equally often, so they take their batches whole.
+    Processes that hold parts of a layer must call it equally often, so they take their batches whole; encoders, and
+    decoders that are handed embeddings with pictures in them, read a batch as it is.
     """
-    if run.arguments.deepspeed or run.arguments.fsdp:
+    sighted = sees(run.model.config.model_type)
+    if run.arguments.deepspeed or run.arguments.fsdp or not run.stage.speaks or sighted:
         yield
         return
     if run.arguments.bf16 and run.model.device.type == "cpu":

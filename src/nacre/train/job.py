@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nacre.records import Example, Recipe, Weights
+from nacre.records import Example, Federated, Recipe, Weights
+
+MARKER = "nacre-checkpoint.json"  # in a checkpoint that is whole: the list of its files
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Trained:
         drift: mean KL divergence in nats per token between the version that was to be kept and this one, on new
             rows' answers; it predicts forgetting (Shenfeld et al. 2025, arXiv 2509.04259).
         findings: what a look at the curves suggests, in sentences.
+        below: the model that the result sits on, where the run made it: with a token for each of the recipe's terms.
+        federated: what came of each round, where parties trained it together.
     """
 
     folder: Path
@@ -81,3 +85,5 @@ class Trained:
     notes: tuple[str, ...]
     drift: float | None = None
     findings: tuple[str, ...] = ()
+    below: Weights | None = None
+    federated: Federated | None = None

@@ -13,6 +13,7 @@ from nacre.model.chat import IGNORED, encode
 from nacre.model.load import load_tokenizer
 from nacre.records import Example, Recipe, Weights
 from nacre.records.tune import Full, Lora, QLora
+from nacre.train import processes
 from nacre.train.estimate import Device, Estimate, Rows, device_now, estimate, size
 from nacre.train.job import Job
 from nacre.train.launch import group_of
@@ -36,14 +37,33 @@ class Change:
         return f"{self.words} saves {size(self.saves_bytes)}"
 
 
-def foreseen(job: Job, recipe: Recipe, tokenizer: Any) -> str:
-    """A sentence with the estimate for this job on this machine.
+def foreseen(job: Job, recipe: Recipe, tokenizer: Any) -> tuple[Recipe, list[str]]:
+    """The recipe, with gradient checkpointing if it leaves that open and needs it; and what is foreseen, in words.
 
     Raises:
-        InputError: it cannot fit, see `check_memory`.
+        InputError: it cannot fit on this machine, see `check_memory`.
     """
-    recipe = _named(job, recipe)
-    return f"estimate: {check_memory(recipe, job.start, rows_of(job, recipe, tokenizer), _here(recipe))}"
+    named = _named(job, recipe)
+    rows, device = rows_of(job, named, tokenizer), _here(named)
+    needs = processes.on_main(lambda: needs_checkpointing(named, job.start, rows, device))  # else they might differ
+    if not needs:
+        return recipe, [f"estimate: {check_memory(named, job.start, rows, device)}"]
+    told = f"gradient checkpointing is on: {size(device.memory_bytes)} of memory would not suffice without it"
+    found = check_memory(_checkpointed(named), job.start, rows, device)
+    return _checkpointed(recipe), [told, f"estimate: {found}"]
+
+
+def needs_checkpointing(recipe: Recipe, start: Weights | Dimensions, rows: Rows, device: Device) -> bool:
+    """Whether the recipe leaves gradient checkpointing open, and fits into memory with it alone."""
+    if recipe.train.gradient_checkpointing is not None or recipe.tune.name == "prefix":
+        return False
+    if estimate(recipe, start, rows, device).memory_bytes <= device.memory_bytes:
+        return False
+    return estimate(_checkpointed(recipe), start, rows, device).memory_bytes <= device.memory_bytes
+
+
+def _checkpointed(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"gradient_checkpointing": True})})
 
 
 def told_what_to_change(job: Job) -> str:
@@ -53,6 +73,18 @@ def told_what_to_change(job: Job) -> str:
     device = _here(recipe)
     needed = estimate(recipe, job.start, rows := rows_of(job, recipe, tokenizer), device).memory_bytes
     return advice(recipe, job.start, rows, replace(device, memory_bytes=min(needed, device.memory_bytes) / 2))
+
+
+def relief(job: Job, recipe: Recipe, tokenizer: Any, too_much: float) -> list[Change]:
+    """`changes` of a run that has ended and nearly filled the memory; one that saves `too_much` bytes alone fits.
+
+    Args:
+        recipe: what was trained by, with everything settled.
+    """
+    named = _named(job, recipe)
+    rows, device = rows_of(job, named, tokenizer), _here(named)
+    needed = estimate(named, job.start, rows, device).memory_bytes
+    return changes(named, job.start, rows, replace(device, memory_bytes=needed - too_much))
 
 
 def rows_of(job: Job, recipe: Recipe, tokenizer: Any) -> Rows:

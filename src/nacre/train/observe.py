@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import psutil
@@ -17,10 +18,13 @@ from nacre.train.diagnose import Seen, findings
 from nacre.train.drift import Drift
 from nacre.train.fit import Fitted
 from nacre.train.job import Job
+from nacre.train.memory import relief
 from nacre.train.protect.base import Protection
 from nacre.train.protect.build import kinds_of, start_of
 from nacre.train.report import reporters
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
+
+SILENT = ("rm", "clip")  # stages whose models say no tokens
 
 
 def watch(job: Job) -> tuple[Job, dict[str, list[Example]]]:
@@ -42,7 +46,7 @@ def watch(job: Job) -> tuple[Job, dict[str, list[Example]]]:
 def _steerable(job: Job) -> bool:
     """Whether one process can watch answers, and a protection that will act has a strength that can be changed."""
     settings, kinds = job.recipe.train, kinds_of(job)
-    seen = settings.stage != "rm" and sharding_of(settings) not in CUTS_WEIGHTS
+    seen = settings.stage not in SILENT and sharding_of(settings) not in CUTS_WEIGHTS
     return seen and not any(kind.afresh for kind in kinds) and any(map(acts_while_training, kinds))
 
 
@@ -64,7 +68,7 @@ class Observers:
         self._means = "the more, the more is forgotten"
         if sharding_of(settings) in CUTS_WEIGHTS:
             self.notes.append("drift and budget: not watched, because no process holds the whole model")
-        elif settings.stage != "rm":
+        elif settings.stage not in SILENT:
             with autocast_of(settings.precision):
                 self._drift = Drift(model, tokenizer, job.new, settings.max_length, fresh=self._fresh)
 
@@ -82,7 +86,8 @@ class Observers:
         """Measure the drift of the model that is kept; what was seen is in `notes` and `findings`."""
         model = fitted.model
         used, total = _memory()
-        self.findings = findings(Seen(fitted.history, recipe, len(self.job.new), used, total))
+        changes = None if self.settings.stage == "clip" else partial(relief, self.job, recipe, self.tokenizer)
+        self.findings = findings(Seen(fitted.history, recipe, len(self.job.new), used, total, changes))
         if self.controller is not None:
             self.notes += self.controller.notes()
         drift = None

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from accelerate import PartialState
+from accelerate import DistributedType, PartialState
 from accelerate.state import AcceleratorState
 from torch import distributed
 from transformers.integrations import deepspeed as integration
@@ -119,6 +119,18 @@ def announce_deepspeed() -> dict[str, Any]:
     os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
     PartialState(backend="nccl" if torch.cuda.is_available() else "gloo")
     del os.environ["ACCELERATE_USE_DEEPSPEED"]
+    return {"accelerator_config": {"use_configured_state": True}}
+
+
+def announce_fsdp() -> dict[str, Any]:
+    """Have accelerate shard on CPUs too; what TrainingArguments needs for it.
+
+    Left to itself, accelerate shards on devices alone, and says nothing where it trains on CPUs without.
+    """
+    if torch.cuda.is_available() or not distributed.is_initialized():
+        return {}
+    AcceleratorState._reset_state(reset_partial_state=True)
+    PartialState(backend="gloo").distributed_type = DistributedType.MULTI_GPU
     return {"accelerator_config": {"use_configured_state": True}}
 
 

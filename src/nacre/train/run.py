@@ -30,26 +30,30 @@ from nacre.train.arguments import (
     training_arguments,
 )
 from nacre.train.auto import settle
-from nacre.train.checkpoints import claim, disk_errors_of_weights, newest_valid, remove_torn
+from nacre.train.checkpoints import check_writers, claim, disk_errors_of_weights, newest_valid, remove_torn
 from nacre.train.curriculum import arrange
 from nacre.train.fit import Fitted, Run, check_finite, fit
+from nacre.train.freed import give_back_freed
+from nacre.train.group import train_in_processes
 from nacre.train.job import Job, Trained
-from nacre.train.launch import check_batch, check_one_training, launch_of, train_in_processes
+from nacre.train.launch import check_batch, check_one_training, launch_of
 from nacre.train.log import DRIFT, write_log
 from nacre.train.losses import row_losses
 from nacre.train.memory import foreseen, memory_errors, told_what_to_change
 from nacre.train.observe import Observers, watch
 from nacre.train.optimizers import SCHEDULERS, check_optimizer
 from nacre.train.protect.base import Protection, TrainingRows
-from nacre.train.protect.build import build_protections, check_protections, start_of, tuned_for
+from nacre.train.protect.build import build_protections, check_pictures, check_protections, start_of, tuned_for
 from nacre.train.rate_pilot import piloted
 from nacre.train.report import check_reports
 from nacre.train.rows import Prepared
 from nacre.train.sharding import CUTS_WEIGHTS, sharding_of
 from nacre.train.sparse import hold_zeros
 from nacre.train.stages import STAGES
+from nacre.train.stages.base import Stage
 from nacre.train.tuner import INITIAL, tuned_model
 from nacre.train.validation import hold_out
+from nacre.train.wider import with_terms
 
 __all__ = ["Job", "Trained", "train"]
 
@@ -62,6 +66,12 @@ def train(job: Job) -> Trained:
         NacreError: the disk is full; what was trained so far is kept as a checkpoint.
     """
     refuse_rounded(job.start)
+    wide = with_terms(job)
+    trained = _train(wide)
+    return trained if wide.start == job.start else replace(trained, below=wide.start)
+
+
+def _train(job: Job) -> Trained:
     launch = launch_of(job.recipe.train)
     if job.recipe.train.learning_rate == "pilot":
         check_one_training(job.recipe.train, launch)
@@ -93,10 +103,9 @@ def _train_here(job: Job) -> Trained:
     job, validation = hold_out(job)
     tokenizer = load_tokenizer(job.start)
     recipe, notes = _settled(job)
-    notes.append(foreseen(job, recipe, tokenizer))
-    settings = recipe.train
-    notes += adopt(tokenizer, settings.template)
-    stage = STAGES.load(settings.stage, where="train.stage")(settings)
+    stage = STAGES.load(recipe.train.stage, where="train.stage")(recipe.train)
+    recipe, told = _fitting(job, recipe, stage, tokenizer)
+    settings, notes = recipe.train, notes + told
     torch.manual_seed(settings.seed)
     mixed = any(precision_of(settings.precision, pick_device().type == "cuda")[:2])
     tuned = tuned_model(start_of(job), recipe.tune, job.work, None if mixed else torch.float32, rewards=stage.rewards)
@@ -162,6 +171,7 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
     """
     asked = job.recipe.train
     check_protections(job.recipe)
+    check_pictures(job)
     check_reports(asked.report_to)
     if asked.scheduler not in SCHEDULERS:
         raise unknown("scheduler", asked.scheduler, SCHEDULERS, where="train.scheduler")
@@ -179,15 +189,28 @@ def _settled(job: Job) -> tuple[Recipe, list[str]]:
     return job.recipe.model_copy(update={"train": settings}), notes
 
 
+def _fitting(job: Job, recipe: Recipe, stage: Stage, tokenizer: Any) -> tuple[Recipe, list[str]]:
+    """The recipe as memory allows it; the tokenizer gets the template. Of what says nothing neither is known."""
+    if not stage.speaks:
+        return recipe, []
+    recipe, told = foreseen(job, recipe, tokenizer)
+    if recipe.train.gradient_checkpointing and pick_device().type == "cpu":
+        give_back_freed()
+    return recipe, [*told, *adopt(tokenizer, recipe.train.template)]
+
+
 def _resume_from(job: Job, recipe: Recipe, prepared: Prepared) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint of this very run, and what was found that cannot be gone on from."""
     general = sha256_file(job.general) if job.general else ""
     start = [job.start.identity, job.keeps.identity, general, dict(job.max_drop), job.task]
-    key = content_hash([*start, prepared.rows_hash, recipe.model_dump(mode="json")])
+    key = content_hash([*start, prepared.rows_hash, recipe.alone.model_dump(mode="json")])
     notes = claim(job.work, key)
     checkpoint, torn = newest_valid(job.work)
     remove_torn(job.work)
-    return checkpoint, [*notes, *torn, *([f"resumed from {checkpoint.name}"] if checkpoint else [])]
+    if checkpoint is None:
+        return None, [*notes, *torn]
+    others = check_writers(checkpoint, sharding_of(recipe.train))
+    return checkpoint, [*notes, *torn, f"resumed from {checkpoint.name}", *others]
 
 
 def _finished(fitted: Fitted, settings: Train, active: Sequence[Protection]) -> Fitted:
@@ -223,5 +246,7 @@ def _save(folder: Path, model: Any, tokenizer: Any, fitted: Fitted) -> Path:
     with disk_errors_of_weights(folder), staged_folder(folder) as staging:
         save(model, staging, folder.parent / INITIAL, fitted.weights)
         tokenizer.save_pretrained(str(staging))
+        if hasattr(tokenizer, "pictures"):
+            tokenizer.pictures.save(staging)
         write_log(staging, fitted.history)
     return folder

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from pydantic import Field, TypeAdapter
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
-from nacre.model.load import configuration, stored_dtype
+from nacre.model.load import answering_class, configuration, stored_dtype
 from nacre.model.tuners import apply
 from nacre.records import Weights
 from nacre.records.tune import AdaLora, Freeze, Full, Lora, Prefix, Prompt, PTuning, QLora, Tune
@@ -129,7 +129,7 @@ def _counted(config_json: str, tune_json: str, stored_bytes: int) -> Shape:
     config = AutoConfig.for_model(**json.loads(config_json))
     text, tune = config.get_text_config(), TypeAdapter(Tune).validate_json(tune_json)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = answering_class(config).from_config(config, dtype=torch.float32)
         embedding = model.get_input_embeddings().weight.numel()
         head = model.get_output_embeddings()
         linear = sum(one.weight.numel() for one in model.modules() if isinstance(one, nn.Linear) and one is not head)

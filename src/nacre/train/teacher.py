@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nacre.model.ensemble import Ensemble
 from nacre.model.head import next_token_logits
 from nacre.model.load import load_model
 from nacre.model.routed import Routed
@@ -21,7 +22,7 @@ class FrozenCopy:
     def __init__(self, weights: Weights, device: torch.device) -> None:
         model = load_model(weights)
         model.requires_grad_(False)
-        self._routed = model if isinstance(model, Routed) else None
+        self._several = model if isinstance(model, Routed | Ensemble) else None
         self._causal = (model.get_base_model() if hasattr(model, "get_base_model") else model).to(device)
 
     @torch.no_grad()
@@ -29,10 +30,10 @@ class FrozenCopy:
         self, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor, where_BT: torch.Tensor
     ) -> torch.Tensor:
         """Logits [P, V] at the positions where `where_BT` is true."""
-        if self._routed is not None:
+        if self._several is not None:
             given = {"attention_mask": attention_mask_BT, "use_cache": False, "logits_to_keep": where_BT}
-            routed_PV: torch.Tensor = self._routed(input_ids=input_ids_BT, **given).logits
-            return routed_PV
+            found_PV: torch.Tensor = self._several(input_ids=input_ids_BT, **given).logits
+            return found_PV
         decoder = self._causal.get_decoder()
         with unpadded(self._causal):
             output = decoder(input_ids=input_ids_BT, attention_mask=attention_mask_BT, use_cache=False)

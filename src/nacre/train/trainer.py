@@ -19,7 +19,7 @@ from nacre.model.head import next_token_logits
 from nacre.model.vocabulary import Beside, answer_nll, frozen_head
 from nacre.train import processes
 from nacre.train.course import InTurn
-from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets
+from nacre.train.protect.base import Batch, Protection, Step, mixed_in_targets, predictable
 from nacre.train.validation import Validating
 
 LOOKED_AT = 4  # positions of the first batch whose logits are compared with the model's own
@@ -37,7 +37,7 @@ class Protected(InTurn):
     def __init__(self, *args: Any, protections: Sequence[Protection] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.protections = tuple(protections)
-        self.add_callback(_BeforeStep(self.protections))
+        self.add_callback(BeforeStep(self.protections))
         self._step: dict[str, float] = {}
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
@@ -51,7 +51,7 @@ class Protected(InTurn):
             "micro_batches": len(batches) * processes.world(),
             "mixed_in_tokens": processes.total(sum(int(mixed_in_targets(batch).sum()) for batch in sourced)),
             "labelled_tokens": processes.total(labelled) if items is None else float(items),
-            "predicted_tokens": processes.total(sum(int(batch["attention_mask"][:, 1:].sum()) for batch in sourced)),
+            "predicted_tokens": processes.total(sum(int(predictable(batch).sum()) for batch in sourced)),
         }
         return batches, items
 
@@ -105,7 +105,7 @@ def shown(batch: Mapping[str, Any]) -> Batch:
     return {key: batch[key][batch["shown"]] for key in ("input_ids", "attention_mask", "labels", "source")}
 
 
-class _BeforeStep(TrainerCallback):
+class BeforeStep(TrainerCallback):
     """Runs the gradient hooks: after clipping, before the optimizer reads the gradients."""
 
     def __init__(self, protections: Sequence[Protection]) -> None:

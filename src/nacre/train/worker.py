@@ -1,14 +1,15 @@
 """One process of several that train: gets the job, trains its part, and says how it ended.
 
-Started by `nacre.train.launch` through torchrun, as ``python -m nacre.train.worker FOLDER WATCHED``: the folder for
-what is said, which machines other than the first do not know yet (``-``), and the launcher's process id.
+Started by `nacre.train.torchrun`, as ``python -m nacre.train.worker FOLDER WATCHED WORDS``: the folder with the job,
+which machines other than the first do not know yet (``-``), the launcher's process id, and the folder of this machine
+for last words. Ray calls `work` and `LastWords` by itself.
 """
 
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -17,33 +18,50 @@ from pydantic import TypeAdapter
 
 from nacre.base.errors import NacreError
 from nacre.base.files import atomic_write
-from nacre.train import launch, processes
+from nacre.train import processes
+from nacre.train.group import no_such_folder
 from nacre.train.job import Job, Trained
+from nacre.train.last_words import write_failure
+from nacre.train.launch import JOB, NO_FOLDER, RESULT
+from nacre.train.pulse import watch_machines
 from nacre.train.run import train_here
+from nacre.train.torchrun import alive
 
-UNKNOWN = "-"
 LOOK_s = 1.0
 LET_MAIN_SPEAK_s = 10.0
 
 
 def main() -> None:
     """Train what process 0 was given; leave the result, or the reason why there is none, in the folder."""
-    given, watched = sys.argv[1], int(sys.argv[2])
+    given, watched, words = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     _end_with(watched)
     if os.environ["RANK"] == "0":
         os.dup2(0, 2)  # the launcher put the terminal where the input would be: torchrun's own words stay in its log
-    told: list[Path] = [] if given == UNKNOWN else [Path(given)]
+    told = [words]
     sys.excepthook = _tell_into(told)
     processes.join()
+    watch_machines(lambda error: _last(words, error))
     folder = Path(processes.from_main(given))
-    told[:] = [folder]
-    job = TypeAdapter(Job).validate_json((folder / launch.JOB).read_bytes())
+    if given == NO_FOLDER:
+        told.append(folder)
+    work(folder)
+    processes.leave()
+
+
+def work(folder: Path) -> None:
+    """Train the job that lies in `folder` with the others of the group; process 0 leaves the result there.
+
+    Raises:
+        InputError: this machine does not see the folder.
+    """
+    if not (folder / JOB).exists():
+        raise no_such_folder(folder)
+    job = TypeAdapter(Job).validate_json((folder / JOB).read_bytes())
     trained = train_here(job)
     peak = processes.total(trained.peak_rss_bytes)
     if processes.is_main():
-        atomic_write(folder / launch.RESULT, TypeAdapter(Trained).dump_json(replace(trained, peak_rss_bytes=peak)))
+        atomic_write(folder / RESULT, TypeAdapter(Trained).dump_json(replace(trained, peak_rss_bytes=peak)))
     processes.barrier()
-    processes.leave()
 
 
 def dismiss() -> None:
@@ -71,19 +89,29 @@ def _end_with(watched: int) -> None:
     def look() -> None:
         while True:
             time.sleep(LOOK_s)
-            if not launch.alive(watched):
+            if not alive(watched):
                 os._exit(1)
 
     threading.Thread(target=look, daemon=True).start()
 
 
-def _tell_into(told: list[Path]) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+def _last(words: Path, error: Exception) -> None:
+    """Leave word of `error`, and end, whatever the main thread waits for."""
+    write_failure(words, int(os.environ["RANK"]), error)
+    os._exit(1)
+
+
+def _tell_into(
+    told: Sequence[Path],
+) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
     """A last word that goes to a file: of many processes that fail together, the launcher shows one."""
 
     def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if told and isinstance(error, Exception):
-            launch.write_failure(told[0], int(os.environ["RANK"]), error)
-        if not told or not isinstance(error, NacreError):
+        if isinstance(error, Exception):
+            for folder in told:
+                if folder.is_dir():  # a machine may not see that of machine 0
+                    write_failure(folder, int(os.environ["RANK"]), error)
+        if not isinstance(error, NacreError):
             sys.__excepthook__(kind, error, trace)
         # not the usual way out: it would wait for processes that wait for this one
         sys.stdout.flush()

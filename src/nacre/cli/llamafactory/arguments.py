@@ -13,6 +13,7 @@ ALIASES = {
     "lr": "learning_rate",
     "use_gradient_checkpointing": "gradient_checkpointing",
     "evaluation_strategy": "eval_strategy",
+    "per_gpu_train_batch_size": "per_device_train_batch_size",
 }
 SWITCHES = {
     "do_train",
@@ -123,7 +124,10 @@ class Arguments(Settings):
     seed: int = Field(42, ge=0)
     fp16: bool = Field(False, description="16-bit training; on a CPU bf16 or fp32 takes its place, and it is said")
     bf16: bool = False
-    gradient_checkpointing: bool = Field(False, description="less memory, more time")
+    gradient_checkpointing: bool | None = Field(
+        None, description="less memory, more time; left out: where memory would not suffice without it"
+    )
+    disable_gradient_checkpointing: bool = Field(False, description="the same as gradient_checkpointing: false")
     plot_loss: bool = Field(False, description="draw training_loss.png")
     report_to: str = Field("none", description="tensorboard, mlflow, wandb, several with commas, or none")
     overwrite_output_dir: bool = Field(False, description="replace what output_dir holds")

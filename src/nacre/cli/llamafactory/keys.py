@@ -48,20 +48,42 @@ def _all(names: str, key: Key) -> Iterator[tuple[str, Key]]:
     return ((name, key) for name in names.split())
 
 
-def _options(of: str, names: str) -> Iterator[tuple[str, Key]]:
-    """Keys that only say how another key is to be done."""
-    return _all(names, Idle(f"has no effect without {of}, which nacre does not have", EMPTY))
+def _options(of: str, names: str, *usual: Any) -> Iterator[tuple[str, Key]]:
+    """Keys that only say how another key is to be done; `usual` are their values where nobody sets them."""
+    return _all(names, Idle(f"has no effect without {of}, which nacre does not have", (*EMPTY, *usual)))
 
 
 OPTIMISER = Refused("nacre does not have this optimiser", "finetuning_type lora needs less memory still; or optim")
 KERNEL = Refused("a way to compute faster that nacre does not switch on", f"{DELETE}: the result is the same without")
 PARALLEL = Refused("nacre does not have this way to use several devices", "deepspeed or fsdp, with processes")
+RAY = "--launch ray --processes N on the command line"
+RAY_SETTINGS = Refused(
+    "a cluster of Ray is taken as it runs", f"RAY_ADDRESS and {RAY}", (*EMPTY, {"GPU": 1}, "pack", "./saves")
+)
+MASTER = Refused(
+    "where processes meet is said to the command", "--master ADDRESS:PORT with --launch torchrun --nodes N", EMPTY
+)
+EXPERTS = Refused(
+    "experts do not train in the main memory through KTransformers", "deepspeed with a file that offloads", EMPTY
+)
+PROFILER = Refused(
+    "nacre records no traces",
+    "seconds by step are in trainer_log.jsonl; for a look inside: py-spy record -- nacre train FILE",
+    EMPTY,
+)
+BENCHMARK = Refused(
+    "scores a model, which LlamaFactory does with another command",
+    "afterwards: nacre lm-eval run, or python src/evaluate.py --model_name_or_path OUTPUT_DIR",
+)
 PPO = Refused("nacre has no PPO", "stage dpo, on pairs of answers", EMPTY)
 GENERATE = Refused(
     "nothing is generated while training", "afterwards: python src/evaluate.py --model_name_or_path OUTPUT_DIR", EMPTY
 )
 SPEED = Idle("concerns speed alone; nacre reads and tokenises in its own way", EMPTY)
-MEDIA = Idle("rows with pictures, sound or film are refused, so there is nothing to set", EMPTY)
+MEDIA = Idle("rows with sound or film are refused, so there is nothing to set", EMPTY)
+VISION = Refused(
+    "what sees stays frozen here", "nacre.yaml: tune: {name: full, vision: projector} or vision: all", (None, True)
+)
 EXPORT = Refused("training exports nothing", "OUTPUT_DIR is a Hugging Face folder already", EMPTY)
 HUB = Refused("nacre uploads nothing", "hf upload NAME OUTPUT_DIR", EMPTY)
 TRACKER = Refused(
@@ -82,17 +104,19 @@ KEYS: dict[str, Key] = {
     "init_special_tokens": Idle("has no effect without add_special_tokens", (*EMPTY, "noise_init")),
     **dict(_all("rope_scaling shift_attn mixture_of_depths moe_aux_loss_coef train_from_scratch", Refused(
         "the model is trained as its config.json describes it", "change config.json in a copy of the folder", EMPTY))),
-    **dict(_all("enable_liger_kernel use_liger_kernel use_v1_kernels use_unsloth torch_compile", KERNEL)),
+    **dict(_all("enable_liger_kernel use_liger_kernel use_v1_kernels use_unsloth use_ipex torch_compile torchdynamo",
+                KERNEL)),
     **dict(_all("liger_kernel_config torch_compile_backend torch_compile_mode", Idle(
         "has no effect without the key that switches it on", EMPTY))),
     "use_unsloth_gc": Refused("nacre has no such checkpointing", "gradient_checkpointing: true"),
-    "disable_gradient_checkpointing": Idle("checkpointing is off unless gradient_checkpointing says otherwise",
-                                           (None, True, False)),
     "use_reentrant_gc": Idle("the kind of checkpointing is chosen by transformers", (None, True)),
     **dict(_all("upcast_layernorm upcast_lmhead_output pure_bf16 bf16_full_eval fp16_full_eval tf32", Refused(
         "trained weights are kept in float32 and computed in bf16 or fp16", "bf16 or fp16"))),
-    **dict(_all("infer_backend infer_dtype offload_folder use_kv_cache use_cache print_param_status", Idle(
-        "has no effect on training", EMPTY))),
+    **dict(_all("infer_backend infer_dtype offload_folder use_kv_cache use_cache print_param_status jit_mode_eval "
+                "use_legacy_prediction_loop", Idle("has no effect on training", EMPTY))),
+    **dict(_all("vllm_maxlen vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank vllm_config sglang_maxlen "
+                "sglang_mem_fraction sglang_tp_size sglang_config sglang_lora_backend", Idle(
+                    "has no effect on training", (*EMPTY, 4096, 0.7, 32, -1, "triton")))),
     # quantisation
     "quantization_method": Refused("the base is quantised by bitsandbytes alone", "bnb",
                                    (None, "bnb", "bitsandbytes")),
@@ -124,10 +148,17 @@ KEYS: dict[str, Key] = {
     **dict(_all("reward_model reward_model_adapters ppo_score_norm ppo_whiten_rewards", PPO)),
     **dict(_all("ppo_buffer_size ppo_epochs ppo_target reward_model_quantization_bit reward_model_type", Idle(
         "has no effect without PPO, which nacre does not have", EMPTY))),
-    **dict(_all("freeze_vision_tower freeze_multi_modal_projector freeze_language_model image_max_pixels "
-                "image_min_pixels image_do_pan_and_scan crop_to_patches video_max_pixels video_min_pixels video_fps "
-                "video_maxlen use_audio_in_video audio_sampling_rate media_dir", MEDIA)),
-    **dict(_all("use_mca use_hyper_parallel hyper_parallel_args use_ray use_kt use_megatron_bridge", PARALLEL)),
+    **dict(_all("freeze_vision_tower freeze_multi_modal_projector", VISION)),
+    "freeze_language_model": Refused("the language model is what learns", DELETE, (None, False)),
+    **dict(_all("image_max_pixels image_min_pixels image_do_pan_and_scan crop_to_patches", Idle(
+        "the model's own processor says how large pictures become", EMPTY))),
+    "media_dir": Idle("pictures are looked for in the dataset folder and beside the file of their rows", EMPTY),
+    **dict(_all("video_max_pixels video_min_pixels video_fps video_maxlen use_audio_in_video audio_sampling_rate",
+                MEDIA)),
+    **dict(_all("use_mca use_hyper_parallel hyper_parallel_args use_megatron_bridge tpu_num_cores", PARALLEL)),
+    "mp_parameters": Refused(PARALLEL.why, PARALLEL.instead, EMPTY),
+    **dict(_all("use_kt kt_weight_path kt_expert_checkpoint_path kt_use_lora_experts kt_lora_expert_num "
+                "kt_lora_expert_intermediate_size", EXPERTS)),
     "context_parallel_size": Refused("a row lies on one device", "a shorter cutoff_len", (None, 1)),
     # the data
     "train_on_prompt": Refused("answers alone are trained", "stage pt trains every token of plain texts"),
@@ -156,6 +187,7 @@ KEYS: dict[str, Key] = {
     "save_total_limit": Idle("checkpoints lie outside output_dir and go when the run is done", EMPTY),
     "save_only_model": Idle("output_dir holds the finished model alone", (None, True)),
     "save_strategy": Idle("checkpoints follow save_steps, so that a killed run can go on", (None, "steps")),
+    "save_safetensors": Idle("weights are always written as safetensors", (None, True)),
     "save_on_each_node": Idle("the first process writes", EMPTY),
     **dict(_all("logging_dir run_name project", Idle("runs are named by task and settings, under .nacre/logs", EMPTY))),
     "logging_strategy": Idle("the log follows logging_steps", (None, "steps")),
@@ -163,18 +195,23 @@ KEYS: dict[str, Key] = {
     "use_swanlab": TRACKER,
     **dict(_options("use_swanlab", "swanlab_project swanlab_workspace swanlab_run_name swanlab_mode swanlab_api_key "
                     "swanlab_logdir swanlab_lark_webhook_url swanlab_lark_secret")),
+    **dict(_all("enable_torch_profiler profile_modules", PROFILER)),
+    **dict(_options("enable_torch_profiler", "profiler_output_dir profiler_wait_steps profiler_warmup_steps "
+                    "profiler_active_steps profiler_repeat profiler_record_shapes profiler_profile_memory "
+                    "profiler_with_stack", 1, True)),
     **dict(_all("log_level log_level_replica log_on_each_node logging_nan_inf_filter disable_tqdm skip_memory_metrics "
                 "include_num_input_tokens_seen include_tokens_per_second include_effective_tokens_per_second debug "
-                "print_level", Idle("what is shown and logged is always the same", (*EMPTY, True, "no", "passive",
-                                                                                    "warning", "info")))),
+                "tpu_metrics_debug print_level", Idle("what is shown and logged is always the same", (
+                    *EMPTY, True, "no", "passive", "warning", "info")))),
     # evaluation
     "do_eval": Refused("held-out rows are looked at while training", "eval_strategy: epoch", EMPTY),
     **dict(_all("do_predict predict_with_generate compute_accuracy generation_max_length "
                 "generation_num_beams generation_config eval_num_beams eval_on_start batch_eval_metrics", GENERATE)),
-    "per_device_eval_batch_size": Idle("held-out rows are looked at in batches of the training's size", EMPTY),
+    **dict(_all("per_device_eval_batch_size per_gpu_eval_batch_size", Idle(
+        "held-out rows are looked at in batches of the training's size", EMPTY))),
     **dict(_all("eval_delay eval_accumulation_steps eval_do_concat_batches eval_use_gather_object "
-                "include_for_metrics prediction_loss_only", Idle("held-out rows give a loss, nothing more",
-                                                                 (*EMPTY, 0, True)))),
+                "include_for_metrics include_inputs_for_metrics prediction_loss_only", Idle(
+                    "held-out rows give a loss, nothing more", (*EMPTY, 0, True)))),
     "load_best_model_at_end": Refused("the last weights are kept", "early_stopping_steps"),
     **dict(_all("metric_for_best_model greater_is_better", Idle("the loss on held-out rows is what counts",
                                                                 (*EMPTY, "loss", "eval_loss")))),
@@ -182,6 +219,10 @@ KEYS: dict[str, Key] = {
     "adam_beta1": Refused("AdamW runs with its usual constants", DELETE, (None, 0.9)),
     "adam_beta2": Refused("AdamW runs with its usual constants", DELETE, (None, 0.999)),
     "adam_epsilon": Refused("AdamW runs with its usual constants", DELETE, (None, 1e-8)),
+    "adafactor": Refused("the optimizer is chosen by its name", "optim: adafactor"),
+    **dict(_all("half_precision_backend fp16_backend fp16_opt_level", Idle(
+        "16-bit training is PyTorch's own", (*EMPTY, "auto", "o1")))),
+    "past_index": Refused("nothing is carried from one batch to the next", DELETE, (None, -1)),
     **dict(_all("optim_args optim_target_modules", Refused(
         "optimisers run with their usual constants", "optim", EMPTY))),
     "lr_scheduler_kwargs": Refused("schedules run with their usual constants", "lr_scheduler_type", EMPTY),
@@ -197,19 +238,32 @@ KEYS: dict[str, Key] = {
     "dataloader_in_order": Idle("rows come in their order", (None, True)),
     "average_tokens_across_devices": Idle("always done", (None, True)),
     # several processes
-    "fsdp_config": Idle("how the model is wrapped and saved is settled by nacre", EMPTY),
+    "use_ray": Refused("the command says what starts the processes", RAY),
+    "ray_num_workers": Refused("the command says how many workers there are", RAY, (None, 1)),
+    **dict(_all("ray_init_kwargs ray_run_name ray_storage_path ray_storage_filesystem resources_per_worker "
+                "placement_strategy", RAY_SETTINGS)),
+    "ray_scope": Idle("nacre does not look for settings with Ray", (*EMPTY, "last")),
+    **dict(_all("master_addr master_port", MASTER)),
+    **dict(_all("fsdp_config fsdp_min_num_params fsdp_transformer_layer_cls_to_wrap", Idle(
+        "how the model is wrapped and saved is settled by nacre", EMPTY))),
     **dict(_all("ddp_timeout ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph "
                 "ddp_backend local_rank", Idle("how processes talk to each other is settled by accelerate",
                                               (*EMPTY, -1, 1800)))),
     **dict(_all("parallelism_config accelerator_config enable_jit_checkpoint", PARALLEL)),
-    "use_cpu": Refused("the first GPU is used where there is one", "CUDA_VISIBLE_DEVICES= before the command"),
+    **dict(_all("use_cpu no_cuda", Refused(
+        "the first GPU is used where there is one", "CUDA_VISIBLE_DEVICES= before the command"))),
+    "use_mps_device": Refused("nacre computes on a CUDA device or the CPU", DELETE),
     # other verbs' keys
     **dict(_all("push_to_hub hub_token hub_private_repo hub_model_id hub_always_push hub_revision "
+                "push_to_hub_model_id push_to_hub_organization push_to_hub_token "
                 "trackio_space_id trackio_bucket_id trackio_static_space_id", HUB)),
     "hub_strategy": Idle("has no effect without push_to_hub", EMPTY),
     **dict(_all("export_dir export_quantization_bit export_quantization_dataset", EXPORT)),
     **dict(_all("export_size export_device export_quantization_nsamples export_quantization_maxlen "
                 "export_legacy_format export_hub_model_id", Idle("training exports nothing", EMPTY))),
+    **dict(_all("task task_dir lang n_shot download_mode", BENCHMARK)),
+    "batch_size": Refused("counts rows for LlamaFactory's eval alone", "per_device_train_batch_size"),
+    "save_dir": Refused("names a folder for LlamaFactory's eval alone", "output_dir"),
     **dict(_all("do_sample temperature top_p top_k num_beams max_length max_new_tokens repetition_penalty "
                 "length_penalty skip_special_tokens", Idle("nothing is generated while training", EMPTY))),
     **dict(_all("remove_unused_columns label_names length_column_name sortish_sampler "

@@ -209,7 +209,9 @@ def _train(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
         "max_grad_norm": arguments.max_grad_norm,
         "optimizer": None if arguments.optim in ADAMW else arguments.optim,
         "precision": "bf16" if arguments.bf16 else "fp16" if arguments.fp16 else "auto",
-        "gradient_checkpointing": arguments.gradient_checkpointing,
+        "gradient_checkpointing": False
+        if arguments.disable_gradient_checkpointing
+        else arguments.gradient_checkpointing,
         "neftune_alpha": arguments.neftune_noise_alpha,
         "preference": _preference(arguments, notes),
         "eval_steps": _looks(arguments, notes),

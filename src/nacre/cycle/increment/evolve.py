@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from nacre import __version__
 from nacre.base.errors import InputError
@@ -32,7 +33,7 @@ from nacre.model.load import pick_device
 from nacre.records import Lineage, Manifest, RowsFile, Snapshot, Version
 from nacre.records.manifest import MANIFEST
 from nacre.registry.slots import Slot
-from nacre.train.run import Trained, train
+from nacre.train.run import Job, Trained, train
 
 LITTLE_LEARNED = 0.02  # of a new task's score
 
@@ -48,6 +49,7 @@ def evolve(
     actor: str = "evolve",
     tell: Callable[[str], None] = lambda _: None,
     rows: int | None = None,
+    terms: tuple[str, ...] = (),
 ) -> Evolution:
     """Learn increment `name` without losing what the champion knows.
 
@@ -59,6 +61,7 @@ def evolve(
         actor: who the history says did it.
         tell: is called with each sentence that is worth knowing before the training has begun.
         rows: learn so many of the train rows only, of each class in proportion; default: all.
+        terms: texts that become tokens of their own before the training.
 
     Raises:
         InputError: the data, the model or a setting is wrong; nothing was trained.
@@ -73,16 +76,8 @@ def evolve(
         for version in lineage[-1:]:
             workspace.check_base(version)
         settings = workspace.settings
-        _check_line(workspace, lineage, champion, name)
-        snapshot = take_snapshot(
-            name,
-            workspace.dataset_dir,
-            workspace.memory,
-            drop_budget=settings.data.drop_budget,
-            dev_share=settings.data.dev_share,
-            history=_dev_rows(workspace, lineage, champion),
-            stage=settings.train.stage,
-        )
+        check_line(workspace, lineage, champion, name)
+        snapshot = increment_rows(workspace, name, lineage, champion)
         step = Step(
             workspace=workspace,
             snapshot=keep_share(snapshot, settings.keep.data, workspace.memory),
@@ -90,7 +85,7 @@ def evolve(
             champion=champion,
             promote=promote or settings.gate.promote,
             actor=actor,
-            recipe=settings.recipe,
+            recipe=settings.recipe.model_copy(update={"terms": terms}),
             tell=tell,
         )
         whole = step
@@ -99,15 +94,34 @@ def evolve(
             if rows is not None and known is None:
                 part = first_part(snapshot, rows, workspace.memory)
                 step = replace(step, snapshot=keep_share(part, settings.keep.data, workspace.memory))
-            found = known or try_again(step, lambda one: _taken_up(one) or _learn(one))
+                known = _known_already(step)
+            found = known or try_again(step, lambda one: _taken_up(one) or learn(one))
             return keep_dev_all(workspace, found)
         finally:
             forget_rows(whole)
             forget_rows(step)
 
 
-def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None, name: str) -> None:
-    """Refuse a reward model on a line of versions that answer, the other way round, and a start that was rounded.
+def increment_rows(workspace: Workspace, name: str, lineage: list[Version], champion: Slot | None) -> Snapshot:
+    """The rows of an increment, read, checked and kept as the settings say; no dev row of earlier ones is among them.
+
+    Raises:
+        InputError: see `take_snapshot`.
+    """
+    settings = workspace.settings
+    return take_snapshot(
+        name,
+        workspace.dataset_dir,
+        workspace.memory,
+        drop_budget=settings.data.drop_budget,
+        dev_share=settings.data.dev_share,
+        history=_dev_rows(workspace, lineage, champion),
+        stage=settings.train.stage,
+    )
+
+
+def check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None, name: str) -> None:
+    """Refuse a reward model on a line of versions that answer, the other way round, and a start that is not one model.
 
     Raises:
         InputError: the gate would hold numbers of one kind against numbers of another; or see `_check_whole`.
@@ -125,12 +139,19 @@ def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | N
 
 
 def _check_whole(lineage: list[Version], name: str) -> None:
-    """Refuse to train from a version that was rounded.
+    """Refuse to train from a version that was rounded, or that is several adapters together.
 
     Raises:
         InputError: says what to train from instead.
     """
     for version in lineage[-1:]:
+        if version.combined and version.combined.how.by != "merge":
+            best = "NUMBER" if version.origin else version.combined.members[0].version
+            raise InputError(
+                f"version {version.number} is several adapters that answer together, which cannot be trained as one",
+                where=f"version {version.number}",
+                fix=f"nacre evolve {name} --from {best}, one of them, or from what nacre combine --by merge makes",
+            )
         how = version.compressed.how.to if version.compressed else ""
         if how in ("int8", "int4"):
             above = version.parents[0] if version.parents else "the version it was made of"
@@ -208,8 +229,8 @@ def _as_it_was(step: Step, version: Version, notes: list[str]) -> Evolution | No
     )
 
 
-def _learn(step: Step) -> Evolution:
-    """Train, judge, and only then register: what cannot be judged never gets a number."""
+def learn(step: Step, by: Callable[[Job], Trained] = train) -> Evolution:
+    """Train, judge, and only then register: what cannot be judged never gets a number. `by` is what trains."""
     workspace = step.workspace
     known, scorer = tasks_of(step.lineage), Scorer(workspace)
     _check_scoring(step, scorer)
@@ -218,7 +239,8 @@ def _learn(step: Step) -> Evolution:
         step.tell(note)
     memory, leaked = memory_of(step, known)
     conditions = _conditions(step, memory)
-    trained, meter = _train(step, memory, conditions)
+    with Meter(gpu=pick_device().type == "cuda") as meter:  # or go on with a run of the very same kind that was killed
+        trained = by(job_of(step, memory, conditions, work=step.run, shared=workspace.memory))
     needs, artifact = _publish(step, known, trained)
     made = Version(
         number=0,
@@ -240,6 +262,7 @@ def _learn(step: Step) -> Evolution:
         general=sha256_file(conditions.general) if conditions.general else "",
         energy=meter.energy,
         cpu_seconds=round(meter.cpu_seconds, 3),
+        federated=trained.federated,
     )
     judged = judge_version(workspace, scorer, made, step.against)
     version = workspace.ledger.add_version(**made.model_dump(exclude={"number", "created", "schema_version"}))
@@ -269,18 +292,13 @@ def _conditions(step: Step, memory: Memory) -> Conditions:
     )
 
 
-def _train(step: Step, memory: Memory, conditions: Conditions) -> tuple[Trained, Meter]:
-    """Train, or go on with a run of the very same kind that was killed; and what it took and drew."""
-    with Meter(gpu=pick_device().type == "cuda") as meter:
-        trained = train(job_of(step, memory, conditions, work=step.run, shared=step.workspace.memory))
-    return trained, meter
-
-
 def _publish(step: Step, known: dict[str, Task], trained: Trained) -> tuple[str, str]:
     """Put the result into the store with its manifest; returns what it needs below it, and its hash."""
     parent, snapshot = step.parent, step.snapshot
     needs = ""
-    if trained.kind == "adapter" and parent is not None:
+    if trained.kind == "adapter" and trained.below is not None:
+        needs = step.workspace.store.publish_folder(Path(trained.below.model))
+    elif trained.kind == "adapter" and parent is not None:
         needs = parent.needs if parent.kind == "adapter" else parent.artifact
     new = Lineage(task=snapshot.task, train=snapshot.replayable, dev=snapshot.dev)
     manifest = Manifest(

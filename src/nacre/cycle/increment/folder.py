@@ -25,7 +25,7 @@ from nacre.model.environment import environment
 from nacre.model.load import load_model, load_tokenizer, positions
 from nacre.records import Example, Lineage, Manifest, Recipe, Report, TaskSettings, Weights
 from nacre.records.manifest import MANIFEST
-from nacre.records.weights import ROUTER
+from nacre.records.weights import ENSEMBLE, ROUTER
 from nacre.registry.fingerprint import fingerprint
 from nacre.train.log import write_results
 from nacre.train.plot import plot_losses
@@ -76,7 +76,7 @@ def folder_weights(model: str) -> Weights:
     """
     folder = local_folder(model, Path.cwd())
     adapter = folder / "adapter_config.json"
-    if (folder / ROUTER).exists():
+    if (folder / ROUTER).exists() or (folder / ENSEMBLE).exists():
         adapter = min(folder.glob("*/adapter_config.json"), default=adapter)  # they all sit on the same base
     if not adapter.exists():
         return Weights(identity=_identity(folder), model=str(folder))
@@ -129,9 +129,8 @@ def train_folder(job: FolderJob) -> FolderResult:
         history=tuple(entry.dev for entry in lineage if entry.dev),
         stage=job.recipe.train.stage,
     )
-    key = content_hash(
-        [snapshot.data_hash, start.identity, before.identity if before else "", job.recipe.model_dump(mode="json")]
-    )
+    recipe = job.recipe.alone.model_dump(mode="json")
+    key = content_hash([snapshot.data_hash, start.identity, before.identity if before else "", recipe])
     if _already_there(job, key):
         note = f"nothing to do: {job.output} was trained on exactly this; --overwrite_output_dir trains it anew"
         return FolderResult(job.output, None, (note,))

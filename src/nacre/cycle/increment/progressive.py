@@ -19,6 +19,7 @@ from nacre.data.strata import choose
 from nacre.records import Snapshot
 
 LITTLE_GAINED = 0.02  # of the new task's score
+PART = "a part:"  # begins the note of a snapshot that has not all of its rows
 Decision = Literal["go on", "stop", "nothing gained"]
 
 
@@ -39,7 +40,7 @@ def first_part(snapshot: Snapshot, rows: int | None, memory: Path) -> Snapshot:
     if rows is None or rows >= snapshot.train.rows:
         return snapshot
     kept = choose(read_rows(memory, snapshot.train), rows, floor=0, seed=0).rows
-    said = f"progressive: {len(kept)} of {snapshot.train.rows} train rows first, of each class in proportion"
+    said = f"{PART} {len(kept)} of {snapshot.train.rows} train rows are learned, of each class in proportion"
     return snapshot.changed(train=write_rows(memory, kept), notes=(*snapshot.notes, said))
 
 
@@ -88,7 +89,7 @@ def progressively(
     """
     first = learn(rows)
     number = first.version.number
-    if "progressive" not in " ".join(first.version.snapshot.notes):
+    if PART not in " ".join(first.version.snapshot.notes):
         why = (
             f"the increment has {first.version.snapshot.train.rows} train rows: there is no smaller part to begin with"
         )

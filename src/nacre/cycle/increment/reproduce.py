@@ -17,7 +17,7 @@ from nacre.cycle.increment.step import Step
 from nacre.cycle.lineage import ancestry, devs, tasks_of
 from nacre.cycle.scores.scoring import Scorer
 from nacre.cycle.workspace import Workspace
-from nacre.data.rows import rows_path
+from nacre.data.rows import general_path, rows_path
 from nacre.gate.budget import limits
 from nacre.model.environment import environment
 from nacre.records import Version, Weights
@@ -95,10 +95,15 @@ def reproduce(workspace: Workspace, number: int, *, tolerance: float = TOLERANCE
 def _missing(workspace: Workspace, version: Version) -> list[str]:
     """Why the training cannot be repeated at all."""
     found = []
+    if version.combined:
+        whole = f"nacre combine {' '.join(map(str, version.parents))} --by {version.combined.how.by}"
+        found.append(f"it was not trained but put together: {whole} makes it again")
     if version.compressed:
         above = version.parents[0] if version.parents else "its parent"
         again = f"nacre compress {above} --to {version.compressed.how.to} makes it again"
         found.append(f"it was not trained but made smaller: {again}")
+    if version.federated:
+        found.append("parties trained it together, each on rows that are not here")
     if version.origin:
         found.append(f"it was not trained here but came from the archive {version.origin['archive']}")
     if not rows_path(workspace.memory, version.snapshot.train.sha256).is_file():
@@ -123,6 +128,8 @@ def _conditions(workspace: Workspace, version: Version) -> tuple[Conditions, lis
     told = []
     general = workspace.settings.data.general
     path = workspace.root / general if general and version.general else None
+    kept = general_path(workspace.memory, version.general)
+    path = kept if version.general and kept.is_file() else path
     if version.general and (path is None or not path.is_file() or sha256_file(path) != version.general):
         told.append("the generic text (data.general) is not the file of then")
     wanted: Mapping[str, float] | None = version.limits

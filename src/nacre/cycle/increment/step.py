@@ -41,5 +41,5 @@ class Step:
     def run(self) -> Path:
         """The run's folder, named by what decides its result, so that one that was killed is found again."""
         start = self.parent.artifact if self.parent else self.workspace.base.identity
-        recipe = self.recipe.model_dump(mode="json")
+        recipe = self.recipe.alone.model_dump(mode="json")
         return self.workspace.hidden / "runs" / content_hash([self.snapshot.data_hash, start, recipe])[:16]

@@ -1,8 +1,26 @@
 """Moving versions in and out of use by hand; step by step it is `rollout`."""
 
-from nacre.base.errors import InputError
+from dataclasses import dataclass
+
+from nacre.base.errors import InputError, NacreError
+from nacre.cycle.rows import knowledge_slots
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
+
+
+@dataclass(frozen=True)
+class Back:
+    """The champion was taken back, and perhaps the documents.
+
+    Attributes:
+        event: of the champion.
+        documents: number of the snapshot in use now; None without documents.
+        then: of the one that this champion answered with last; None where the history tells of none.
+    """
+
+    event: Event
+    documents: int | None
+    then: int | None
 
 
 def promote(workspace: Workspace, number: int, *, actor: str, why: str, force: bool = False) -> Event:
@@ -59,3 +77,45 @@ def doubt_of(workspace: Workspace, number: int, *, overrule: str, force: bool) -
 def rollback(workspace: Workspace, *, to: int | None, actor: str, why: str) -> Event:
     """Take the champion back: to the one before, or to version `to` among the last three. An active rollout ends."""
     return workspace.ledger.rollback(to=to, actor=actor, why=why)
+
+
+def _documents_of(workspace: Workspace, to: int | None, *, needed: bool) -> int | None:
+    """The snapshot that the champion answered with; a history that cannot be read holds no move up that needs none."""
+    if knowledge_slots.in_use(workspace) is None:
+        return None
+    try:
+        return knowledge_slots.with_champion(workspace, to)
+    except InputError:
+        raise
+    except NacreError:
+        if needed:
+            raise
+        return None
+
+
+def rollback_with_documents(
+    workspace: Workspace, *, to: int | None, actor: str, why: str, documents: bool = False
+) -> Back:
+    """Take the champion back as `rollback` does, and say which snapshot of the documents it answered with last.
+
+    Args:
+        workspace: where they are.
+        to: one of the last three champions; default: the one before.
+        actor: who does it.
+        why: one sentence for the history.
+        documents: put that snapshot to use again too. The champion goes first: a kill between leaves the documents.
+
+    Raises:
+        InputError: there is no such champion, or its documents are asked for and there were none; nothing was moved.
+        NacreError: its snapshot cannot be searched any more; nothing was moved.
+    """
+    then = _documents_of(workspace, to, needed=documents)
+    if documents and then is None:
+        fix = "leave --documents out; nacre knowledge list shows the snapshots that are kept"
+        raise InputError("the history tells of no documents of that champion", where="--documents", fix=fix)
+    if documents and then is not None and then != knowledge_slots.in_use(workspace):
+        knowledge_slots.searchable(workspace, then)
+    event = rollback(workspace, to=to, actor=actor, why=why)
+    if documents and then != knowledge_slots.in_use(workspace):
+        knowledge_slots.rollback(workspace, to=then, actor=actor, why=why)
+    return Back(event, knowledge_slots.in_use(workspace), then)

@@ -13,21 +13,31 @@ from nacre.records.schedule import Entry
 
 
 def knowledge(workspace: Workspace, entry: Entry) -> Result:
-    """Read again what was changed in the documents; refused where too few questions have a passage in them."""
+    """Read again what was changed in the documents; refused where too few questions have a passage in them.
+
+    Where a new snapshot answers fewer of the questions than the one before, the one before stays in use.
+    """
     if not knowing.in_use(workspace):
         return Result("nothing", ("knowledge: there are no documents",))
-    renewed = knowing.refresh(workspace, actor="schedule")
+    why = f"schedule {entry.name}"
+    renewed = knowing.refresh(workspace, questions=entry.questions, actor="schedule", why=why)
     found = knowing.report(workspace, questions=entry.questions)
-    number, changed = renewed.snapshot.number, renewed.changed
-    told = [f"knowledge: snapshot {number} is in use" if changed else f"knowledge: snapshot {number} is up to date"]
+    number, made = renewed.snapshot.number, renewed.made
+    if renewed.refused:
+        told = [f"knowledge: snapshot {number} stays in use, not the new one: {renewed.refused}"]
+    else:
+        told = [f"knowledge: snapshot {number} is {'in use' if made else 'up to date'}"]
     for one in found.asked:
         low, high = one.interval
         told.append(
             f"knowledge: a passage for {one.answered} of {one.questions} questions of {one.source} ({one.share:.1%}, "
             f"{low:.1%} to {high:.1%}; target {found.target:.0%})"
         )
-    detail = {"knowledge": {"snapshot": number, "asked": [one.numbers() for one in found.asked]}}
-    return Result("refused" if found.short else "done" if changed else "nothing", tuple(told), detail)
+    numbers = {"snapshot": number, "asked": [one.numbers() for one in found.asked]}
+    if renewed.refused and made is not None:
+        numbers |= {"made": made.number, "refused": renewed.refused}
+    status: Status = "refused" if found.short or renewed.refused else "done" if made else "nothing"
+    return Result(status, tuple(told), {"knowledge": numbers})
 
 
 def coverage(workspace: Workspace, entry: Entry) -> Result:

@@ -53,7 +53,7 @@ def _of_gate(number: int, verdict: Verdict | None, *, in_use: bool, tried: bool)
     elif tried:
         yield Advice(
             en="It passed, users have had it, and it is not in use now: see in the history why it was taken back.",
-            zh="该版本已通过门禁并曾上线，但目前未在使用：原因见历史记录。",
+            zh="该版本已通过门禁并曾是冠军，但目前未在使用：原因见历史记录。",
             command=f"nacre versions show {number}",
         )
     else:

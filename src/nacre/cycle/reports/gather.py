@@ -53,7 +53,7 @@ def gather(
         created=version.created,
         base=version.base,
         base_sha256=version.base_sha256,
-        kind=version.kind,
+        kind=version.made or version.kind,
         artifact=version.artifact,
         parent=version.parents[0] if version.parents else None,
         against=against,

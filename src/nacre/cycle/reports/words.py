@@ -21,7 +21,7 @@ _OWN: Mapping[str, Mapping[Language, str]] = {
     "fail": {"en": "refused", "zh": "拒绝"},
     "undecided": {"en": "undecided", "zh": "未决"},
     "unjudged": {"en": "never judged", "zh": "未裁决"},
-    "champion": {"en": "champion", "zh": "现役版本"},
+    "champion": {"en": "champion", "zh": "冠军"},
     "previous": {"en": "earlier champion", "zh": "前任版本"},
     "challenger": {"en": "canary", "zh": "灰度中"},
     "shadow": {"en": "shadow", "zh": "影子"},

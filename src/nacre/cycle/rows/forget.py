@@ -14,10 +14,12 @@ from typing import Any
 from nacre.base.errors import InputError
 from nacre.base.files import atomic_write, disk_errors, file_lock
 from nacre.cycle.lineage import ancestry, tasks_of
+from nacre.cycle.rows.forget_general import General, clear_general, in_general, still_there, told_of
 from nacre.cycle.rows.wanted import Wanted
 from nacre.cycle.workspace import Workspace
 from nacre.data.convert import read_examples
 from nacre.data.dataset import ENDINGS
+from nacre.data.pictures import forget_pictures
 from nacre.data.rows import read_forgotten, read_rows, rows_path, write_forgotten, write_rows
 from nacre.records import Dropped, Event, Example, RowsFile, Snapshot, Version
 from nacre.records.forgotten import Forgotten
@@ -73,10 +75,11 @@ class Removal:
 
 @dataclass
 class _Found:
-    """Rows files that hold such rows, with all their rows."""
+    """Rows files that hold such rows, with all their rows; and kept general text that does."""
 
     rows: dict[str, list[Example]] = field(default_factory=dict)
     places: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    general: list[General] = field(default_factory=list)
 
 
 def forget(
@@ -102,12 +105,12 @@ def forget(
         drafts = [one.id for one in workspace.ledger.drafts.drafts() if asked.fits(one.row)]
         aside = {path: hits for path in _dropped_files(workspace) if (hits := _unusable(path, asked))}
         gone = _unusable_texts(workspace, asked, aside)
-        if not (found.rows or gone or drafts):
+        if not (found.rows or found.general or gone or drafts):
             still = f"; your own files have it: {datasets[0]}" if datasets else ""
             raise NoRow(f"no kept row fits{still}", where="nacre data forget", fix="check id, pattern or column")
         versions, tasks, retrain = _touched(workspace, found, gone)
         files = tuple(_emptied(workspace, found, write=not dry_run))
-        rows = {row for one in files for row in one.rows}
+        rows = {row for one in files for row in one.rows} | {row for one in found.general for row in one.rows}
         removal = Removal(files, len(rows), versions, retrain, datasets, drafts=len(drafts))
         if dry_run:
             return removal
@@ -115,12 +118,14 @@ def forget(
             files,
             tasks=tasks,
             unusable=lambda row: _text_of(row) in gone,
-            detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)},
+            detail={"why": why, "rows": len(rows), "versions": sorted(versions), "retrain": list(retrain)}
+            | {"general": [one.path.stem for one in found.general]},
             actor=actor,
             drafts=drafts,
         )
         empty = [f"no row is left of {one.sha256[:12]}" for one in files if not one.now.rows]
-        left = [*empty, *_said(counts), *_clear(workspace, aside, trained=bool(retrain)), *finish(workspace)]
+        cleared = [*map(told_of, found.general), *_clear(workspace, aside, trained=bool(retrain))]
+        left = [*empty, *_said(counts), *cleared, *finish(workspace)]
         return Removal(files, len(rows), versions, retrain, datasets, (*left, *_CANNOT), event.id, len(drafts))
 
 
@@ -132,6 +137,7 @@ _CANNOT = (
 
 def finish(workspace: Workspace) -> list[str]:
     """Do what the history says was removed and is still there; sentences on it."""
+    clear_general(workspace)
     files = workspace.ledger.forgetting.files()
     if files and read_forgotten(workspace.memory) != files:
         write_forgotten(workspace.memory, files)
@@ -142,7 +148,9 @@ def finish(workspace: Workspace) -> list[str]:
             with disk_errors(path):
                 path.unlink()
             gone += 1
-    return [f"{gone} files of kept rows were replaced"] if gone else []
+    told = [f"{gone} files of kept rows were replaced"] if gone else []
+    pictures = forget_pictures(workspace.memory) if files else 0
+    return [*told, f"{pictures} pictures that no kept row has any more were removed"] if pictures else told
 
 
 def unfinished(workspace: Workspace) -> Iterator[tuple[int, str]]:
@@ -154,7 +162,8 @@ def unfinished(workspace: Workspace) -> Iterator[tuple[int, str]]:
     if len(listed) > len(files) or (not events and listed):
         yield 0, "the memory folder names removed rows that no event tells of; restore the ledger or that list"
     for event in events:
-        fault = next(filter(None, (_fault(workspace, one, known, files) for one in _files_of(event))), "")
+        faults = (_fault(workspace, one, known, files) for one in _files_of(event))
+        fault = next(filter(None, (*faults, *still_there(workspace, event))), "")
         yield event.id, fault
 
 
@@ -177,7 +186,7 @@ def _in_place(files: Sequence[Forgotten]) -> set[str]:
 
 
 def _search(workspace: Workspace, asked: Wanted) -> _Found:
-    found = _Found()
+    found = _Found(general=in_general(workspace, asked))
     for path in sorted((workspace.memory / "rows").glob("*.jsonl")):
         rows = read_rows(workspace.memory, path.stem)
         places = tuple(place for place, row in enumerate(rows) if asked.fits(row))
@@ -208,6 +217,9 @@ def _touched(
         own = version.snapshot
         said[version.number] += _in_snapshot(own, found, unusable)
         if own.train.sha256 in found.places:
+            learned[version.number] = version
+        for text in (one for one in found.general if version.number in one.versions):
+            said[version.number].append(f"read {len(text.rows)} of them: general text {text.path.stem[:12]}")
             learned[version.number] = version
         for task in tasks_of(ancestry(workspace, version.number)).values():
             past = [file for file in task.train if file.sha256 in found.places]
@@ -308,8 +320,10 @@ def _read(path: Path) -> list[Dropped]:
 
 def in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
     """Where files of the datasets hold such rows."""
-    folder = workspace.dataset_dir
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+    folder, general = workspace.dataset_dir, workspace.settings.data.general
+    paths = sorted(folder.rglob("*")) if folder.is_dir() else []
+    beside = workspace.root / general if general else None
+    for path in [*paths, *([beside] if beside and beside not in paths else [])]:
         if not path.is_file() or not path.name.endswith(ENDINGS) or path.name == "dataset_info.json":
             continue
         try:
@@ -320,4 +334,5 @@ def in_datasets(workspace: Workspace, asked: Wanted) -> Iterator[str]:
         found += [one.line for one in rows.dropped if asked.fits_unusable(one)]
         if found:
             lines = ", ".join(map(str, sorted(set(found))[:10])) + (" …" if len(set(found)) > 10 else "")
-            yield f"{path.relative_to(workspace.root)}: line {lines}"
+            shown = path.relative_to(workspace.root) if path.is_relative_to(workspace.root) else path
+            yield f"{shown}: line {lines}"

@@ -1,56 +1,20 @@
 """The documents of a workspace: added, renewed, taken out and searched, and how much of what people ask is in them."""
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
 from nacre.base.errors import InputError, unknown
-from nacre.base.files import file_lock
+from nacre.cycle.rows import knowledge_slots
 from nacre.cycle.rows.coverage import asked_questions
+from nacre.cycle.rows.knowledge_asked import Answered, Check, answered
 from nacre.cycle.rows.knowledge_at import where
+from nacre.cycle.rows.knowledge_slots import BY_HAND, REFUSED, changing
 from nacre.cycle.workspace import Workspace
 from nacre.serve.knowledge.build import Renewed, key_of, renew, sentences_of
 from nacre.serve.knowledge.search import Hits, Searcher
 from nacre.serve.knowledge.snapshots import Snapshot, Snapshots, Source
-
-EVENT = "knowledge"
-
-
-@dataclass(frozen=True)
-class Answered:
-    """Questions from one place, and for how many of them the documents hold a passage.
-
-    Attributes:
-        interval: of the share, at 95 % (Wilson).
-        unanswered: the questions without one, the most frequent first, with how often each was asked.
-    """
-
-    source: str
-    questions: int
-    answered: int
-    interval: tuple[float, float]
-    unanswered: tuple[tuple[str, int], ...]
-
-    @property
-    def share(self) -> float:
-        """Questions with a passage, of all."""
-        return self.answered / self.questions
-
-    def numbers(self) -> dict[str, Any]:
-        """For the history: no words of the users'."""
-        low, high = self.interval
-        return {
-            "source": self.source,
-            "questions": self.questions,
-            "answered": self.answered,
-            "share": round(self.share, 4),
-            "interval": [round(low, 4), round(high, 4)],
-        }
 
 
 @dataclass(frozen=True)
@@ -100,7 +64,15 @@ def in_use(workspace: Workspace) -> bool:
     return Snapshots(where(workspace).folder).mark() is not None
 
 
-def add(workspace: Workspace, paths: Sequence[Path], *, orders: bool = False, actor: str = "nacre") -> Renewed:
+def add(
+    workspace: Workspace,
+    paths: Sequence[Path],
+    *,
+    orders: bool = False,
+    actor: str = "nacre",
+    why: str = BY_HAND,
+    force: bool = False,
+) -> Renewed:
     """Take files and folders into the store, and renew it.
 
     Args:
@@ -108,54 +80,63 @@ def add(workspace: Workspace, paths: Sequence[Path], *, orders: bool = False, ac
         paths: relative to the folder the command runs in.
         orders: leave sentences in that speak to a language model; said again of a source, it holds from then on.
         actor: who the history says did it.
+        why: one sentence for the history.
+        force: put the new snapshot to use however many of people's questions lose their passage.
+
+    Returns:
+        What was made; where the share of people's questions with a passage falls too far, it is `refused`.
 
     Raises:
         InputError: there is no such file or folder, or it is of a kind that is not read.
         NacreError: another command is at work at the store.
     """
-    with _changing(workspace) as snapshots:
+    with changing(workspace) as snapshots:
         present = snapshots.present()
         sources = {one.path: one for one in present.sources} if present else {}
         for path in paths:
             key = key_of(path, workspace.root)
             sources[key] = Source(path=key, orders=orders)
-        return _renewed(workspace, list(sources.values()), actor)
+        check = _check(workspace, None, force)
+        return _renewed(workspace, list(sources.values()), check, "add", actor, why)
 
 
-def refresh(workspace: Workspace, *, actor: str = "nacre") -> Renewed:
-    """Read what was changed in the sources since. Raises as `add` does."""
-    with _changing(workspace) as snapshots:
-        return _renewed(workspace, _present(workspace, snapshots).sources, actor)
+def refresh(
+    workspace: Workspace,
+    *,
+    questions: Path | None = None,
+    actor: str = "nacre",
+    why: str = BY_HAND,
+    force: bool = False,
+) -> Renewed:
+    """Read what was changed in the sources since. As `add`, but for:
+
+    Args:
+        workspace: whose store.
+        questions: a file with one question a line, relative to the workspace, that may not lose their passages either.
+        actor: see `add`.
+        why: see `add`.
+        force: see `add`.
+    """
+    with changing(workspace) as snapshots:
+        sources = _present(workspace, snapshots).sources
+        return _renewed(workspace, sources, _check(workspace, questions, force), "refresh", actor, why)
 
 
-def remove(workspace: Workspace, paths: Sequence[Path], *, actor: str = "nacre") -> Renewed:
-    """Take sources out of the store, and renew it.
+def remove(workspace: Workspace, paths: Sequence[Path], *, actor: str = "nacre", why: str = BY_HAND) -> Renewed:
+    """Take sources out of the store, and renew it. No question is looked up before: what must go, goes at once.
 
     Raises:
         InputError: one of them was never added.
         NacreError: as of `add`.
     """
-    with _changing(workspace) as snapshots:
+    with changing(workspace) as snapshots:
         sources = {one.path: one for one in _present(workspace, snapshots).sources}
         for path in paths:
             key = key_of(path, workspace.root)
             if key not in sources:
                 raise unknown("source", key, sources, where="nacre knowledge remove")
             del sources[key]
-        return _renewed(workspace, list(sources.values()), actor)
-
-
-def rollback(workspace: Workspace, *, actor: str = "nacre") -> Snapshot:
-    """Put the snapshot before to use again; the sources are not touched, so a refresh undoes it.
-
-    Raises:
-        InputError: there is none.
-    """
-    with _changing(workspace) as snapshots:
-        was = _present(workspace, snapshots).number
-        snapshot = snapshots.read(snapshots.back())
-        _record(workspace, snapshot, actor, {"rolled_back": was})
-        return snapshot
+        return _renewed(workspace, list(sources.values()), None, "remove", actor, why)
 
 
 def search(workspace: Workspace, question: str, limit: int | None = None) -> Hits:
@@ -186,39 +167,32 @@ def report(workspace: Workspace, *, questions: Path | None = None) -> Standing:
     present = _present(workspace, snapshots)
     searcher = Searcher(where(workspace))
     asked = asked_questions(workspace, questions)
-    answered = tuple(_answered(searcher, source, texts) for source, texts in asked.items() if texts)
+    found = answered(searcher, asked)
     target = workspace.settings.knowledge.target
-    return Standing(present, tuple(snapshots.order()), tuple(sentences_of(present)), answered, target)
+    return Standing(present, tuple(snapshots.order()), tuple(sentences_of(present)), found, target)
 
 
-def _answered(searcher: Searcher, source: str, questions: Sequence[str]) -> Answered:
-    counts = Counter(questions)
-    inside = {text: bool((hits := searcher.search(text, 1)) and hits.passages) for text in counts}
-    answered = sum(count for text, count in counts.items() if inside[text])
-    low, high = binomtest(answered, len(questions)).proportion_ci(method="wilson")
-    outside = tuple((text, count) for text, count in counts.most_common() if not inside[text])
-    return Answered(source, len(questions), answered, (float(low), float(high)), outside)
+def _check(workspace: Workspace, questions: Path | None, force: bool) -> Check:
+    return Check(where(workspace), asked_questions(workspace, questions), force=force)
 
 
-@contextmanager
-def _changing(workspace: Workspace) -> Iterator[Snapshots]:
-    """One change of the store at a time; searches go on beside it."""
-    folder = where(workspace).folder
-    with file_lock(folder / "lock", wait=False):
-        yield Snapshots(folder)
-
-
-def _renewed(workspace: Workspace, sources: Sequence[Source], actor: str) -> Renewed:
-    found = renew(where(workspace), sources)
-    if found.changed:
-        _record(workspace, found.snapshot, actor, {"read": found.read, "kept": found.kept, "gone": found.gone})
-    return found
-
-
-def _record(workspace: Workspace, snapshot: Snapshot, actor: str, more: dict[str, Any]) -> None:
-    """Write into the history what is in use now: numbers and hashes, no words of the documents."""
-    detail = {"snapshot": snapshot.number, "record": snapshot.digest, "documents": len(snapshot.documents)}
-    workspace.ledger.record(EVENT, actor, {**detail, "chunks": snapshot.chunks, **more})
+def _renewed(
+    workspace: Workspace, sources: Sequence[Source], check: Check | None, how: str, actor: str, why: str
+) -> Renewed:
+    """Renew the store, and write into the history what is in use then, and what is not and why."""
+    before = Snapshots(where(workspace).folder).present()
+    found = renew(where(workspace), sources, check=check, pinned=knowledge_slots.pinned(workspace))
+    if found.made is None:
+        return found
+    numbers: dict[str, Any] = {"read": found.read, "kept": found.kept, "gone": found.gone}
+    if check is not None:
+        numbers |= check.numbers()
+    if found.refused:
+        how = REFUSED
+        numbers |= {"made": found.made.number, "refused": found.refused}
+    number = before.number if before else None
+    knowledge_slots.record(workspace, number, found.snapshot, actor, how=how, why=why, **numbers)
+    return replace(found, told=(*found.told, check.blind)) if check is not None and check.blind else found
 
 
 def _present(workspace: Workspace, snapshots: Snapshots) -> Snapshot:

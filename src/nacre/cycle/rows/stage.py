@@ -1,7 +1,6 @@
 """The stage that harvested rows are trained in: pairs and judged answers are no answers to learn."""
 
 import json
-from dataclasses import replace
 
 from nacre.base.errors import InputError
 from nacre.cycle.workspace import Workspace
@@ -25,9 +24,7 @@ def staged(workspace: Workspace, name: str) -> Workspace:
     if not stage or settings.train.stage == stage:
         return workspace
     train = settings.train.model_copy(update={"stage": stage})
-    found = replace(workspace, settings=settings.model_copy(update={"train": train}))
-    vars(found)["ledger"] = workspace.ledger  # the same connections, which whoever opened them closes
-    return found
+    return workspace.under(settings.model_copy(update={"train": train}))
 
 
 def stage_of(workspace: Workspace, name: str) -> str:

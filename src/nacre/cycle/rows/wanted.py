@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from nacre.base.errors import InputError
+from nacre.base.pictures import picture_name
 from nacre.records import Dropped, Example
 
 _LEAST_ID = 8  # characters of a content id that name a row
@@ -37,6 +38,7 @@ class Wanted:
         if self._in_columns(columns) or (self.ids and row.content_id.startswith(self._long_ids)):
             return True
         texts = [row.system, row.tools, *(turn.content for turn in (*row.prompt, *row.answers)), *columns.values()]
+        texts += map(picture_name, row.images or ())  # of a kept picture its hash
         return any(pattern.search(text) for pattern in self.patterns for text in texts if text)
 
     def fits_unusable(self, row: Dropped) -> bool:

@@ -1,12 +1,14 @@
 """Score the champion and a candidate on every task, and let the gate judge what the champion knows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from nacre.base.errors import nearest
 from nacre.cycle.lineage import Task, ancestry, devs, tasks_of
 from nacre.cycle.scores.imported import imported_pairs
 from nacre.cycle.scores.scoring import Scorer
+from nacre.cycle.scores.units import Reader, in_same_units
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.gate.budget import margin_for
@@ -40,11 +42,12 @@ class _Sides:
     scorer: Scorer
     champion: Weights
     candidate: Weights
+    notes: list[str] = field(default_factory=list)
 
     def reports(self, tasks: Mapping[str, RowsFile]) -> tuple[dict[str, Report], dict[str, Report]]:
         """Every row of some tasks, before and after."""
         old, new = (self.scorer.reports(weights, tasks.items()) for weights in (self.champion, self.candidate))
-        return old, new
+        return old, self._in_same_units(tasks, old, new)
 
     def parts(
         self, tasks: Mapping[str, RowsFile], order: Mapping[str, list[int]], upto: int
@@ -57,7 +60,25 @@ class _Sides:
                     reports[name] = self.scorer.rows(weights, name, dev, order[name][:upto])
                 else:
                     reports |= self.scorer.reports(weights, [(name, dev)])
+        return found[0], self._in_same_units(tasks, *found)
+
+    def _in_same_units(
+        self, tasks: Mapping[str, RowsFile], old: dict[str, Report], new: dict[str, Report]
+    ) -> dict[str, Report]:
+        """The new reports; where the two cut text into different tokens, with losses per token of the champion's."""
+        readers = self._readers
+        if len(readers[0].tokenizer) == len(readers[1].tokenizer):
+            return new
+        found = {}
+        for name, dev in tasks.items():
+            examples = read_rows(self.workspace.memory, dev)
+            found[name], note = in_same_units(old[name], new[name], examples, readers)
+            self.notes.extend([note] if note and note not in self.notes else [])
         return found
+
+    @cached_property
+    def _readers(self) -> tuple[Reader, Reader]:
+        return self.scorer.reader(self.champion), self.scorer.reader(self.candidate)
 
     def pair(self, name: str, dev: RowsFile, old: Report, new: Report, order: list[int]) -> TaskPair:
         """The pairs of one task, in the order of reading."""
@@ -124,7 +145,7 @@ def judge_version(workspace: Workspace, scorer: Scorer, made: Version | None, ag
     return Judged(
         judge(pairs, settings.keep, settings.gate, rules),
         {name: (old[name].mean, new[name].mean) for name in fresh},
-        (*notes, *grouped_notes(new)),
+        (*notes, *sides.notes, *grouped_notes(new)),
     )
 
 

@@ -40,7 +40,7 @@ def run_tasks(workspace: Workspace, number: int, request: Request) -> Imported:
 
     Raises:
         InputError: the harness is not installed, a task is unknown, or its data are not on this machine; there is no
-            such version, it is a reward model, which does not answer, or it has several adapters behind a router.
+            such version, it is a reward model, which does not answer, or it has several adapters.
     """
     weights = weights_of(workspace, number)
     if weights.routed:
@@ -48,6 +48,10 @@ def run_tasks(workspace: Workspace, number: int, request: Request) -> Imported:
         what = "lm-eval does not say where a question ends, so no router can choose an adapter by it"
         fix = "run it on a version with one adapter, or export the dev rows and score this one with nacre evaluate"
         raise InputError(what, where=f"version {number}, several adapters behind a router", fix=fix)
+    if weights.ensemble:
+        what = "lm-eval asks one model, and this one is several adapters that answer together"
+        fix = "run it on its members, or score this one with nacre evaluate"
+        raise InputError(what, where=f"version {number}", fix=fix)
     refuse_another(workspace, weights)
     version = installed().version
     model, tokenizer, max_length = load_model(weights), load_tokenizer(weights), _max_length(workspace, weights)

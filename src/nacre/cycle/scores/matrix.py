@@ -189,7 +189,10 @@ def _inherited(about: Scope) -> list[str]:
     said = []
     for version in about.versions:
         names = [name for name in dict.fromkeys(one.task for one in version.inherited) if name in scored]
-        if names:
+        if names and version.combined and not version.origin:
+            whose = ", ".join(f"version {one.version}" for one in version.combined.members)
+            said.append(f"version {version.number} knows {', '.join(names)} by what it was put together from: {whose}")
+        elif names:
             said.append(
                 f"version {version.number} had learned {', '.join(names)} before it came into this ledger: it stands "
                 "for the versions that learned them, and what happened before is not in these figures"
@@ -254,8 +257,8 @@ def _find_plain(brackets: Brackets, everything: dict[int, Version], line: Sequen
         return
     for one in reversed(everything.values()):
         other = _family(everything, [one])
-        made_smaller = any(version.compressed for version in other)
-        if one.number != joint and list(tasks_of(other)) == order and _unprotected(other) and not made_smaller:
+        otherwise = any(version.made for version in other)
+        if one.number != joint and list(tasks_of(other)) == order and _unprotected(other) and not otherwise:
             brackets.plain = one.number
             brackets.notes.append(
                 f"version {one.number} is the plain bracket: the same tasks in the same order, nothing protected"
@@ -300,7 +303,7 @@ def _label(version: Version, row: int, rows: dict[int, int]) -> str:
     if parents:
         parents = list(version.parents)
     came = " and ".join(f"v{parent}" for parent in parents) or ("base" if row and not version.parents else "")
-    what = version.compressed.how.to if version.compressed else f"+{version.snapshot.task}"
+    what = version.made or f"+{version.snapshot.task}"
     return f"v{version.number} {what}" + (f" (from {came})" if came else "")
 
 

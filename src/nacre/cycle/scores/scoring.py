@@ -12,6 +12,7 @@ from nacre.base.errors import InputError
 from nacre.base.hashing import content_hash
 from nacre.cycle.environment import refuse_another
 from nacre.cycle.lineage import ancestry, devs, tasks_of
+from nacre.cycle.scores.units import Reader
 from nacre.cycle.workspace import Workspace
 from nacre.data.rows import read_rows
 from nacre.evaluate.judge.prompts import Language
@@ -103,6 +104,11 @@ class Scorer:
         if self.workspace.settings.evaluate.judge is None:
             return None
         return chosen.metric, chosen.decoding, self._judged(wanted)
+
+    def reader(self, weights: Weights) -> Reader:
+        """How these weights read text."""
+        source = self._source(weights)
+        return Reader(source.tokenizer, source.max_length)
 
     def _plan(self, weights: Weights, wanted: Wanted) -> Plan:
         source = self._source(weights)

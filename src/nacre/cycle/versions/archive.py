@@ -16,6 +16,7 @@ from nacre.base.hashing import canonical_json, content_hash, sha256_file, sha256
 from nacre.cycle.lineage import ancestry, as_lineage, tasks_of
 from nacre.cycle.reports.card import CARD, model_card
 from nacre.cycle.workspace import Workspace
+from nacre.data.pictures import picture_path, pictures_of
 from nacre.data.rows import rows_path, write_rows
 from nacre.records import Lineage, Report, RowsFile, Snapshot, Verdict, Version
 from nacre.registry.archive import unpacked, write_archive
@@ -57,7 +58,11 @@ def export_version(
     rows += [version.snapshot.train.sha256] if version.snapshot.train.sha256 not in rows else []
     if with_rows:
         paths = {sha: rows_path(workspace.memory, sha) for sha in rows}
-        files |= {f"rows/{sha}.jsonl": path for sha, path in paths.items() if path.is_file()}
+        paths = {sha: path for sha, path in paths.items() if path.is_file()}
+        files |= {f"rows/{sha}.jsonl": path for sha, path in paths.items()}
+        pictures = {name for path in paths.values() for name in pictures_of(path)}
+        kept = {name: picture_path(workspace.memory, name) for name in pictures}
+        files |= {f"images/{name}": path for name, path in kept.items() if path.is_file()}
     if with_base:
         base = Path(workspace.base.model)
         files |= {f"base/{path.name}": path for path in sorted(base.iterdir()) if path.suffix in KINDS}
@@ -174,7 +179,7 @@ def _check_hashes(source: Path, version: Version, files: Mapping[str, Path]) -> 
     for name, path in files.items():
         if path.suffix.lower() in UNSAFE:
             raise _refused(source, f"{name} can run code when it is loaded")
-        if name.startswith("rows/") and path.stem != sha256_file(path):
+        if name.startswith(("rows/", "images/")) and path.stem != sha256_file(path):
             raise _refused(source, f"{name} does not have the hash it is named by")
 
 
@@ -198,8 +203,12 @@ def _rows(
     for name, path in files.items():
         if name.startswith("rows/"):
             target = rows_path(workspace.memory, path.stem)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+        elif name.startswith("images/"):
+            target = picture_path(workspace.memory, path.name)
+        else:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
     nothing = write_rows(workspace.memory, ())
 
     def here(file: RowsFile | None) -> bool:

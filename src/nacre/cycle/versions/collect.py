@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +18,12 @@ from nacre.base.files import disk_errors, file_lock
 from nacre.cycle.versions.expiry import expire, expired
 from nacre.cycle.versions.retention import Needed, needed
 from nacre.cycle.workspace import Workspace
+from nacre.data.pictures import IMAGES, needed_pictures
 from nacre.registry import leases
 from nacre.registry.scratch import abandoned
 from nacre.registry.weigh import folder_bytes
 
-Kind = Literal["artifact", "rows", "memory", "run", "leftover"]
+Kind = Literal["artifact", "rows", "memory", "converted", "run", "leftover"]
 
 _TRIES = 5  # so often somebody else may write to the history while it is decided what may go
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
@@ -30,6 +31,7 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # how files are called while the
 _TRASH = ".trash-"
 _WEIGHTS = {"generic", "rehearsed"}  # memory whose names begin with the weights' identity
 _KEYED = {"importance", "teacher", "trunk"}  # memory whose names may end in a hash over weights
+_KEPT = {"dropped": "it tells which rows could not be used", "lexicon": "it tells which words a domain has"}
 _IDENTITY_DIGITS = 16
 
 
@@ -82,7 +84,8 @@ def plan(workspace: Workspace) -> Plan:
     """
     seen = workspace.ledger.keeping.last_event()  # before anything is looked at
     found = needed(workspace)
-    sorted_out = [*_artifacts(workspace, found), *_memory(workspace, found), *_runs(workspace), *_leftovers(workspace)]
+    caches = [*_memory(workspace, found), *_converted(workspace), *_runs(workspace)]
+    sorted_out = [*_artifacts(workspace, found), *caches, *_leftovers(workspace)]
     goes = tuple(item for item, stays in sorted_out if not stays)
     return Plan(goes, tuple(item for item, stays in sorted_out if stays), seen, expired(workspace))
 
@@ -157,6 +160,8 @@ def _artifacts(workspace: Workspace, found: Needed) -> Iterator[tuple[Item, bool
 
 
 def _memory(workspace: Workspace, found: Needed) -> Iterator[tuple[Item, bool]]:
+    pictures = needed_pictures(workspace.memory)
+    general = {one.general: one.number for one in workspace.ledger.versions() if one.artifact in found.artifacts}
     for path in sorted(workspace.memory.rglob("*")):
         if not path.is_file() or path.name.startswith("."):
             continue
@@ -168,9 +173,30 @@ def _memory(workspace: Workspace, found: Needed) -> Iterator[tuple[Item, bool]]:
             told = why or "no version that stays learned from them or is judged by them"
             yield Item("rows", path.stem, path, path.stat().st_size, told), why is not None
             continue
-        stays, told = _why_memory(workspace, found, kind, path)
+        if kind == IMAGES:
+            stays, told = _why_picture(path, pictures)
+        elif kind == "general":
+            stays, told = _why_general(path, general)
+        else:
+            stays, told = _why_memory(workspace, found, kind, path)
         name = str(path.relative_to(workspace.memory))
         yield Item("memory", name, path, path.stat().st_size, told), stays
+
+
+def _why_picture(path: Path, needed: Collection[str]) -> tuple[bool, str]:
+    """Whether a picture stays: a kept row has it, or is about to."""
+    if path.name in needed:
+        return True, "kept rows have it"
+    young = time.time() - path.stat().st_mtime < _HOUR_S
+    return young, "written within the hour: rows that have it may be under way" if young else "no kept row has it"
+
+
+def _why_general(path: Path, used: Mapping[str, int]) -> tuple[bool, str]:
+    """Whether general text stays: a version whose weights stay read it, or is about to."""
+    if path.stem in used:
+        return True, f"version {used[path.stem]} read it, and stays"
+    young = time.time() - path.stat().st_mtime < _HOUR_S
+    return young, "written within the hour: a version that reads it may be under way" if young else "no version has it"
 
 
 def _why_memory(workspace: Workspace, found: Needed, kind: str, path: Path) -> tuple[bool, str]:
@@ -179,7 +205,7 @@ def _why_memory(workspace: Workspace, found: Needed, kind: str, path: Path) -> t
         owner = next((why for sha, why in found.weights.items() if path.name.startswith(sha[:_IDENTITY_DIGITS])), None)
         return owner is not None, f"it is about weights that stay: {owner}" if owner else "its weights are not kept"
     if kind not in _KEYED:
-        return True, "it tells which rows could not be used" if kind == "dropped" else "it is not of nacre's making"
+        return True, _KEPT.get(kind, "it is not of nacre's making")
     key = path.stem.rsplit("-", 1)[-1]
     if key in found.keys:
         return True, f"it is about weights that stay: {found.keys[key]}"
@@ -189,6 +215,15 @@ def _why_memory(workspace: Workspace, found: Needed, kind: str, path: Path) -> t
     young = time.time() - path.stat().st_mtime < days * _DAY_S
     age = f"{'younger' if young else 'older'} than {days:g} days"
     return young, f"it can be computed again, and is {age}"
+
+
+def _converted(workspace: Workspace) -> Iterator[tuple[Item, bool]]:
+    """Versions as the engine `ctranslate2` holds them; it touches what it loads, and makes anew what it misses."""
+    days = workspace.settings.retention.cache_days
+    for folder in sorted(path for path in workspace.converted.glob("*") if path.is_dir()):
+        stays = time.time() - folder.stat().st_mtime < days * _DAY_S
+        why = f"loaded {'within' if stays else 'not within'} {days:g} days"
+        yield Item("converted", folder.name, folder, folder_bytes(folder), why), stays
 
 
 def _runs(workspace: Workspace) -> Iterator[tuple[Item, bool]]:

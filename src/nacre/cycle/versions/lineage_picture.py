@@ -99,7 +99,7 @@ def nodes(workspace: Workspace) -> list[Node]:
         found.append(
             Node(
                 version.number,
-                version.compressed.how.to if version.compressed else version.snapshot.task,
+                version.made or version.snapshot.task,
                 parents,
                 tuple(held.get(version.number, ())),
                 verdict.outcome if verdict else "",

@@ -7,8 +7,9 @@ e.g. "Could you tell me: {question}". A row that lacks a column of a template is
 import string
 from collections import Counter
 from collections.abc import Sequence
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from nacre.base.config import Settings
 from nacre.base.hashing import sha256_text
@@ -16,8 +17,7 @@ from nacre.data.compose.likeness import plain
 from nacre.data.compose.pieces import Piece, changed, question_of
 from nacre.data.typos import with_typos
 from nacre.records import Example
-
-QUESTION = "question"
+from nacre.records.template import QUESTION, slots, with_a_question
 
 
 class Typos(Settings):
@@ -30,33 +30,12 @@ class Typos(Settings):
 class Augment(Settings):
     """Settings of augmentation."""
 
-    templates: tuple[str, ...] = Field((), description="texts with {question}, and {column} where a row has it")
+    templates: Annotated[tuple[str, ...], AfterValidator(with_a_question)] = Field(
+        (), description="texts with {question}, and {column} where a row has it"
+    )
     per_row: int = Field(1, ge=1, description="with so many of the templates each row is written")
     share: float = Field(1.0, gt=0, le=1, description="of the rows that are written with templates")
     typos: Typos | None = Field(None, description="twins with typing mistakes")
-
-    @field_validator("templates")
-    @classmethod
-    def _with_a_question(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
-        for template in templates:
-            try:
-                names = slots(template)
-            except ValueError as error:
-                raise ValueError(f"the template {template!r} cannot be read: {error}") from None
-            if QUESTION not in names:
-                raise ValueError(f"the template {template!r} must hold {{{QUESTION}}}")
-            if "" in names:
-                raise ValueError(f"a place of the template {template!r} has no name")
-        return templates
-
-
-def slots(template: str) -> set[str]:
-    """The names of a template's places.
-
-    Raises:
-        ValueError: a brace is not closed.
-    """
-    return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
 
 
 def augment(rows: Sequence[Piece], settings: Augment, seed: int) -> tuple[list[Piece], list[str]]:

@@ -128,7 +128,7 @@ def flags(found: Duplicates, rows: int) -> list[Flag]:
             _flag(
                 f"{leaked:,} rows are dev rows of earlier increments{named_en}, and {found.near_dev:,} more are like "
                 "one.",
-                f"有 {leaked:,} 行是早期增量{named_zh}的 dev 数据，另有 {found.near_dev:,} 行与之近似。",
+                f"有 {leaked:,} 行是早期增量{named_zh}的验证数据，另有 {found.near_dev:,} 行与之近似。",
                 "Trained on, they prove nothing any more. nacre evolve leaves equal ones out; remove similar ones by "
                 "nacre data clean with the step leaks.",
                 "一旦用于训练，评测便失去意义。nacre evolve 会剔除完全相同的行；"

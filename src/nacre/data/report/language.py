@@ -86,7 +86,7 @@ def flags(found: Language) -> list[Flag]:
             advice = Said(
                 en="What is not practised fades: see that replay holds rows of that language, and that its dev rows "
                 "are judged.",
-                zh="不练习的语言会退化：请确认回放中有该语言的数据，并且用它的 dev 集评测。",
+                zh="不练习的语言会退化：请确认回放中有该语言的数据，并且用它的验证集评测。",
             )
             raised.append(Flag(measure="language", level="flag", found=said, advice=advice))
     return raised

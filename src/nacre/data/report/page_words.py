@@ -68,7 +68,7 @@ WORDS = {
     "near within": Said(en="like another row", zh="与另一行近似"),
     "equal across": Said(en="equal to a row of", zh="与该数据中某行相同："),
     "near across": Said(en="like an earlier train row", zh="与某一早期训练行近似"),
-    "near dev": Said(en="like an earlier dev row", zh="与某一早期 dev 行近似"),
+    "near dev": Said(en="like an earlier dev row", zh="与某一早期验证行近似"),
     "no private": Said(en="None was found.", zh="未发现。"),
     "private": Said(
         en="Rows that hold each kind. What was found is not in this report. Hatched: told by context, look at some.",

@@ -118,7 +118,7 @@ def _duplicates(found: DataReport) -> tuple[Said | None, Said]:
         zh=f"内部 {within:,} 行" + (f"，跨增量 {across:,} 行" if found.earlier else ""),
     ), Said(
         en="at most 1%, no earlier dev rows" if found.earlier else "at most 1%",
-        zh="不超过 1%，不含早期 dev 行" if found.earlier else "不超过 1%",
+        zh="不超过 1%，不含早期验证行" if found.earlier else "不超过 1%",
     )
 
 

@@ -20,6 +20,8 @@ METRICS = Table(
         "refusal": "nacre.evaluate.metrics.refusal:Refusal",
         "preference_accuracy": "nacre.evaluate.metrics.preference_accuracy:PreferenceAccuracy",
         "judged_likelihood": "nacre.evaluate.metrics.judged_likelihood:JudgedLikelihood",
+        "recall_at_1": "nacre.evaluate.metrics.recall:RecallAt1",
+        "recall_at_5": "nacre.evaluate.metrics.recall:RecallAt5",
         "judge": "nacre.evaluate.metrics.opinion:Judge",
         "judge_pairwise": "nacre.evaluate.metrics.opinion:JudgePairwise",
         "human": "nacre.evaluate.metrics.opinion:Human",

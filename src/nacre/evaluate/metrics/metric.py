@@ -19,6 +19,7 @@ class Scored:
         tokens: of the answers, as the model counts them; none where that is not known.
         every_reference: those of all dev rows, where only some of them were answered.
         verdicts: what a judge or people gave the answers, from 0 to 1; none where nobody was asked.
+        ranks: of two encoders the places of the right caption and of the right picture, from 1; else none.
     """
 
     answers: Sequence[str]
@@ -29,6 +30,7 @@ class Scored:
     tokens: Sequence[int] = ()
     every_reference: Sequence[str] = ()
     verdicts: Sequence[float] = ()
+    ranks: Sequence[tuple[int, int]] = ()
 
     @property
     def task_references(self) -> Sequence[str]:
@@ -42,12 +44,13 @@ class Metric(ABC):
     Attributes:
         definition: one sentence that is printed beside the number.
         reads: `answers` needs generated text, `losses` does not, and so works on plain text too; `pairs` needs
-            preference pairs, `judgements` answers that were judged good or bad, `verdicts` the opinion of a judge.
+            preference pairs, `judgements` answers that were judged good or bad, `verdicts` the opinion of a judge,
+            `ranks` a model of two encoders.
         gate: whether the gate may read it: in [0, 1], higher is better, 1 for the reference itself.
     """
 
     definition: ClassVar[str]
-    reads: ClassVar[Literal["answers", "losses", "pairs", "judgements", "verdicts"]] = "answers"
+    reads: ClassVar[Literal["answers", "losses", "pairs", "judgements", "verdicts", "ranks"]] = "answers"
     gate: ClassVar[bool] = True
 
     @abstractmethod

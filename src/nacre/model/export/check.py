@@ -73,7 +73,8 @@ def answers(weights: Weights, rows: Sequence[Example]) -> list[Said]:
     )
     found = []
     for row in rows:
-        prompt = shorten(prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools), PROMPT_TOKENS)
+        prompt = prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools, images=row.images)
+        prompt = prompt if row.images else shorten(prompt, PROMPT_TOKENS)
         found.append(_said(model, prompt, chosen))
     return found
 

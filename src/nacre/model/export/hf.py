@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nacre.base.errors import InputError
 from nacre.model.export import Reader, Source
-from nacre.model.export.merged import refuse_unmergeable, save_merged
+from nacre.model.export.merged import MERGED, refuse_unmergeable, save_merged
 from nacre.model.load import load_model, load_tokenizer
 from nacre.records import Weights
 
@@ -25,11 +25,11 @@ class HuggingFace:
         """See `nacre.model.export.Form`."""
         weights = source.weights
         if not source.adapter:
-            refuse_unmergeable(weights, "a merged model")
+            refuse_unmergeable(weights, MERGED)
             save_merged(weights, folder, precision)
             return ["its adapter was added to the weights"] if weights.adapter else []
-        if weights.adapter is None or weights.routed:
-            what = "it has several adapters" if weights.routed else "it has no adapter"
+        if weights.adapter is None or weights.several:
+            what = "it has several adapters" if weights.several else "it has no adapter"
             raise InputError(f"{what}, so none can be written", where=weights.folder, fix="leave --adapter out")
         if precision != "stored":
             what = "an adapter is written as it is stored"

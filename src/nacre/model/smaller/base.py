@@ -10,7 +10,9 @@ from peft import PeftModel
 from torch import nn
 
 from nacre.base.errors import InputError, unknown
-from nacre.model.load import is_reward_model, load_model, stored_dtype
+from nacre.model.align import aligns
+from nacre.model.load import is_reward_model, load_model, model_type, stored_dtype
+from nacre.model.pictures import sees
 from nacre.model.quantised import stored_method
 from nacre.model.tuners.apply import MERGEABLE
 from nacre.records import Compressing, Weights
@@ -85,7 +87,8 @@ def whole_model(weights: Weights) -> Any:
     """The model as one set of weights, as precise as stored, with its adapter merged into it.
 
     Raises:
-        InputError: its weights are held in few bits already, it is a reward model, or its adapter cannot be merged.
+        InputError: its weights are held in few bits already, it is a reward model or reads pictures, or its adapter
+            cannot be merged.
     """
     where = weights.folder
     if stored_method(weights.model):
@@ -94,9 +97,12 @@ def whole_model(weights: Weights) -> Any:
         raise InputError(what, where=where, fix=fix)
     if is_reward_model(weights):
         raise InputError("a reward model answers nothing that could be compared", where=where, fix="leave it as it is")
-    if weights.routed:
-        what = "several adapters behind a router cannot be merged into one set of weights: each answers its own task"
-        raise InputError(what, where=where, fix="compress a version without a router, or train one with protect: merge")
+    if sees(kind := model_type(weights.model)) or aligns(kind):
+        what = "it reads pictures, and what sees was never made smaller here"
+        raise InputError(what, where=where, fix="leave it as it is")
+    if weights.several:
+        fix = "compress a version with one adapter: train it with protect: merge, or put it together with --by merge"
+        raise InputError(f"{weights.several} are not one set of weights", where=where, fix=fix)
     model = load_model(weights, dtype=stored_dtype(weights.changed(adapter=None)))
     if not hasattr(model, "peft_config"):
         return model

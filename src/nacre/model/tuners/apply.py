@@ -8,6 +8,7 @@ from peft import PeftConfig, PeftModel, get_peft_model
 
 from nacre.base.errors import InputError
 from nacre.model.load import REWARD_TASK, decoder_layers, judges
+from nacre.model.pictures import vision_names
 from nacre.model.prompts import PromptLearned
 from nacre.model.tuners.configs import PEFT_TYPES, adapter_config
 from nacre.records import Weights
@@ -46,12 +47,27 @@ def apply(model: Any, tune: Tune) -> Tuned:
     what = "every layer"
     if isinstance(tune, Full):
         model.requires_grad_(True)
+        if vision_names(model):
+            what = _without_vision(model, tune)
     else:
         what = _freeze(model, tune)
     for weight in model.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()  # a small step added to a large bf16 number would be lost
     return Tuned(model, "full", _count(model, what))
+
+
+def _without_vision(model: Any, tune: Full) -> str:
+    """Freeze what of the part that sees is not to train; what trains, in words."""
+    if tune.vision == "all":
+        return "every layer, those that see included"
+    inner, projects = model.base_model, ("projector", "connector", "merger", "resampler")
+    for weight in inner.parameters(recurse=False):  # of some families what parts two lines of patches
+        weight.requires_grad_(tune.vision == "projector")
+    for name in vision_names(model):
+        trains = tune.vision == "projector" and any(word in name for word in projects)
+        getattr(inner, name).requires_grad_(trains)
+    return "every layer of the language model" + (" and the projector" if tune.vision == "projector" else "")
 
 
 def goes_beside(tuned: Tuned, previous: Weights) -> bool:

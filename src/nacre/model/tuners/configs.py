@@ -18,6 +18,7 @@ from torch import nn
 
 from nacre.base.errors import InputError, nearest
 from nacre.model.load import REWARD_TASK, judges
+from nacre.model.pictures import sight_pattern
 from nacre.records.tune import AdaLora, Adapter, Ia3, Lora, Oft, Prefix, Prompt, PTuning, QLora, Tune
 
 PEFT_TYPES = {  # what the saved adapter of a tuner is
@@ -42,6 +43,8 @@ def adapter_config(model: Any, tune: Tune) -> tuple[Any, str]:
         InputError: a target names no linear module, or the tuner does not fit the modules.
     """
     config, what = _MAKERS[tune.name](model, tune)
+    if (sight := sight_pattern(model)) and not config.is_prompt_learning:
+        config.exclude_modules = sight  # what sees stays as it is
     if judges(model):
         if config.is_prompt_learning:
             fix = "tune with lora, or another tuner that changes the model's modules"
@@ -64,12 +67,20 @@ def _lora(model: Any, tune: Lora | QLora) -> tuple[Any, str]:
         use_dora=tune.dora,
         init_lora_weights=True if init == "default" else init,
         modules_to_save=list(tune.modules_to_save) or None,
+        ensure_weight_tying=_saves_tied(model, tune.modules_to_save),
         **CAUSAL,
     )
     words = ["rank-stabilised"] * tune.rslora + ["DoRA"] * tune.dora + [init] * (init != "default")
     variant = f" ({', '.join(words)})" if words else ""
     base = f" on {tune.bits}-bit weights" if isinstance(tune, QLora) else ""
     return config, f"LoRA rank {tune.rank}{variant}{base}"
+
+
+def _saves_tied(model: Any, names: Sequence[str]) -> bool:
+    """Whether the embedding trains whole and the head is the same matrix: then it must stay the same."""
+    embedding = model.get_input_embeddings()
+    own = [path.rsplit(".", 1)[-1] for path, module in model.named_modules() if module is embedding]
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False)) and any(n in names for n in own)
 
 
 def _bottleneck(model: Any, tune: Adapter) -> tuple[Any, str]:

@@ -1,6 +1,7 @@
 """``POST /v1/feedback``: what somebody says about an answer this server gave."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -14,12 +15,14 @@ from nacre.records import Feedback
 from nacre.registry.conversations import NoAnswer, OtherQuestion
 from nacre.serve.gateway.body import read_json
 from nacre.serve.gateway.errors import ApiError, invalid, sent_aside, unavailable
+from nacre.serve.interactions import Writer
 from nacre.serve.routing import user_of
 from nacre.serve.service import Service
 
 _LONGEST = 64 * 1024  # characters
 _LONGEST_ID = 200
 _WITHIN_S = 10.0
+_PAUSES_S = (0.3, 0.7)  # for the answer of another gateway to arrive in the ledger
 
 
 class FeedbackBody(Settings):
@@ -104,7 +107,7 @@ async def create_feedback(request: Request) -> JSONResponse:
         if not service.signer.knows(identity):
             raise invalid(f"the {name} was not issued by this server", name, "invalid_response_id")
     try:
-        ids = await asyncio.wait_for(asyncio.wrap_future(service.memory.writer.say(opinions)), _WITHIN_S)
+        ids = await _stored(service.memory.writer, opinions)
     except InputError as error:
         raise _refused(error, body) from None
     except TimeoutError:
@@ -112,6 +115,20 @@ async def create_feedback(request: Request) -> JSONResponse:
     except NacreError as error:
         raise unavailable(f"the feedback was not stored: {error.what}") from error
     return JSONResponse({"object": "feedback", "response_id": body.response_id, "ids": ids})
+
+
+async def _stored(writer: Writer, opinions: Sequence[Feedback]) -> list[int]:
+    """The numbers of the opinions, once they are on disk.
+
+    The answers were issued, so one that the ledger does not have may be on its way: the gateway that gave it writes
+    many together, a moment later.
+    """
+    for pause_s in _PAUSES_S:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(writer.say(opinions)), _WITHIN_S)
+        except NoAnswer:
+            await asyncio.sleep(pause_s)
+    return await asyncio.wait_for(asyncio.wrap_future(writer.say(opinions)), _WITHIN_S)
 
 
 def _refused(error: InputError, body: FeedbackBody) -> ApiError:

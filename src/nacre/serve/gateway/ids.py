@@ -4,19 +4,47 @@ import hmac
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
+from nacre.base.errors import InputError
 from nacre.base.files import disk_errors
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _RESPONSE_ID = re.compile(r"(?:chatcmpl|cmpl)-([0-9a-f]{24})-([0-9a-f]{32})")
+SECRET = "NACRE_RESPONSE_SECRET"  # the environment variable with the secret of all servers of one ledger
+SHORTEST = 32  # characters of it
 
 
 class Signer:
-    """Makes response ids and knows its own again (HMAC-SHA-256 over a random number, 128 bits kept)."""
+    """Makes response ids and knows its own again (HMAC-SHA-256 over a random number, 128 bits kept).
 
-    def __init__(self, secret: bytes) -> None:
+    Args:
+        secret: signs.
+        former: a secret whose ids are known too; none are made with it any more.
+    """
+
+    def __init__(self, secret: bytes, former: bytes = b"") -> None:
         self._mac = hmac.new(secret, digestmod="sha256")
+        self._former = hmac.new(former, digestmod="sha256") if former else None
+
+    @classmethod
+    def of_server(cls, path: Path, environ: Mapping[str, str] = os.environ) -> "Signer":
+        """With the secret that the environment gives to every server of a ledger; without one, with that of `path`.
+
+        Where both are there, ids that were made with that of `path` are still known.
+
+        Raises:
+            InputError: it is so short that it can be guessed.
+        """
+        given = environ.get(SECRET, "")
+        if not given:
+            return cls.from_file(path)
+        if len(given) < SHORTEST:
+            fix = f"make one with: openssl rand -hex {SHORTEST}"
+            raise InputError(f"a secret of {len(given)} characters can be guessed", where=SECRET, fix=fix)
+        with disk_errors(path):
+            return cls(given.encode(), path.read_bytes() if path.exists() else b"")
 
     @classmethod
     def from_file(cls, path: Path) -> "Signer":
@@ -41,17 +69,21 @@ class Signer:
     def new(self, prefix: str = "chatcmpl") -> str:
         """A fresh response id; of those that begin otherwise than `chatcmpl` and `cmpl` none is known again."""
         number = _RANDOMS.next()
-        return f"{prefix}-{number}-{self._sign(number)}"
+        return f"{prefix}-{number}-{_signed(self._mac, number)}"
 
     def knows(self, response_id: str) -> bool:
         """Whether this id was made with our secret."""
         match = _RESPONSE_ID.fullmatch(response_id)
-        return match is not None and hmac.compare_digest(match[2], self._sign(match[1]))
+        if match is None:
+            return False
+        macs = (mac for mac in (self._mac, self._former) if mac is not None)
+        return any(hmac.compare_digest(match[2], _signed(mac, match[1])) for mac in macs)
 
-    def _sign(self, number: str) -> str:
-        mac = self._mac.copy()  # `hmac.digest` lets other threads run first, and a request waits for them
-        mac.update(number.encode())
-        return mac.hexdigest()[:32]
+
+def _signed(key: hmac.HMAC, number: str) -> str:
+    mac = key.copy()  # `hmac.digest` lets other threads run first, and a request waits for them
+    mac.update(number.encode())
+    return mac.hexdigest()[:32]
 
 
 class Randoms:

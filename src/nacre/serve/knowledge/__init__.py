@@ -9,7 +9,7 @@ from nacre.base.plugins import Table
 PARTS = Table(
     "part of the document store",
     {
-        "chinese": "nacre.serve.knowledge.chinese:cut",
+        "chinese": "nacre.data.chinese:cut",
         "pdf": "nacre.serve.knowledge.pdf:pages",
         "static": "nacre.serve.knowledge.static:StaticEncoder",
         "store": "nacre.serve.knowledge.store:Store",

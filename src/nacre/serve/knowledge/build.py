@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +36,8 @@ class Renewed:
     Attributes:
         snapshot: the one that is in use now.
         changed: whether it is a new one.
+        made: the new one, in use or not; None where nothing had changed.
+        refused: why the new one was not put to use; empty where it was, or there is none.
         read: files that were read anew.
         kept: files whose chunks were taken over.
         gone: files of the snapshot before that are no longer there.
@@ -44,6 +46,8 @@ class Renewed:
 
     snapshot: Snapshot
     changed: bool
+    made: Snapshot | None = None
+    refused: str = ""
     read: int = 0
     kept: int = 0
     gone: int = 0
@@ -69,7 +73,13 @@ class _Wanted:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def renew(where: Where, sources: Sequence[Source]) -> Renewed:
+def renew(
+    where: Where,
+    sources: Sequence[Source],
+    *,
+    check: Callable[[Snapshot, Snapshot], str] | None = None,
+    pinned: Collection[int] = (),
+) -> Renewed:
     """Read what is new or was changed in the sources, take over the rest, and put the snapshot to use.
 
     Nothing happens where nothing has changed. Whoever searches meanwhile searches the snapshot before; a run that is
@@ -78,6 +88,9 @@ def renew(where: Where, sources: Sequence[Source]) -> Renewed:
     Args:
         where: the store.
         sources: all that it shall hold.
+        check: is told the snapshot in use and the new one, whose chunks can be searched already, and says why the new
+            one must not be put to use, or nothing; the new one is then kept aside.
+        pinned: numbers of snapshots that are kept however old they are.
 
     Raises:
         InputError: a source is not there, the embedding model cannot be loaded, or a library is missing.
@@ -119,12 +132,24 @@ def renew(where: Where, sources: Sequence[Source]) -> Renewed:
         chunks=builder.finish(),
     )
     _flush(where, chunks.name)
-    for gone in snapshots.publish(snapshot, builder.frequencies, settings.keep):
+    snapshots.save(snapshot, builder.frequencies)
+    refused = check(before, snapshot) if check is not None and before is not None else ""
+    _put(snapshots, number, refused, builder, pinned)
+    missing = len(before.documents.keys() - wanted.files.keys()) if before else 0
+    present = before if refused and before is not None else snapshot
+    told, read = (*builder.told, *sentences_of(snapshot)), len(fresh) - len(builder.problems)
+    return Renewed(present, not refused, snapshot, refused, read, len(kept), missing, told)
+
+
+def _put(snapshots: Snapshots, number: int, refused: str, builder: "_Builder", pinned: Collection[int]) -> None:
+    """Put a whole snapshot to use, or aside where it is refused; what is no longer kept goes."""
+    if refused:
+        snapshots.set_aside(number)
+    else:
+        snapshots.use(number)
+    for gone in snapshots.drop_others(number, builder.keep, pinned):
         builder.store.drop(gone)
         snapshots.forget(gone)
-    missing = len(before.documents.keys() - wanted.files.keys()) if before else 0
-    told = (*builder.told, *sentences_of(snapshot))
-    return Renewed(snapshot, True, len(fresh) - len(builder.problems), len(kept), missing, told)
 
 
 def sentences_of(snapshot: Snapshot) -> Iterator[str]:
@@ -197,6 +222,7 @@ class _Builder:
     def __init__(self, where: Where, folder: Path | None, identity: str) -> None:
         settings = where.settings
         self.store = part("store")(where.url)
+        self.keep = settings.keep
         self._most_bytes = settings.max_file_mb << 20
         self._encoder: Encoder | None = load_encoder(folder) if folder else None
         self.dimensions = self._encoder.dimensions if self._encoder else 0

@@ -96,10 +96,11 @@ class Searcher:
 
     Args:
         where: the store.
+        number: search this snapshot, in use or not, and stay with it.
     """
 
-    def __init__(self, where: Where) -> None:
-        self._where, self._snapshots = where, Snapshots(where.folder)
+    def __init__(self, where: Where, number: int | None = None) -> None:
+        self._where, self._snapshots, self._number = where, Snapshots(where.folder), number
         self._open: _Open | None = None
         self._encoders: dict[str, Encoder] = {}  # the one in use, by the fingerprint of its files
         self._opening = threading.Lock()
@@ -151,7 +152,7 @@ class Searcher:
             return self._open
 
     def _opened(self, mark: tuple[int, int] | None) -> _Open | None:
-        snapshot = self._snapshots.present()
+        snapshot = self._snapshots.present() if self._number is None else self._snapshots.read(self._number)
         if snapshot is None:
             return None
         chunks = part("store")(self._where.url).open(snapshot.number)

@@ -29,8 +29,14 @@ class Knowledge(Settings):
     )
     similarity: Share = Field(0.6, description="or how like the question it must be: cosine of the embeddings")
     target: Share = Field(0.95, description="share of people's questions for which there should be a passage")
+    max_drop: Share = Field(
+        0.02,
+        description="how much of that share a refresh or an add may lose; beyond it the snapshot before stays in use",
+    )
     timeout_s: float = Field(2.0, gt=0, description="seconds a search may take; after them the model answers without")
-    keep: int = Field(3, ge=2, description="snapshots that are kept, the present one included")
+    keep: int = Field(
+        3, ge=2, description="snapshots that are kept, the present one included; what the last champions had stays too"
+    )
     max_file_mb: int = Field(50, ge=1, description="larger files are left out and named")
 
     @model_validator(mode="after")

@@ -2,12 +2,13 @@
 
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
 
-from nacre.base.errors import InputError, NacreError
+from nacre.base.errors import NacreError
 from nacre.base.files import atomic_write
 from nacre.records.base import Record
 from nacre.serve.knowledge.settings import Knowledge
@@ -116,15 +117,11 @@ class Snapshots:
         Raises:
             NacreError: the pointer cannot be read.
         """
-        path = self._folder / _POINTER
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            return [int(number) for number in said["snapshots"]]
-        except FileNotFoundError:
-            return []
-        except (ValueError, KeyError, TypeError):
-            fix = "restore it, or delete .nacre/knowledge and add the documents again"
-            raise NacreError("the pointer to the documents is damaged", where=str(path), fix=fix) from None
+        return self._pointed()[0]
+
+    def aside(self) -> list[int]:
+        """Numbers of those that are kept and lead nowhere: left by going back, or refused. Raises as `order` does."""
+        return self._pointed()[1]
 
     def newest(self) -> int:
         """The highest number there ever was."""
@@ -153,27 +150,44 @@ class Snapshots:
         """How rare words are in it."""
         return Frequencies.load(self._folder / f"{snapshot.number}.npy", snapshot.chunks)
 
-    def publish(self, snapshot: Snapshot, frequencies: Frequencies, keep: int) -> list[int]:
-        """Put a finished snapshot to use; returns the numbers of those that are no longer kept."""
-        order = [snapshot.number, *self.order()]
+    def save(self, snapshot: Snapshot, frequencies: Frequencies) -> None:
+        """Write the record of a finished snapshot; it is not in use yet."""
         self._folder.mkdir(parents=True, exist_ok=True)
         frequencies.save(self._folder / f"{snapshot.number}.npy")
         atomic_write(self._folder / f"{snapshot.number}.json", snapshot.to_json())
-        self._point(order[:keep])
-        return order[keep:]
 
-    def back(self) -> int:
-        """Put the one before to use; returns its number.
+    def use(self, number: int) -> None:
+        """Put a snapshot to use, in one rename.
 
-        Raises:
-            InputError: there is none.
+        One from before leaves those after it aside. Any other one comes before those there were.
         """
-        order = self.order()
-        if len(order) < 2:
-            where = f"snapshot {order[0]}" if order else str(self._folder)
-            raise InputError("there is no snapshot before", where=where, fix="run nacre knowledge refresh")
-        self._point(order[1:])
-        return order[1]
+        order, aside = self._pointed()
+        if number in order:
+            place = order.index(number)
+            self._point(order[place:], [*order[:place], *aside])
+        else:
+            self._point([number, *order], [one for one in aside if one != number])
+
+    def set_aside(self, number: int) -> None:
+        """Keep a snapshot that is not put to use."""
+        order, aside = self._pointed()
+        self._point(order, [number, *aside])
+
+    def drop_others(self, made: int, keep: int, pinned: Collection[int]) -> list[int]:
+        """Keep the snapshot in use, those before it, the one just made and pinned ones; returns the numbers that go.
+
+        What a command that was killed left behind is among them.
+
+        Args:
+            made: number of the newest one, in use or aside.
+            keep: how many of the one in use and those before it.
+            pinned: numbers that are kept beside them.
+        """
+        order, aside = self._pointed()
+        order = [one for place, one in enumerate(order) if place < keep or one in pinned]
+        self._point(order, [one for one in aside if one == made or one in pinned])
+        kept = {*order, *self.aside()}
+        return sorted({int(path.stem) for path in self._folder.glob("*.json") if path.stem.isdigit()} - kept)
 
     def forget(self, number: int) -> None:
         """Delete the record of one that is no longer kept; the newest number stays known."""
@@ -181,5 +195,18 @@ class Snapshots:
         if number != self.newest():
             (self._folder / f"{number}.json").unlink(missing_ok=True)
 
-    def _point(self, order: list[int]) -> None:
-        atomic_write(self._folder / _POINTER, json.dumps({"snapshots": order}))
+    def _pointed(self) -> tuple[list[int], list[int]]:
+        path = self._folder / _POINTER
+        try:
+            said = json.loads(path.read_text(encoding="utf-8"))
+            order, aside = said["snapshots"], said.get("aside", [])
+            return [int(number) for number in order], [int(number) for number in aside]
+        except FileNotFoundError:
+            return [], []
+        except (ValueError, KeyError, TypeError, AttributeError):
+            fix = "restore it, or delete .nacre/knowledge and add the documents again"
+            raise NacreError("the pointer to the documents is damaged", where=str(path), fix=fix) from None
+
+    def _point(self, order: list[int], aside: list[int]) -> None:
+        if (order, aside) != self._pointed():
+            atomic_write(self._folder / _POINTER, json.dumps({"snapshots": order, "aside": aside}))

@@ -105,7 +105,7 @@ def _distance(one: Plan, work: Workload) -> float:
         found += 1.0
     elif not base.licence.startswith(("Apache", "MIT")):
         found += 0.25
-    found += 0.25 * (one.recipe.tune.name == "qlora") + 0.25 * one.recipe.train.gradient_checkpointing
+    found += 0.25 * (one.recipe.tune.name == "qlora") + 0.25 * bool(one.recipe.train.gradient_checkpointing)
     return found + 2 * max(0.0, math.log2(max(one.estimate.seconds, 1.0) / DAY_s))
 
 

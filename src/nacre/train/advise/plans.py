@@ -75,7 +75,7 @@ class Plan:
             "accumulation": train.accumulation,
             "micro_batch": self.micro_batch,
             "max_length": train.max_length,
-            "gradient_checkpointing": train.gradient_checkpointing,
+            "gradient_checkpointing": bool(train.gradient_checkpointing),
             "processes": train.processes,
             "sharding": train.sharding,
             "memory_bytes": round(self.estimate.memory_bytes),

@@ -25,6 +25,7 @@ class Agem(Protection):
     """Take out of each step's gradient what points against past rows."""
 
     name = "agem"
+    pictures = True
     held_copies = 2
     steered = False  # the whole projection is made from the start, and more than that there is not
     stages = ("sft", "pt")

@@ -37,6 +37,7 @@ class Average(Protection):
     """Interpolate between the weights training began from and those it ended with."""
 
     name = "average"
+    pictures = True
     tuners = ("full", "freeze", "lora", "qlora")
     stages = ("sft", "pt", "dpo", "kto")
     contradicts: ClassVar[dict[str, str]] = {

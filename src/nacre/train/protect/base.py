@@ -12,6 +12,7 @@ import torch
 
 from nacre.base.config import Settings
 from nacre.model.chat import IGNORED
+from nacre.model.pictures import FIRST
 from nacre.model.vocabulary import Loss
 from nacre.records import Example, Train, Tune, Weights
 from nacre.records.tune import Full
@@ -21,7 +22,7 @@ Batch = Mapping[str, Any]
 
 And of the optimizer step it belongs to: `step`, its number; `micro_batch` of `micro_batches`, counted from 0;
 `mixed_in_tokens`, how many labelled tokens the mixed-in rows of all its micro-batches have; `labelled_tokens`,
-how many all rows have together; `predicted_tokens`, how many tokens there are to predict, labelled or not;
+how many all rows have together; `predicted_tokens`, how many words there are to predict, labelled or not;
 `kept_loss`, what the protections leave of the trainer's own loss, see `keeps_loss`; `answer_term`, the name of the
 protection whose `answer_term` the stage makes itself.
 Where several processes train, the step's micro-batches are those of all of them, numbered and counted through.
@@ -150,6 +151,8 @@ class Protection:
             estimate of memory.
         steered: it has a strength that can be changed between two steps; by default what overrides `loss`,
             `scaled_loss` or `gradient` has one. Those that do it to bring in rows, or to hold a choice, say so.
+        pictures: it was tried on rows with pictures, which are long runs of tokens that nobody can predict.
+        aligns: it acts in the stage clip too, whose model says no tokens: on rows, weights and gradients alone.
         keeps_loss: what it leaves of the trainer's own loss: less than 1 where its term stands in that one's place.
         scale: what the budget's controller multiplies its strength by. `scaled_loss` applies it to `loss`;
             `gradient` must apply it itself.
@@ -165,6 +168,8 @@ class Protection:
     afresh: ClassVar[bool] = False
     held_copies: ClassVar[int] = 0
     steered: ClassVar[bool | None] = None
+    pictures: ClassVar[bool] = False
+    aligns: ClassVar[bool] = False
     keeps_loss: float = 1.0
     scale: float = 1.0
 
@@ -228,6 +233,11 @@ class Protection:
 
     def restore(self, state: Mapping[str, torch.Tensor]) -> None:
         """Go on with what `state` gave when the checkpoint was written."""
+
+
+def predictable(batch: Batch) -> torch.Tensor:
+    """Which tokens [B, T - 1] after the first are there to predict: all but padding and patches of pictures."""
+    return batch["attention_mask"][:, 1:].bool() & (batch["input_ids"][:, 1:] < FIRST)
 
 
 def mixed_in_targets(batch: Batch) -> torch.Tensor:

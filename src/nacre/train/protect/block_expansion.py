@@ -32,6 +32,7 @@ class BlockExpansion(Protection):
     """Insert blocks that add nothing at first, and train these alone."""
 
     name = "block-expansion"
+    pictures = True
     tuners = ("full",)
     stages = ("sft", "pt", "dpo", "kto")  # a reward model's new head would be frozen as it was drawn
     contradicts: ClassVar[dict[str, str]] = {

@@ -1,5 +1,6 @@
 """From the recipe's list of protections to objects ready to act, or a refusal that says why not."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -7,11 +8,14 @@ from typing import Any
 
 from nacre.base.config import parse
 from nacre.base.errors import InputError
-from nacre.model.load import load_model, pick_device
+from nacre.model.align import aligns
+from nacre.model.load import load_model, model_type, pick_device
+from nacre.model.pictures import sees
 from nacre.model.prompts import has_prompts
 from nacre.model.tuners import Tuned, goes_beside
 from nacre.records import Recipe, Weights
 from nacre.train import processes
+from nacre.train.auto import epochs
 from nacre.train.generic import generic_texts
 from nacre.train.job import Job
 from nacre.train.protect import PROTECTIONS
@@ -35,7 +39,7 @@ def build_protections(job: Job, recipe: Recipe, tuned: Tuned, tokenizer: Any, no
 
     @cache
     def teacher() -> Teacher:
-        same_base = tuned.kind == "adapter" and previous.model == job.start.model and not previous.routed
+        same_base = tuned.kind == "adapter" and previous.model == job.start.model and not previous.several
         if same_base and goes_beside(tuned, previous) and sharding_of(recipe.train) not in CUTS_WEIGHTS:
             return SameBase(tuned.model, previous)
         with processes.whole_models():
@@ -80,11 +84,16 @@ def chosen_of(job: Job) -> tuple[Sequence[Mapping[str, Any]], str]:
 
 
 def tuned_for(job: Job) -> Job:
-    """The job with the tuner that the rung of `auto` needs, where it needs another one."""
-    rung = rung_of(job)
-    if rung is None or rung.tune is None or job.recipe.tune.name == rung.tune.name:
+    """The job with the tuner and the passes that the rung of `auto` needs, where the user chose neither."""
+    rung, recipe = rung_of(job), job.recipe
+    if rung is None:
         return job
-    return replace(job, recipe=job.recipe.model_copy(update={"tune": rung.tune}))
+    if rung.tune is not None and recipe.tune.name != rung.tune.name:
+        recipe = recipe.model_copy(update={"tune": rung.tune})
+    if rung.longer > 1 and recipe.train.epochs == "auto":
+        passes = float(math.ceil(rung.longer * epochs(len(job.new), recipe.train.batch_size)))
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": passes})})
+    return job if recipe is job.recipe else replace(job, recipe=recipe)
 
 
 def fitting(rungs: Sequence[Rung], recipe: Recipe) -> tuple[Rung, ...]:
@@ -96,7 +105,7 @@ def fitting(rungs: Sequence[Rung], recipe: Recipe) -> tuple[Rung, ...]:
         kept = tuple(entry for entry in rung.protect if entry["name"] not in out)
         why = f"; left out, because they cannot act in this run: {', '.join(out)}" if out else ""
         if all(kept != other.protect for other in found):
-            found.append(Rung(kept, rung.why + why, rung.tune))
+            found.append(replace(rung, protect=kept, why=rung.why + why))
     return tuple(found)
 
 
@@ -122,8 +131,12 @@ def start_of(job: Job) -> Weights:
     """What the model that trains is loaded from: the start, or its base where a protection adds a new adapter to it.
 
     Raises:
-        InputError: the start is several adapters behind a router, and no protection adds one to them.
+        InputError: the start is several adapters, and no protection adds one to them.
     """
+    if job.start.ensemble:
+        what = f"what training starts from is {job.start.several}, which cannot be trained as one"
+        fix = "start from one of its members, or from what nacre combine --by merge makes of them"
+        raise InputError(what, where=str(job.start.adapter), fix=fix)
     if any(kind.afresh for kind in kinds_of(job)):
         return job.start.changed(adapter=None)
     if job.start.routed:
@@ -156,6 +169,58 @@ def check_protections(recipe: Recipe) -> None:
             raise InputError(what, where=where, fix=f"put {' and '.join(late)} before {kind.name} in the list")
 
 
+def check_pictures(job: Job) -> None:
+    """Refuse what cannot be done with pictures, before anything is loaded.
+
+    Raises:
+        InputError: the stage clip on a model that is not of two encoders, or another stage on one that is; rows have
+            pictures, and the model reads none, or a protection or the sharding does not bear them.
+    """
+    kind, train = model_type(job.start.model), job.recipe.train
+    if (train.stage == "clip") != aligns(kind):
+        kinds = f"the model is of the kind {kind}"
+        fix = "the stage clip is for models of two encoders (clip, vision-text-dual-encoder), and they have no other"
+        raise InputError(f"{kinds}, which the stage {train.stage} does not train", where=job.start.model, fix=fix)
+    if train.stage == "clip":
+        _check_aligned(job)
+        return
+    if not any(row.images for rows in (job.new, job.dev, *job.memory.values()) for row in rows):
+        return
+    if not sees(kind):
+        fix = "name a model that reads pictures (image-text-to-text, of the LLaVA kind), or leave out the column images"
+        raise InputError("rows have pictures, and the model reads texts only", where=job.start.model, fix=fix)
+    sharding = sharding_of(train)
+    if sharding in CUTS_WEIGHTS:
+        what = f"pictures are not learned under {sharding}: no process has the whole vision tower"
+        raise InputError(what, where="train.sharding", fix="train with sharding none or zero2")
+    for one in kinds_of(job):
+        if not one.pictures:
+            known = [name for name in PROTECTIONS.names() if PROTECTIONS.load(name).pictures]
+            what = f"protection '{one.name}' was never tried on rows with pictures"
+            raise InputError(what, where="protect", fix=f"protect with {', '.join(known)}")
+
+
+def _check_aligned(job: Job) -> None:
+    """Refuse settings that read what a model says, which one of two encoders does not.
+
+    Raises:
+        InputError: names the setting.
+    """
+    train, entries = job.recipe.train, chosen_of(job)[0]
+    wrong = {
+        "tune": job.recipe.tune.name != "full",
+        "train.curriculum": train.curriculum == "loss",
+        "train.sharding": sharding_of(train) != "none",
+        "train.processes": train.processes != 1,
+        "train.learning_rate": train.learning_rate == "pilot",
+        "protect, replay, order": any(entry.get("order") == "surprise" for entry in entries),
+    }
+    for where, is_wrong in wrong.items():
+        if is_wrong:
+            fix = "tune with full, in one process, without curriculum loss, learning_rate pilot and the order surprise"
+            raise InputError("the stage clip does not go with this setting", where=where, fix=fix)
+
+
 def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
     """The class that an entry of the list names, and its options."""
     if "name" not in entry:
@@ -168,6 +233,10 @@ def _read(entry: Mapping[str, Any], where: str) -> tuple[type[Protection], Any]:
 def _check_fits(kind: type[Protection], recipe: Recipe, names: Sequence[str], where: str, config: Any = None) -> None:
     """Refuse what cannot work together, before anything is loaded for it."""
     tuner, stage = recipe.tune.name, recipe.train.stage
+    if stage == "clip" and not kind.aligns:
+        known = [name for name in PROTECTIONS.names() if PROTECTIONS.load(name).aligns]
+        what = f"protection '{kind.name}' compares what a model says, and in the stage clip nothing is said"
+        raise InputError(what, where=where, fix=f"protect with {', '.join(known)}")
     if kind.stages and stage not in kind.stages:
         fix = f"train in stage {' or '.join(kind.stages)}, or leave {kind.name} out"
         raise InputError(f"protection '{kind.name}' does not work in the stage '{stage}'", where=where, fix=fix)

@@ -35,6 +35,7 @@ class Der(Protection):
     """Hold the largest logits on replayed rows where they were when the row was learned."""
 
     name = "der"
+    pictures = True
     stages = ("sft", "pt")
 
     class Config(Settings):

@@ -35,6 +35,7 @@ class Distill(Protection):
     """Hold the new version's next-token distribution near the previous version's."""
 
     name = "distill"
+    pictures = True
     stages = ("sft", "pt", "dpo", "kto")  # a reward model has no next token
 
     class Config(Settings):

@@ -68,6 +68,7 @@ class Ewc(Protection):
     """Pull towards the weights training starts from, each by its importance to past tasks."""
 
     name = "ewc"
+    pictures = True
     held_copies = 2
     stages = ("sft", "pt", "dpo", "kto")
 

@@ -27,6 +27,7 @@ class Freeze(Protection):
     """Keep blocks, or all but the named modules, from being trained."""
 
     name = "freeze"
+    pictures = True
     tuners = ("full", "lora", "qlora")
     reshapes = True
     steered = False

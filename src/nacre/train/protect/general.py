@@ -3,6 +3,7 @@
 The customary ratio is one general row to three of the domain, a share of a quarter of every batch; the same rows
 also hold the form of instructions and answers (Rolnick et al. 2019, arXiv 1811.11682, with rows that nobody has
 learned as a task; for pre-training data Bethune et al. 2025, arXiv 2502.06042).
+General rows are texts alone: those of the file that have pictures are left out, and counted.
 Cost: `share` / (1 - `share`) more rows than plain training.
 """
 
@@ -38,6 +39,7 @@ class General(Mixing):
     """Fill a share of every batch with rows of a general file, each as often as the others."""
 
     name = "general"
+    pictures = True
 
     class Config(Settings):
         """Options of mixing general rows in."""

@@ -24,6 +24,7 @@ class Intruder(Protection):
     """Weaken the directions that the base model did not have."""
 
     name = "intruder"
+    pictures = True
     tuners = ("lora",)
     contradicts: ClassVar[dict[str, str]] = {"orthogonal": "the adapter's earlier part must stay as it was"}
 

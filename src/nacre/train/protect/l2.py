@@ -18,6 +18,8 @@ class L2(Protection):
     """Pull towards the weights training starts from."""
 
     name = "l2"
+    pictures = True
+    aligns = True
     held_copies = 1
 
     class Config(Settings):

@@ -24,6 +24,7 @@ class Lm(Protection):
     """Keep predicting generic text."""
 
     name = "lm"
+    pictures = True
     stages = ("sft", "pt", "dpo", "kto")  # a reward model has no next token
 
     class Config(Settings):

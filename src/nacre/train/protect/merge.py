@@ -37,6 +37,7 @@ class Merge(Protection):
     """Put the previous version and the new one together."""
 
     name = "merge"
+    pictures = True
     tuners = ("full", "freeze", "lora", "qlora")
     stages = ("sft", "pt", "dpo", "kto")  # the head of a reward model is not in the version before
     contradicts: ClassVar[dict[str, str]] = {

@@ -23,6 +23,8 @@ class Mofo(Protection):
     """Let only a fraction of every tensor's weights move in a step: those with the largest momentum."""
 
     name = "mofo"
+    pictures = True
+    aligns = True
     held_copies = 1
 
     class Config(Settings):

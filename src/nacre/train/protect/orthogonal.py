@@ -29,6 +29,7 @@ class Orthogonal(Protection):
     """Freeze the adapter so far and train a new one beside it, orthogonal to it."""
 
     name = "orthogonal"
+    pictures = True
     tuners = ("lora", "qlora")
     contradicts: ClassVar[dict[str, str]] = {"merge": _AS_IT_WAS, "intruder": _AS_IT_WAS}
     reshapes = True

@@ -9,6 +9,7 @@ this protection also teaches the prompts of all rows of its run: `learn_prompts`
 (a mean over the tokens of the whole batch). The version trained so can write prompts of its tasks; one that was
 trained without it hardly can, and then this protection says that nothing is rehearsed. It takes some of what a small
 model can learn: LAMOL's weight is 0.25, of which a small model learns to write few prompts that can be used.
+Kept prompts are answered with their pictures; prompts that it writes have none, and patches are not taught.
 
 Cost: `share` / (1 - `share`) more rows than plain training; before it, up to `attempts` times `rows` sampled prompts
 and `rows` greedy answers, kept for the next run from the same version; with `learn_prompts` the output layer for
@@ -29,11 +30,12 @@ from nacre.base.files import atomic_write
 from nacre.base.hashing import canonical_json, content_hash
 from nacre.data.convert import read_examples
 from nacre.data.curriculum import by_dataset
+from nacre.data.pictures import from_memory, in_memory
 from nacre.data.strata import choose
 from nacre.model.chat import IGNORED
 from nacre.model.load import load_model
 from nacre.records import Example, Message, Origin
-from nacre.train.protect.base import Batch, MixIn, TrainingRows
+from nacre.train.protect.base import Batch, MixIn, TrainingRows, predictable
 from nacre.train.protect.mixing import Mixing, summed_loss
 from nacre.train.rehearsal import Sampling, answered, sample_prompts
 
@@ -45,6 +47,7 @@ class Rehearse(Mixing):
     """Draw a share of every batch from rows that the previous version wrote."""
 
     name = "rehearse"
+    pictures = True
     stages = ("sft", "pt")
 
     class Config(Settings):
@@ -78,8 +81,12 @@ class Rehearse(Mixing):
             prompts = self._from_file(self.config.prompts)
         elif known and not self.config.seeds:
             prompts = self._of_kept(known)
-        shown = {task: self._chosen(kept, self.config.seeds) for task, kept in known.items()}
-        written, left_out = self._written(prompts, shown if self.config.seeds else {"": []})
+        shown = {task: self._chosen(kept, self.config.seeds) for task, kept in known.items() if self.config.seeds}
+        if self.config.seeds and not shown:
+            self.notes.append("rehearse: no row is kept that could be shown to it as a seed")
+        if not prompts:
+            self._check_pictures(rows, known)
+        written, left_out = self._written(prompts, shown or {"": []})
         source = f"answers to {len(prompts)} prompts" if prompts else "prompts and answers"
         counted = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items())) or "none"
         if len(written) < FEWEST:
@@ -101,7 +108,7 @@ class Rehearse(Mixing):
         if not self.config.learn_prompts or total <= 0:
             return None
         ids_BT, labels_BT = batch["input_ids"][:, 1:], batch["labels"][:, 1:]
-        where_BT = (labels_BT == IGNORED) & batch["attention_mask"][:, 1:].bool()
+        where_BT = (labels_BT == IGNORED) & predictable(batch)
         part = self.config.learn_prompts * batch["micro_batches"] / total
         return part * summed_loss(model, hidden_BTD[:, :-1], ids_BT, where_BT)
 
@@ -122,6 +129,19 @@ class Rehearse(Mixing):
             for row in self._chosen(kept, each)
         ]
 
+    def _check_pictures(self, rows: TrainingRows, known: dict[str, list[Example]]) -> None:
+        """It writes words: with rows about pictures before it, it would ask about pictures that are not there.
+
+        Raises:
+            InputError: rows that are shown to it have pictures.
+        """
+        if self.config.seeds and any(row.images for kept in known.values() for row in kept):
+            what = "kept rows have pictures, and shown as examples they would be answered by questions without any"
+            fix = "leave seeds out: then the kept rows' own prompts are answered, pictures included"
+            raise InputError(what, where="protect: rehearse, seeds", fix=fix)
+        if any(row.images for row in rows.new):
+            self.notes.append("rehearse: prompts are written in words, so nothing about pictures is rehearsed")
+
     def _chosen(self, rows: list[Example], count: int) -> list[Example]:
         return choose(rows, count, floor=0, seed=self.context.seed).rows if len(rows) > count else list(rows)
 
@@ -134,9 +154,11 @@ class Rehearse(Mixing):
         cache = context.folder / "rehearsed" / f"{context.previous.identity[:16]}-{key[:16]}.json"
         if cache.exists():
             kept = json.loads(cache.read_text(encoding="utf-8"))
-            return [Example.model_validate(row) for row in kept["rows"]], Counter(kept["left_out"])
+            rows = [from_memory(Example.model_validate(row), context.folder) for row in kept["rows"]]
+            return rows, Counter(kept["left_out"])
         written, left_out = self._write(prompts, shown)
-        record = {"left_out": dict(left_out), "rows": [row.model_dump(mode="json") for row in written]}
+        lasting = [in_memory(row, context.folder) for row in written]  # a memory folder may be moved
+        record = {"left_out": dict(left_out), "rows": [row.model_dump(mode="json") for row in lasting]}
         atomic_write(cache, canonical_json(record))
         return written, left_out
 

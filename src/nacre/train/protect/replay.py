@@ -28,6 +28,8 @@ class Replay(Mixing):
     """Draw a share of every batch from the rows of past tasks, evenly over the tasks."""
 
     name = "replay"
+    pictures = True
+    aligns = True
 
     class Config(Settings):
         """Options of replay."""

@@ -9,6 +9,7 @@ the list's other protections and a resumed run see one and the same teacher.
 The trainer's own loss is set aside, down to `sft_weight` of it, for new and replayed rows alike: all of them are
 taught by demonstration. Rows that cannot be (plain text, rows too long beside a demonstration, twins with typos, which
 come into being later) keep the whole ordinary loss.
+Pictures of a row stand before both sides: the demonstration is words alone.
 TRL's own trainer of this method brings its loss, rows and generation as one piece, in which no other protection of
 the list could act; this is the same objective as one term.
 It needs a model that uses a demonstration: whether it does is measured before training, and one that does not is
@@ -55,6 +56,7 @@ class Sdft(Protection):
     """Learn from the previous version that is shown the answer, on answers of one's own."""
 
     name = "sdft"
+    pictures = True
     stages = ("sft",)
     after = ("replay", "rehearse", "general")
 
@@ -142,7 +144,7 @@ class Sdft(Protection):
         last = row.prompt[-1]
         asked = DEMONSTRATION.format(question=last.content, answer=row.answers[0].content)
         shown = (*row.prompt[:-1], Message(role=last.role, content=asked))
-        given = {"system": row.system, "tools": row.tools}
+        given: dict[str, Any] = {"system": row.system, "tools": row.tools, "images": row.images}
         taught = Taught(
             student=prompt_ids(row.prompt, tokenizer, **given),
             teacher=prompt_ids(shown, tokenizer, **given),

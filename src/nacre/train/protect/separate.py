@@ -50,6 +50,7 @@ class Separate(Protection):
     """Train an adapter beside the earlier ones, which stay as they are, and teach the router its prompts."""
 
     name = "separate"
+    pictures = True
     tuners = ("lora",)
     stages = ("sft", "pt", "dpo", "kto")
     contradicts: ClassVar[Mapping[str, str]] = {
@@ -184,7 +185,7 @@ def _prompts(rows: Sequence[Example], tokenizer: Any, max_length: int, most: int
         if row.kind == "text":
             found += [block.input_ids for block in encode_text([row.prompt[0].content], tokenizer, max_length)[:1]]
         else:
-            whole = prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools)
+            whole = prompt_ids(row.prompt, tokenizer, system=row.system, tools=row.tools, images=row.images)
             found.append(shorten(whole, max_length))
     found = [prompt for prompt in found if prompt]
     if not found:

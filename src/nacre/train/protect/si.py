@@ -29,6 +29,7 @@ class Si(Protection):
     """Pull towards the start, each weight by what its way has brought so far."""
 
     name = "si"
+    pictures = True
     held_copies = 5  # importance, path and start; weights and gradients of the step
     contradicts: ClassVar[dict[str, str]] = {
         "mofo": "si must see the step that is really made, and mofo takes most of it back",

@@ -10,5 +10,6 @@ STAGES = Table(
         "rm": "nacre.train.stages.reward:Reward",
         "dpo": "nacre.train.stages.pairs:Pairs",
         "kto": "nacre.train.stages.judged:Judged",
+        "clip": "nacre.train.stages.align:Contrastive",
     },
 )

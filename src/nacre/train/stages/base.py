@@ -36,10 +36,12 @@ class Stage(ABC):
 
     Attributes:
         rewards: whether the model gives an answer a number, instead of giving tokens probabilities.
+        speaks: whether it gives tokens anything, through a decoder.
     """
 
     arguments: ClassVar[type[TrainingArguments]]
     rewards: ClassVar[bool] = False
+    speaks: ClassVar[bool] = True
 
     def __init__(self, settings: Train | None = None) -> None:
         self.settings = settings or Train()

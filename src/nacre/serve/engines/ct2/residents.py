@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,6 +128,7 @@ class Shelf:
         key = content_hash([weights.identity, precision, ctranslate2.__version__, _stamp(weights)])
         folder = root / key[:32]
         if (folder / _VOCABULARY).is_file():
+            os.utime(folder)  # `nacre gc` takes those that were not loaded for long
             return folder
         with file_lock(root / f"{key[:32]}.lock"):
             if not (folder / _VOCABULARY).is_file():

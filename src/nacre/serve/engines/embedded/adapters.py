@@ -12,10 +12,10 @@ from accelerate import init_empty_weights
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM
 
 from nacre.base.errors import InputError
-from nacre.model.load import configuration
+from nacre.model.ensemble import Plan
+from nacre.model.load import answering_class, configuration
 from nacre.model.quantised import answers_quantised
 from nacre.model.router import BASE, Router
 from nacre.records import Weights
@@ -66,7 +66,8 @@ class Checked:
 
 
 def check(weights: Weights, max_rank: int) -> dict[str, Checked]:
-    """Look at every adapter of a version before it is loaded; by the names the router knows, or ``default``.
+    """Look at every adapter of a version before it is loaded; by the names that the router or the ensemble
+    knows, or ``default``.
 
     Raises:
         InputError: pickled weights, torn files, another base, shapes that do not fit it, too high a rank, numbers
@@ -77,6 +78,8 @@ def check(weights: Weights, max_rank: int) -> dict[str, Checked]:
     if weights.routed:
         names = [name for name in Router.load(weights.adapter).adapters if name != BASE]
         folders = {name: weights.adapter / name for name in names}
+    elif weights.ensemble:
+        folders = {name: weights.adapter / name for name in Plan.load(weights.adapter).names}
     else:
         folders = {"default": weights.adapter}
     _check_base(weights)
@@ -106,6 +109,19 @@ def deltas(checked: Checked) -> dict[str, Delta]:
             scale = alpha / rank**0.5 if config.get("use_rslora") else alpha / rank
             found[layer] = Delta(down_RI, up_OR, float(scale))
     return found
+
+
+def stacked(checked: Mapping[str, Checked], plan: Plan) -> dict[str, Delta]:
+    """What all members add together, as if it were one adapter: of the ranks' sum, so that nothing is lost."""
+    found: dict[str, list[Delta]] = {}
+    for name, weight in zip(plan.names, plan.weights, strict=True):
+        for layer, delta in deltas(checked[name]).items():
+            scaled = Delta(delta.down_RI.float(), delta.up_OR.float() * (delta.scale * weight), 1.0)
+            found.setdefault(layer, []).append(scaled)
+    return {
+        layer: Delta(torch.cat([one.down_RI for one in parts]), torch.cat([one.up_OR for one in parts], dim=1), 1.0)
+        for layer, parts in found.items()
+    }
 
 
 def _of_layer(pattern: Mapping[str, Any], layer: str, otherwise: Any) -> Any:
@@ -149,7 +165,7 @@ def _check_base(weights: Weights) -> None:
 def _layers(weights: Weights) -> dict[str, Layer]:
     """The layers of the base, by name; nothing is loaded."""
     with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(configuration(weights), trust_remote_code=False)
+        model = answering_class(config := configuration(weights)).from_config(config, trust_remote_code=False)
     head = model.get_output_embeddings()  # sees only the tokens whose logits are wanted, as experts see only theirs
     found = {}
     for name, module in model.named_modules():

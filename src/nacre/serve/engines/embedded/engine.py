@@ -13,6 +13,7 @@ from nacre.serve.engines import (
     ContextTooLong,
     Embeddings,
     Feature,
+    Generation,
     NotLoaded,
     Overloaded,
     Prompt,
@@ -24,6 +25,7 @@ from nacre.serve.engines.embedded.drawing import Draw
 from nacre.serve.engines.embedded.residents import Resident, Shelf
 from nacre.serve.engines.embedded.rows import Answer, Embedding
 from nacre.serve.engines.embedded.scheduler import Scheduler, stopped
+from nacre.serve.engines.embedded.voting import Vote, check_votable
 from nacre.serve.engines.prompting import check_bias, read_prompt
 from nacre.serve.settings import Serve
 
@@ -76,8 +78,24 @@ class EmbeddedEngine:
             resident.leaving = True
             await asyncio.wrap_future(self._scheduler.release(resident))
 
-    async def generate(self, target: Target, prompt: Prompt, sampling: Sampling) -> Answer:
-        """Accept a request, see `nacre.serve.engines.Engine`."""
+    async def generate(self, target: Target, prompt: Prompt, sampling: Sampling) -> Generation:
+        """Accept a request, see `nacre.serve.engines.Engine`; of a vote it takes a place for each member."""
+        resident = self._residents.get(target)
+        if resident is None or not resident.voters:
+            return await self._answer(target, prompt, sampling)
+        check_votable(sampling)
+        answers: list[Answer] = []
+        try:
+            for name in resident.voters:
+                answers.append(await self._answer(target, prompt, sampling, by=name))
+        except (NacreError, asyncio.CancelledError):
+            for answer in answers:
+                answer.cancel()
+            raise
+        return Vote(answers)
+
+    async def _answer(self, target: Target, prompt: Prompt, sampling: Sampling, by: str | None = None) -> Answer:
+        """Accept a request that the adapter `by` answers; None: whichever is the version's."""
         with self._accepted(target) as resident:
             if isinstance(prompt, ChatPrompt) and prompt.tools:
                 raise InputError("this engine does not pass tools on", where="tools", fix="ask without them")
@@ -98,6 +116,10 @@ class EmbeddedEngine:
                 echo=echo,
                 chat=isinstance(prompt, ChatPrompt),
             )
+            if by is not None:
+                answer.adapter = by
+            if resident.mixed:
+                answer.tenant = None  # beginnings are kept of what one adapter has read
             self._scheduler.add(answer)
         return answer
 
@@ -127,7 +149,7 @@ class EmbeddedEngine:
 
     async def _embedding(self, target: Target, text: TextPrompt) -> Embedding:
         with self._accepted(target) as resident:
-            if not resident.base.embeds or resident.router is not None:
+            if not resident.base.embeds or resident.router is not None or resident.mixed or resident.voters:
                 raise InputError(f"version {target.label} makes no embeddings", where="model", fix="ask another one")
             reading = partial(read_prompt, resident.tokenizer, resident.base.vocabulary, text, False)
             ids, _ = await self._in(resident.reader, reading)
@@ -163,14 +185,13 @@ class EmbeddedEngine:
             ContextTooLong: prompt and answer do not fit the context, or could never fit the memory.
         """
         most = resident.base.context_tokens
-        held = min(most, self._settings.kv_tokens - 1)
+        held = min(most, resident.longest(self._settings.kv_tokens))
         asked = max(held - prompt, 1) if wanted is None else wanted
         if prompt + asked <= held:
             return asked
         if prompt + asked <= most:
             raise ContextTooLong(
-                f"this server holds {self._settings.kv_tokens} tokens at a time; "
-                f"prompt and answer take {prompt + asked}",
+                f"this server holds {held} tokens of one request at a time; prompt and answer take {prompt + asked}",
                 fix="shorten them, or raise serve.embedded.kv_tokens",
             )
         raise ContextTooLong(

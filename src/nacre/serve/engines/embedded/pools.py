@@ -73,6 +73,15 @@ class Pools:
         """Tokens there is memory for now."""
         return sum(pool.slots * pool.capacity for pool in self._pools.values())
 
+    def room(self, rows: int) -> int:
+        """Capacity of the largest slots that there is memory for so many of at a time; 0 where for none."""
+        if rows * self._longest <= self._most:
+            return self._longest
+        found, capacity = 0, _SMALLEST
+        while capacity < self._longest and rows * capacity <= self._most:
+            found, capacity = capacity, 2 * capacity
+        return found
+
     def take(self, tokens: int) -> Seat | None:
         """A seat for a row of so many tokens; None while the memory is used up."""
         pool = self._pool(tokens)

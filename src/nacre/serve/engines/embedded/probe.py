@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from nacre.model.ensemble import Ensemble
 from nacre.model.prompts import has_prompts
 from nacre.model.routed import Routed
 from nacre.serve.engines.embedded import attention
@@ -40,7 +41,7 @@ def packed(model: Any, most_tokens: int, longest: int) -> tuple[Packed, Bank] | 
 def _unfit(model: Any, causal: Any) -> str:
     """What is known to go wrong without trying."""
     config = causal.config.get_text_config()
-    if isinstance(model, Routed) or has_prompts(model):
+    if isinstance(model, Routed | Ensemble) or has_prompts(model):
         return "what stands before its decoder must see whole rows"
     if not getattr(causal, "_supports_attention_backend", False):
         return "its attention is its own"

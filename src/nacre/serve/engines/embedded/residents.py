@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nacre.base.errors import InputError, NacreError
+from nacre.model.align import aligns
 from nacre.model.chat import empty_thought, prompt_ids, stop_ids, stop_texts
+from nacre.model.ensemble import Ensemble, Plan
 from nacre.model.load import judges, load_model, load_tokenizer
 from nacre.model.prompts import has_prompts
 from nacre.model.router import BASE, Router
@@ -18,6 +20,7 @@ from nacre.records import Message, Weights
 from nacre.serve.engines import JsonFormat, Target
 from nacre.serve.engines.embedded import adapters
 from nacre.serve.engines.embedded.lora import Bank
+from nacre.serve.engines.embedded.mixing import Mixing, Mixture
 from nacre.serve.engines.embedded.prefix import PrefixCache
 from nacre.serve.engines.embedded.probe import packed
 from nacre.serve.engines.embedded.runners import BARE, Plain, Runner, plain_model
@@ -38,29 +41,34 @@ class Base:
     Attributes:
         users: versions that it answers for, loaded or still ending.
         bank: None where versions cannot share it.
+        mixing: None where members of a mixture cannot be read side by side.
         prefixes: None where beginnings of prompts cannot be kept.
     """
 
     def __init__(self, model: Any, where: str, settings: EmbeddedSettings) -> None:
         if judges(model):
             raise InputError("a reward model gives numbers, not answers", where=where, fix="serve a language model")
+        if aligns(model.config.model_type):
+            raise InputError("two encoders find pictures, and say nothing", where=where, fix="serve a language model")
         self.model, self.users = model, 0
         self.context_tokens = _context_tokens(model, where)
         self.vocabulary = int(plain_model(model).get_output_embeddings().weight.shape[0])
         taken_over = packed(model, settings.kv_tokens, min(settings.kv_tokens, self.context_tokens))
         self.bank: Bank | None = None
+        self.mixing: Mixing | None = None
         self.prefixes: PrefixCache | None = None
         self.runner: Runner
         if taken_over is None:
             self.runner = Plain(model, settings.kv_tokens, whole_prompts=hasattr(model, "router"))
         else:
-            self.runner, self.bank = taken_over
+            packing, self.bank = taken_over
+            self.runner = self.mixing = Mixing(packing)
             self.prefixes = PrefixCache(settings.prefix_tokens)
 
     @property
     def embeds(self) -> bool:
         """Whether its hidden states stand for texts."""
-        return not (has_prompts(self.model) or hasattr(self.model, "router"))
+        return not (has_prompts(self.model) or hasattr(self.model, "router") or isinstance(self.model, Ensemble))
 
 
 class Resident:
@@ -69,6 +77,8 @@ class Resident:
     Attributes:
         base: what computes; None once the version is freed.
         router: picks one of the adapters for each prompt, where there are several.
+        plan: how several adapters answer together, where they do.
+        mixed: the name of their mixture, where it is one.
         rows: requests accepted and not ended.
         renderer: renders its conversations; a process of its own, so that no version waits for another's template.
         reader: the thread that reads its prompts.
@@ -76,9 +86,18 @@ class Resident:
 
     renderer: Renderer
 
-    def __init__(self, target: Target, base: Base, tokenizer: Any, names: dict[str, str], router: Router | None):
-        self.target, self.base, self.tokenizer, self.router = target, base, tokenizer, router
-        self.names = names  # of the adapters: in the bank, by the router's name
+    def __init__(
+        self,
+        target: Target,
+        base: Base,
+        tokenizer: Any,
+        names: dict[str, str],
+        router: Router | None,
+        plan: Plan | None = None,
+    ) -> None:
+        self.target, self.base, self.tokenizer, self.router, self.plan = target, base, tokenizer, router, plan
+        self.names = names  # of the adapters: in the bank, by the name of the router or the plan
+        self.mixed = BARE
         self.stop_ids = stop_ids(tokenizer)
         self.stop_texts = stop_texts(tokenizer)
         self.empty_thought = empty_thought(tokenizer)
@@ -93,7 +112,18 @@ class Resident:
     @property
     def only_adapter(self) -> str:
         """The adapter of every prompt, where no router decides."""
-        return next(iter(self.names.values()), BARE)
+        return self.mixed or next(iter(self.names.values()), BARE)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The adapters that answer each by itself, in the order that decides ties; none where no vote is taken."""
+        return tuple(self.names.values()) if self.plan is not None and self.plan.by == "vote" else ()
+
+    def longest(self, kv_tokens: int) -> int:
+        """Tokens that one row may have, prompt and answer, of a memory of so many."""
+        if self.mixed and self.plan is not None and self.base.mixing is not None:
+            return self.base.mixing.longest(len(self.plan.names))
+        return kv_tokens - 1
 
     def constraint(self, asked: JsonFormat) -> Any:
         """What holds an answer to a format.
@@ -147,16 +177,19 @@ class Shelf:
         tokenizer = load_tokenizer(weights)
         checked = adapters.check(weights, self._settings.max_rank)
         base, router = None, None
+        plan = Plan.load(Path(str(weights.adapter))) if weights.ensemble else None
         names: dict[str, str] = {}
         if adapters.mixable(weights, checked):
             base = self._shared_base(weights)
             if base.bank is not None or not checked:
                 router = Router.load(Path(str(weights.adapter))) if weights.routed else None
-                names = {name: self._fresh_name() for name in checked}
+                apart = checked if plan is None or plan.by != "layers" else (plan.by,)
+                names = {name: self._fresh_name() for name in apart}
             else:
                 self._let_go(base)
                 base = None
         if base is None:
+            _check_alone(target, plan)
             base = Base(load_model(weights), weights.folder, self._settings)
             base.users = 1
         with ExitStack() as undo:
@@ -165,13 +198,24 @@ class Shelf:
             self._renderers.add(renderer)
             undo.callback(self._end, renderer)
             renderer.take_over(tokenizer)
-            resident = Resident(target, base, tokenizer, names, router)
+            resident = Resident(target, base, tokenizer, names, router, plan)
             resident.renderer = renderer
-            if base.bank is not None:
-                for name, own in names.items():
-                    self._between(partial(base.bank.attach, own, adapters.deltas(checked[name])))
+            self._attach(resident, checked)
             undo.pop_all()
         return resident
+
+    def _attach(self, resident: Resident, checked: Mapping[str, adapters.Checked]) -> None:
+        """Put a version's adapters on its base."""
+        base, plan = resident.base, resident.plan
+        if base.bank is None:
+            return
+        if plan is not None and plan.by in ("mean", "weighted") and base.mixing is not None:
+            mixed = self._fresh_name()
+            base.mixing.put(mixed, Mixture(tuple(resident.names[name] for name in plan.names), plan.weights))
+            resident.mixed = mixed
+        for name, own in resident.names.items():
+            added = adapters.stacked(checked, plan) if plan and name == plan.by else adapters.deltas(checked[name])
+            self._between(partial(base.bank.attach, own, added))
 
     def free(self, resident: Resident) -> None:
         """Take a version's part out of memory, between two steps; its base too, if it was the last on it."""
@@ -179,6 +223,8 @@ class Shelf:
         if base.bank is not None:
             for name in resident.names.values():
                 base.bank.detach(name)
+        if base.mixing is not None:
+            base.mixing.drop(resident.mixed)
         if base.prefixes is not None:
             base.prefixes.forget(resident.target)
         self._let_go(base)
@@ -217,6 +263,18 @@ class Shelf:
     def _fresh_name(self) -> str:
         self._numbers += 1
         return f"adapter {self._numbers}"
+
+
+def _check_alone(target: Target, plan: Plan | None) -> None:
+    """Refuse a vote on a base of its own, which reads its rows through one model that averages.
+
+    Raises:
+        InputError: it is one.
+    """
+    if plan is not None and plan.by == "vote":
+        what = f"version {target.label} is a vote, and its members cannot be answered side by side on this base"
+        fix = "combine them by mean, or serve one of them"
+        raise InputError(what, where=target.weights.folder, fix=fix)
 
 
 def _stamp(weights: Weights) -> object:

@@ -60,8 +60,8 @@ class Read:
 class Runner(Protocol):
     """How a model reads, and where its rows lie."""
 
-    def take(self, tokens: int) -> Any:
-        """A seat for a row of so many tokens, or None."""
+    def take(self, tokens: int, adapter: str = BARE) -> Any:
+        """A seat for a row of so many tokens that this adapter reads, or None."""
 
     def grow(self, seat: Any, tokens: int) -> bool:
         """Room for so many tokens in all."""
@@ -103,7 +103,7 @@ class Packed:
         self._model, self._bank = model, bank
         self._watched = _Watched(plain_model(model))
 
-    def take(self, tokens: int) -> Seat | None:
+    def take(self, tokens: int, adapter: str = BARE) -> Seat | None:
         """See `Runner`."""
         return self.pools.take(tokens)
 
@@ -209,7 +209,7 @@ class Plain:
         # Logits of the last position only: those of a long prompt would take gigabytes.
         self._keeps = "logits_to_keep" in inspect.signature(causal.forward).parameters
 
-    def take(self, tokens: int) -> PlainSeat | None:
+    def take(self, tokens: int, adapter: str = BARE) -> PlainSeat | None:
         """See `Runner`."""
         seat = PlainSeat(DynamicCache(config=self._model.config))
         return seat if self.grow(seat, tokens) else None

@@ -163,7 +163,7 @@ class Scheduler:
             if resident is None or id(resident.base) in full:
                 continue
             if row.seat is None:
-                row.seat = resident.base.runner.take(len(row.ids) + 1)
+                row.seat = resident.base.runner.take(len(row.ids) + 1, row.adapter)
             if row.seat is None:
                 full.add(id(resident.base))
                 continue

@@ -90,9 +90,9 @@ class UpstreamEngine:
         """Find a version on the servers, or bring it there, see `nacre.serve.engines.upstream.models`."""
         self._start()
         async with self._changing:
+            await self._models.load(target)
             if target in self._residents:
                 return
-            await self._models.load(target)
             self._check_distinct(target)
             self._residents[target] = _Resident(target)
 

@@ -194,12 +194,12 @@ def _check_adapter(target: Target) -> None:
     """Refuse what vLLM would refuse later, or would load from a pickle.
 
     Raises:
-        InputError: several adapters behind a router, no LoRA, or no safetensors.
+        InputError: several adapters, no LoRA, or no safetensors.
     """
     folder = Path(target.weights.folder)
-    if target.weights.routed:
+    if target.weights.several:
         raise InputError(
-            f"version {target.label} is several adapters behind a router, which vLLM cannot serve",
+            f"version {target.label} is {target.weights.several}, which vLLM cannot serve",
             fix="serve it with engine: embedded, or merge it",
         )
     try:

@@ -1,4 +1,4 @@
-"""Chinese cut into words."""
+"""Chinese cut into words by jieba, which not every installation has."""
 
 import logging
 from collections.abc import Iterator
@@ -20,4 +20,10 @@ def _tokenizer() -> jieba.Tokenizer:
 def cut(text: str) -> Iterator[str]:
     """The words of a Chinese text; of a long word its parts, too."""
     found: Iterator[str] = _tokenizer().cut_for_search(text)
+    return found
+
+
+def words(text: str) -> Iterator[str]:
+    """The words of a Chinese text, each character in one of them; words that no dictionary has are guessed."""
+    found: Iterator[str] = _tokenizer().cut(text)
     return found

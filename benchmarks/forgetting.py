@@ -17,13 +17,11 @@ import json
 import math
 import shutil
 import statistics
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nacre.cycle.increment.evolve as cycle
+from nacre.base.errors import InputError
 from nacre.cycle.increment.evolve import evolve
 from nacre.cycle.lineage import Task, ancestry, tasks_of
 from nacre.cycle.scores.scoring import Scorer
@@ -100,6 +98,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "separate": {**_alone("separate"), **LORA},
     "average": _alone("average"),
     "merge": _alone("merge"),
+    "merge, ties": _alone("merge", method="ties"),
+    "merge, dare": _alone("merge", method="dare_linear"),
+    "general": _alone("general"),  # its text is that whose perplexity is told
+    "sdft": _alone("sdft"),
     "intruder": {**_alone("intruder"), **LORA},
 }
 
@@ -112,7 +114,11 @@ def main() -> None:
     for place, order in list(enumerate(orders))[given.first : given.first + given.orders]:
         for method in given.methods or METHODS:
             if (method, order) not in known:
-                runs.append(measure(given, (base, *order), method, seed=place))
+                try:
+                    runs.append(measure(given, (base, *order), method, seed=place))
+                except InputError as error:
+                    print(f"{method} is refused: {error}", flush=True)
+                    continue
                 shown = {key: value for key, value in runs[-1].items() if key != "matrix"}
                 print(json.dumps(shown, ensure_ascii=False), flush=True)
                 _write(given, runs)
@@ -132,14 +138,16 @@ def measure(given: argparse.Namespace, tasks: tuple[str, ...], method: str, seed
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(_start(given, tasks, seed), folder)
     settings = _settings(METHODS[method], seed, LENGTH[given.sequence])
+    if method == "general":
+        settings["data"] = {"general": str(given.general.resolve())}
     workspace = Workspace.open(folder, settings)
     verdicts, newest, drifts = Counter[str](), 1, []
-    with TrainingTime() as spent:
-        for name in ("joint",) if method == "joint" else tasks[1:]:
-            result = evolve(workspace, name, promote="never", parent=newest)
-            newest = result.version.number
-            drifts.append(result.version.drift)
-            verdicts[result.verdict.outcome] += 1
+    for name in ("joint",) if method == "joint" else tasks[1:]:
+        result = evolve(workspace, name, promote="never", parent=newest)
+        newest = result.version.number
+        drifts.append(result.version.drift)
+        verdicts[result.verdict.outcome] += 1
+    cost = sum(version.cpu_seconds or 0.0 for version in workspace.ledger.versions() if version.number > 1)  # all tries
     matrix = _matrix(workspace, newest, tasks)
     first, last = matrix[0], matrix[-1]
     count, sequential = len(tasks) - 1, method != "joint"
@@ -157,35 +165,12 @@ def measure(given: argparse.Namespace, tasks: tuple[str, ...], method: str, seed
         "base_task": last[0],
         "base_task_before": first[0],
         "general_perplexity": after / before if before and after else None,
-        "cpu_seconds": spent.cpu_seconds,
+        "cpu_seconds": cost,
         "verdicts": dict(verdicts),
         "drift": drifts,
         "last": dict(zip(tasks, last, strict=True)),
         "matrix": matrix,
     }
-
-
-class TrainingTime:
-    """CPU seconds that the cycle spends in its call of the trainer, while the block runs."""
-
-    def __enter__(self) -> "TrainingTime":
-        self.cpu_seconds = 0.0
-        self._train = cycle.train
-        cycle.train = self._timed(self._train)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        cycle.train = self._train
-
-    def _timed(self, train: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def timed(job: Any) -> Any:
-            started = time.process_time()
-            try:
-                return train(job)
-            finally:
-                self.cpu_seconds += time.process_time() - started
-
-        return timed
 
 
 def _settings(method: dict[str, Any], seed: int, length: int) -> dict[str, Any]:

@@ -45,7 +45,10 @@ def acts_while_training(name: str) -> bool:
 
 # sdft refuses this toy: test_sdft.py asks the same of it
 WHILE_TRAINING = sorted({*LISTS, "replay", *filter(acts_while_training, PROTECTIONS.names())} - {"sdft"})
+BY_MOMENTS = {"mofo"}  # chooses by AdamW's own averages
 STEADY = {"max_steps": 3, "scheduler": "constant", "warmup": 0, "batch_size": 16, "learning_rate": 1e-4}
+# AdamW divides a gradient by its size: where that is no more than rounding, steps of 1e-4 differ by all they can
+PLAIN_STEP = {"optimizer": "sgd", "learning_rate": 0.02}
 
 
 def context(toy, folder, **options) -> Context:
@@ -76,13 +79,13 @@ def test_cutting_the_batch_changes_nothing(name, toy, other, gathered, spy, tmp_
     grads, weights = {}, {}
     for parts in (1, 4):
         spy.steps.clear()
-        settings = STEADY | {"accumulation": parts}
+        settings = STEADY | (PLAIN_STEP if name not in BY_MOMENTS else {}) | {"accumulation": parts}
         protect = [*LISTS.get(name, [name]), "spy"]
         job = toy.job(tmp_path / str(parts), protect=protect, train=settings, tune=TUNERS.get(name, "full"))
         weights[parts] = tensors(train(replace(job, previous=other, **(gathered if name == "si" else {}))))
         grads[parts] = list(spy.steps)
     assert [furthest(*pair) for pair in zip(grads[1], grads[4], strict=True)] == pytest.approx([0, 0, 0], abs=1e-6)
-    assert furthest(weights[1], weights[4]) < 1e-6
+    assert furthest(weights[1], weights[4]) < 2e-7
 
 
 def test_the_caught_hidden_states_carry_gradients_to_the_weights(toy, spy, tmp_path):

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from nacre.records.feedback import Interaction
 from nacre.records.release import Rollout
@@ -244,8 +243,7 @@ def _text(connection: sa.Connection, record: sa.ColumnElement[str], key: str) ->
     if connection.dialect.name == "sqlite":
         return sa.func.json_extract(record, f"$.{key}")
     readable = sa.func.replace(record, r"\u0000", r"\u0020")  # as long, so that an escaped backslash stays one
-    found: sa.ColumnElement[Any] = sa.cast(readable, postgresql.JSON)[key].astext
-    return found
+    return sa.func.json_extract_path_text(sa.cast(readable, sa.JSON), key)
 
 
 def _number(connection: sa.Connection, record: sa.ColumnElement[str], key: str) -> sa.ColumnElement[Any]:

@@ -129,6 +129,13 @@ def test_verbs_that_compute_nothing_import_no_torch(words: list[str], lived_in: 
     assert seconds < 2 * LIMIT_S
 
 
+@pytest.mark.parametrize("words", [["versions", "list"], ["promote", "1"], ["rollback"]], ids=" ".join)
+def test_looking_and_moving_wait_for_no_library_that_they_do_not_use(words: list[str], lived_in: Any) -> None:
+    seconds, modules, _ = started(words, lived_in.root)
+    assert not modules & {"numpy", "sqlalchemy.dialects.postgresql", "nacre.serve.knowledge.words"}
+    assert seconds < LIMIT_S
+
+
 if __name__ == "__main__":
     for each, surface in SURFACES.items():
         (FROZEN / f"{each}.json").write_text(as_text(surface()), encoding="utf-8")

@@ -11,7 +11,7 @@ from nacre.cycle.rows.knowledge_at import where
 from nacre.cycle.workspace import Workspace
 from nacre.records import Event
 from nacre.registry.slots import KNOWLEDGE, previous_champions, rollback_target
-from nacre.serve.knowledge.search import Searcher
+from nacre.serve.knowledge import part
 from nacre.serve.knowledge.snapshots import Snapshot, Snapshots
 
 REFUSED = "refused"
@@ -136,7 +136,7 @@ def searchable(workspace: Workspace, number: int) -> Snapshot:
         NacreError: its record, its chunks or its embedding model are not there any more.
     """
     snapshot = Snapshots(where(workspace).folder).read(number)
-    Searcher(where(workspace), number).warm()
+    part("search")(where(workspace), number).warm()
     return snapshot
 
 

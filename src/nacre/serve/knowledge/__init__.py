@@ -11,12 +11,13 @@ PARTS = Table(
     {
         "chinese": "nacre.data.chinese:cut",
         "pdf": "nacre.serve.knowledge.pdf:pages",
+        "search": "nacre.serve.knowledge.search:Searcher",
         "static": "nacre.serve.knowledge.static:StaticEncoder",
         "store": "nacre.serve.knowledge.store:Store",
         "transformers": "nacre.serve.knowledge.transformer:TransformerEncoder",
     },
 )
-"""What needs libraries that not every server has; imported when it is needed."""
+"""What needs libraries that not every server has, or not every command wants to wait for; imported when needed."""
 
 
 def part(name: str) -> Callable[..., Any]:

@@ -132,7 +132,8 @@ def renew(
         chunks=builder.finish(),
     )
     _flush(where, chunks.name)
-    snapshots.save(snapshot, builder.frequencies)
+    builder.frequencies.save(snapshots.frequencies(number))
+    snapshots.save(snapshot)
     refused = check(before, snapshot) if check is not None and before is not None else ""
     _put(snapshots, number, refused, builder, pinned)
     missing = len(before.documents.keys() - wanted.files.keys()) if before else 0

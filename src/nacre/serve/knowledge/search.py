@@ -156,7 +156,8 @@ class Searcher:
         if snapshot is None:
             return None
         chunks = part("store")(self._where.url).open(snapshot.number)
-        return _Open(mark, snapshot, chunks, self._snapshots.frequencies(snapshot), self._encoder(snapshot))
+        frequencies = Frequencies.load(self._snapshots.frequencies(snapshot.number), snapshot.chunks)
+        return _Open(mark, snapshot, chunks, frequencies, self._encoder(snapshot))
 
     def _encoder(self, snapshot: Snapshot) -> Encoder | None:
         """The model that made the snapshot's vectors, and no other."""

@@ -12,7 +12,6 @@ from nacre.base.errors import NacreError
 from nacre.base.files import atomic_write
 from nacre.records.base import Record
 from nacre.serve.knowledge.settings import Knowledge
-from nacre.serve.knowledge.words import Frequencies
 
 _POINTER = "current.json"
 
@@ -146,14 +145,12 @@ class Snapshots:
         order = self.order()
         return self.read(order[0]) if order else None
 
-    def frequencies(self, snapshot: Snapshot) -> Frequencies:
-        """How rare words are in it."""
-        return Frequencies.load(self._folder / f"{snapshot.number}.npy", snapshot.chunks)
+    def frequencies(self, number: int) -> Path:
+        """The file that says how rare words are in a snapshot."""
+        return self._folder / f"{number}.npy"
 
-    def save(self, snapshot: Snapshot, frequencies: Frequencies) -> None:
-        """Write the record of a finished snapshot; it is not in use yet."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        frequencies.save(self._folder / f"{snapshot.number}.npy")
+    def save(self, snapshot: Snapshot) -> None:
+        """Write the record of a finished snapshot, whose frequencies are there; it is not in use yet."""
         atomic_write(self._folder / f"{snapshot.number}.json", snapshot.to_json())
 
     def use(self, number: int) -> None:
@@ -191,7 +188,7 @@ class Snapshots:
 
     def forget(self, number: int) -> None:
         """Delete the record of one that is no longer kept; the newest number stays known."""
-        (self._folder / f"{number}.npy").unlink(missing_ok=True)
+        self.frequencies(number).unlink(missing_ok=True)
         if number != self.newest():
             (self._folder / f"{number}.json").unlink(missing_ok=True)
 

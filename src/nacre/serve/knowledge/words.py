@@ -103,6 +103,7 @@ class Frequencies:
 
     def save(self, path: Path) -> None:
         """Write the counters."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         with disk_errors(path), path.open("wb") as file:
             np.save(file, self._counts)
 

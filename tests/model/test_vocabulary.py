@@ -14,12 +14,14 @@ from toy_kit import make_model, make_tokenizer
 POSITIONS = 23
 
 
-@pytest.fixture(params=["all at once", "seven at a time"])
+@pytest.fixture(params=["all at once", "seven at a time", "seven at a time, three of them together"])
 def chunks(request, monkeypatch):
     if request.param != "all at once":
         size = len(make_tokenizer())
         monkeypatch.setattr(vocabulary, "CHUNK_BYTES", 7 * 4 * size)
         monkeypatch.setattr(vocabulary, "KEPT_BYTES", 0)
+    if "three" in request.param:
+        monkeypatch.setattr(vocabulary, "TILE_BYTES", 3 * 4 * size)
 
 
 def toy(trained="", **options):

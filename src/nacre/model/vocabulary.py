@@ -6,7 +6,11 @@ way costs, and D numbers a position instead of V. Where the head trains, its own
 is weighted, which only the backward pass says: there the scores are kept while they are small, and made a second time
 where they are not.
 
-Shapes: P positions, C positions of a chunk, D hidden size, V vocabulary.
+On a processor the scores of a chunk are gone over a few positions at a time, between the two products: what they pass
+through in float32 then stays in its cache, and comes from memory that is there already, instead of from pages that the
+system must zero first.
+
+Shapes: P positions, C positions of a chunk, T positions of a tile of it, D hidden size, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -19,7 +23,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nacre.model.head import cap_of, factor_of, next_token_logits
 
-CHUNK_BYTES = 2**28  # of scores in float32 that are there at once
+CHUNK_BYTES = 2**28  # of scores in float32 that a chunk would have
+TILE_BYTES = 2**22  # of scores in float32 that are there at once, for each row of which there is one thread at least
 KEPT_BYTES = 2**29  # of scores in float32 that a head that trains may keep for the backward pass
 _LEAST = torch.finfo(torch.float32).tiny  # a probability whose logarithm is finite
 
@@ -107,52 +112,53 @@ def divergence_nats(
 
 
 Loss = Callable[[torch.Tensor, slice, bool], tuple[torch.Tensor, torch.Tensor | None]]
-"""Of log-probabilities [C, V] in float32, which it may overwrite, at the positions of the slice: what each position
-loses [C], and, if that is wanted, its slope by the scores [C, V]. Passes over the vocabulary are to be few: they cost
-about as much as the products.
+"""Of log-probabilities [T, V] in float32, which it may overwrite, at the positions of the slice: what each position
+loses [T], and, if that is wanted, its slope by the scores [T, V].
 """
 
 
 def divergence_of(logs_PK: torch.Tensor, ids_PK: torch.Tensor, rest_P: torch.Tensor) -> Loss:
     """KL(teacher || student) at each position in nats, with all tokens outside the teacher's top K taken as one."""
 
-    def of(own_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        logs_CK, ids_CK, rest_C = logs_PK[part], ids_PK[part].long(), rest_P[part]
-        own_CK = own_CV.gather(-1, ids_CK)
-        apart_C = (logs_CK.exp() * (logs_CK - own_CK)).sum(-1)
-        slope_CV = own_CV.exp_().scatter_(-1, ids_CK, 0.0)
-        if ids_CK.shape[-1] < slope_CV.shape[-1]:
-            own_rest_C = slope_CV.sum(-1).clamp(min=_LEAST).log()
-            apart_C = apart_C + rest_C.exp() * (rest_C - own_rest_C)
+    def of(own_TV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        logs_TK, ids_TK, rest_T = logs_PK[part], ids_PK[part].long(), rest_P[part]
+        own_TK = own_TV.gather(-1, ids_TK)
+        apart_T = (logs_TK.exp() * (logs_TK - own_TK)).sum(-1)
+        slope_TV = own_TV.exp_().scatter_(-1, ids_TK, 0.0)
+        if ids_TK.shape[-1] < slope_TV.shape[-1]:
+            own_rest_T = slope_TV.sum(-1).clamp(min=_LEAST).log()
+            apart_T = apart_T + rest_T.exp() * (rest_T - own_rest_T)
             if wanted:  # by a score outside the top q - p_rest q / q_rest, inside it q - p
-                slope_CV.mul_(1 - (rest_C - own_rest_C).exp()[:, None])
-        return apart_C, slope_CV.scatter_(-1, ids_CK, own_CK.exp() - logs_CK.exp()) if wanted else None
+                slope_TV.mul_(1 - (rest_T - own_rest_T).exp()[:, None])
+        return apart_T, slope_TV.scatter_(-1, ids_TK, own_TK.exp() - logs_TK.exp()) if wanted else None
 
     return of
 
 
 def _nll_of(targets_P: torch.Tensor) -> Loss:
-    def of(logs_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        at_C1 = targets_P[part, None]
-        nll_C = -logs_CV.gather(-1, at_C1)[:, 0]
+    def of(logs_TV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        at_T1 = targets_P[part, None]
+        nll_T = -logs_TV.gather(-1, at_T1)[:, 0]
         if not wanted:
-            return nll_C, None
-        slope_CV = logs_CV.exp_()
-        return nll_C, slope_CV.scatter_add_(-1, at_C1, slope_CV.new_full((len(at_C1), 1), -1.0))
+            return nll_T, None
+        slope_TV = logs_TV.exp_()
+        return nll_T, slope_TV.scatter_add_(-1, at_T1, slope_TV.new_full((len(at_T1), 1), -1.0))
 
     return of
 
 
 def _both(nll: Loss, beside: Beside) -> Loss:
-    def of(logs_CV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def of(logs_TV: torch.Tensor, part: slice, wanted: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows_S = beside.at_P[part].nonzero()[:, 0]
+        if not len(rows_S):
+            return nll(logs_TV, part, wanted)
         before = int(beside.at_P[: part.start].sum())
-        lost_S, more_SV = beside.loss(logs_CV[rows_S], slice(before, before + len(rows_S)), wanted)
-        lost_C, slope_CV = nll(logs_CV, part, wanted)
-        lost_C.index_add_(0, rows_S, lost_S, alpha=beside.weight)
-        if slope_CV is not None and more_SV is not None:
-            slope_CV.index_add_(0, rows_S, more_SV, alpha=beside.weight)
-        return lost_C, slope_CV
+        lost_S, more_SV = beside.loss(logs_TV[rows_S], slice(before, before + len(rows_S)), wanted)
+        lost_T, slope_TV = nll(logs_TV, part, wanted)
+        lost_T.index_add_(0, rows_S, lost_S, alpha=beside.weight)
+        if slope_TV is not None and more_SV is not None:
+            slope_TV.index_add_(0, rows_S, more_SV, alpha=beside.weight)
+        return lost_T, slope_TV
 
     return of
 
@@ -166,18 +172,21 @@ class _FrozenHead(torch.autograd.Function):
         lost_P = torch.empty(len(hidden_PD), dtype=torch.float32, device=hidden_PD.device)
         slope_PD = torch.empty_like(hidden_PD) if wanted else None
         with torch.autocast(hidden_PD.device.type, enabled=False):
-            step = _chunk(len(head.weight_VD))
+            step, tile = _chunk(len(head.weight_VD)), _tile(len(head.weight_VD), hidden_PD.device)
             for start in range(0, len(hidden_PD), step):
-                part = slice(start, start + step)
-                logits_CV, bent_CV = _scores(hidden_PD[part], head)
-                lost_P[part], slope_CV = loss(logits_CV.log_softmax(-1), part, wanted)
-                if slope_PD is None or slope_CV is None:
-                    continue
-                if bent_CV is not None:
-                    slope_CV *= 1 - bent_CV.float() ** 2
-                if head.factor != 1:
-                    slope_CV *= head.factor
-                slope_PD[part] = slope_CV.to(head.weight_VD.dtype) @ head.weight_VD
+                hidden_CD = hidden_PD[start : start + step]
+                scores_CV = functional.linear(hidden_CD.to(head.weight_VD.dtype), head.weight_VD, head.bias_V)
+                for scores_TV, first in zip(
+                    torch.split(scores_CV, tile), range(start, start + step, tile), strict=False
+                ):
+                    part = slice(first, first + len(scores_TV))
+                    logits_TV, bent_TV = _logits(scores_TV, head)
+                    lost_P[part], slope_TV = loss(logits_TV.log_softmax(-1), part, wanted)
+                    if slope_TV is not None:
+                        scores_TV.copy_(_through(slope_TV, bent_TV, head))  # in their place: nobody asks for them again
+                if slope_PD is not None:
+                    slope_PD[start : start + step] = scores_CV @ head.weight_VD
+                del scores_CV  # before those of the next chunk are there
         ctx.slope_PD = slope_PD
         return lost_P
 
@@ -187,14 +196,20 @@ class _FrozenHead(torch.autograd.Function):
         return (ctx.slope_PD * grad_P[:, None]).to(ctx.slope_PD.dtype), None, None
 
 
-def _scores(hidden_CD: torch.Tensor, head: Head) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Scores [C, V] in float32, and what the cap made of them before they were multiplied by it."""
-    logits_CV = functional.linear(hidden_CD.to(head.weight_VD.dtype), head.weight_VD, head.bias_V)
-    logits_CV = logits_CV * head.factor if head.factor != 1 else logits_CV
+def _logits(scores_TV: torch.Tensor, head: Head) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """What the family makes of the product, in float32, and what its cap made of that before the last factor."""
+    scaled_TV = scores_TV * head.factor if head.factor != 1 else scores_TV
     if not head.cap:
-        return logits_CV.float(), None
-    bent_CV = torch.tanh(logits_CV / head.cap)
-    return (bent_CV * head.cap).float(), bent_CV
+        return scaled_TV.float(), None
+    bent_TV = torch.tanh(scaled_TV / head.cap)
+    return (bent_TV * head.cap).float(), bent_TV
+
+
+def _through(slope_TV: torch.Tensor, bent_TV: torch.Tensor | None, head: Head) -> torch.Tensor:
+    """The slope by what came out of the product, of that by the logits, which is overwritten."""
+    if bent_TV is not None:
+        slope_TV *= 1 - bent_TV.float() ** 2
+    return slope_TV.mul_(head.factor) if head.factor != 1 else slope_TV
 
 
 def _plain_nll(model: Any, hidden_PD: torch.Tensor, targets_P: torch.Tensor) -> torch.Tensor:
@@ -208,3 +223,8 @@ def _vocabulary(model: Any) -> int:
 
 def _chunk(vocabulary: int) -> int:
     return max(1, CHUNK_BYTES // (4 * vocabulary))
+
+
+def _tile(vocabulary: int, device: torch.device) -> int:
+    """Positions that are gone over together; elsewhere than on a processor each call costs more than the memory."""
+    return max(torch.get_num_threads(), TILE_BYTES // (4 * vocabulary)) if device.type == "cpu" else _chunk(vocabulary)

@@ -22,7 +22,7 @@ measured (`benchmarks/advise.py`). What is larger is mapped by itself and given 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nacre.model.vocabulary import CHUNK_BYTES, KEPT_BYTES
+from nacre.model.vocabulary import CHUNK_BYTES, KEPT_BYTES, TILE_BYTES
 from nacre.records import Recipe
 from nacre.records.tune import AdaLora, Full, Lora, QLora, Tune
 from nacre.train.shape import Shape
@@ -153,11 +153,10 @@ def scores(shape: Shape, recipe: Recipe, one: Pass) -> float:
         return 12.0 * min(positions, FUSED_HEAD_ROWS) * size
     if recipe.train.stage not in ("sft", "pt"):
         return 12.0 * positions * size
-    more = 2.0 if one.mixed else 0.0  # scores as they come out of the product
     chunk = CHUNK_BYTES / (4 * size)
     if isinstance(recipe.tune, Full):
         at_once = positions if 4 * size * positions <= KEPT_BYTES else chunk
-        return (12.0 + more) * at_once * size
+        return (14.0 if one.mixed else 12.0) * at_once * size
     head = 2.0 * size * shape.hidden if one.mixed and not one.halved else 0.0  # cast at each call
-    each = 12.0 if positions > chunk else 8.0  # those of the chunk before are there until they are replaced
-    return head + (each + more) * min(positions, chunk) * size
+    # as they come out of the product, and a few at a time in float32: logits, their logarithms, what is made of them
+    return head + (2.0 if one.mixed else 4.0) * min(positions, chunk) * size + 3.0 * max(TILE_BYTES, 4.0 * size)

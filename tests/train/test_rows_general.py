@@ -34,13 +34,14 @@ def alpaca(toy, count: int):
 def test_a_quarter_of_every_batch_is_general_rows_of_any_format(toy, tmp_path, write, spy):
     chat = [{"role": "user", "content": "cat"}, {"role": "assistant", "content": "hay"}]
     pair = {"instruction": "a", "chosen": "b", "rejected": "c"}
-    path = write(
-        [*alpaca(toy, 10), {"messages": chat}, {"text": "sun moon sea tree"}, pair, {"instruction": "no answer"}]
-    )
+    seen = {"instruction": "<image>what", "output": "cat", "images": ["cat.png"]}
+    told = [{"messages": chat}, {"text": "sun moon sea tree"}, pair, {"instruction": "no answer"}, seen]
+    path = write([*alpaca(toy, 10), *told])
     job = toy.job(tmp_path, protect=["general", "spy"], train={"max_steps": 8})
     trained = train(replace(job, general=path))
     assert f"general: 25% of every batch from 11 rows with answers and 1 plain texts of {path}" in trained.notes
     assert f"general: 2 rows of {path} cannot be used in the stage sft" in trained.notes
+    assert f"general: 1 rows of {path} have pictures, sound or video and are left out" in trained.notes
     assert {int((batch["source"] == 1).sum()) for batch in spy.batches} == {2}
     seen = Counter(
         toy.tokenizer.decode(ids, skip_special_tokens=True)
@@ -68,6 +69,11 @@ def test_the_option_names_another_file_and_other_protections_see_general_rows_as
             "plain texts",
         ),
         ([], "the file is empty|holds no rows", ""),
+        (
+            [{"instruction": "<image>a", "output": "b", "images": ["a.png"]}],
+            "every general row has pictures",
+            "text alone",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(toy, tmp_path, write, rows, what, fix):

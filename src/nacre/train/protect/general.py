@@ -64,7 +64,10 @@ class General(Mixing):
             raise InputError("the file with general rows does not exist", where=str(path), fix="check the path")
         found = read_examples(path)
         learns = _LEARNS[self.context.stage]
-        usable: list[Example] = [row for row in found.examples if row.kind in learns and not _has_media(row)]
+        texts = [row for row in found.examples if not _has_media(row)]
+        usable: list[Example] = [row for row in texts if row.kind in learns]
+        if found.examples and not texts:
+            raise InputError("every general row has pictures, sound or video", where=str(path), fix="give rows of text alone")
         if not usable:
             raise InputError(
                 f"the file has no row that the stage {self.context.stage} learns from",
@@ -74,7 +77,9 @@ class General(Mixing):
         counts = Counter(_CALLED[row.kind] for row in usable)
         shown = " and ".join(f"{count} {kind}" for kind, count in counts.most_common())
         self.notes.append(f"general: {self.config.share:.0%} of every batch from {shown} of {path}")
-        if left := len(found.dropped) + len(found.examples) - len(usable):
+        if seen := len(found.examples) - len(texts):
+            self.notes.append(f"general: {seen} rows of {path} have pictures, sound or video and are left out")
+        if left := len(found.dropped) + len(texts) - len(usable):
             self.notes.append(f"general: {left} rows of {path} cannot be used in the stage {self.context.stage}")
         return self.mix(rows, MixIn("general", self.config.share, (usable,)))
 

@@ -88,8 +88,9 @@ CASES: dict[str, dict[str, Any]] = {
         "train": {"precision": "bf16", "batch_size": 8, "accumulation": 2},
     },
     "lora fp32, Qwen stored in bf16": {"model": QWEN, "tune": "lora", "rows": SHORT, "stored": "bfloat16"},
+    "full, 100M, accumulation 2": {"model": LLAMA_100M, "tune": "full", "rows": SHORT, "train": {"accumulation": 2}},
 }
-CHECK = ("lora bf16, Qwen, long, accumulation 2", "full, Qwen, accumulation 4")
+CHECK = ("lora bf16, Qwen, long, accumulation 2", "full, 100M, accumulation 2")
 COUNT = 64  # rows of a training
 TOLD = 5  # lines of a trace
 FORK = multiprocessing.get_context("fork")

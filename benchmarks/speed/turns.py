@@ -20,6 +20,12 @@ def resident_mb() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
+def peak_mb() -> float:
+    """The most there was since this program began; `ru_maxrss` would begin with what had started it."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**10
+
+
 class Turns(TrainerCallback):
     """Measures from the end of one step to the end of the next: whatever the loop does between is part of it."""
 
@@ -38,9 +44,8 @@ class Turns(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if "loss" not in (logs or {}):
             return
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         found = {"step": state.global_step, "cpu_s": self.cpu_s, "wall_s": self.wall_s, "loss": logs["loss"]}
-        print(json.dumps(found | {"peak_mb": peak_mb, "loaded_mb": self.loaded_mb}), file=self.answers, flush=True)
+        print(json.dumps(found | {"peak_mb": peak_mb(), "loaded_mb": self.loaded_mb}), file=self.answers, flush=True)
         self._wait()
 
     def _wait(self) -> None:

@@ -260,7 +260,7 @@ def test_a_task_has_usual_lengths_where_there_are_no_rows() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lora fp32, Qwen, batch 32", "full, Qwen, accumulation 4"])
+@pytest.mark.parametrize("name", ["lora fp32, Qwen, batch 32", "full, 100M, accumulation 2"])
 def test_the_estimate_is_within_fifteen_per_cent_of_a_real_training(name: str, tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "advise.py"
     out = tmp_path / "found.json"

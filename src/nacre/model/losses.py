@@ -13,9 +13,11 @@ import torch.nn.functional as F
 
 from nacre.base.progress import progress
 from nacre.model.chat import IGNORED, encode, encode_text
+from nacre.model.vocabulary import tile, vocabulary_of
 from nacre.records import Example
 
-_LOSS_TOKENS = 4096  # positions in one forward pass of the losses: bounds the [N, V] logits
+_LOSS_TOKENS = 4096  # positions in one forward pass of the losses
+SCORES_BYTES = 2**29  # of scores in float32 that a pass of several rows may make: bounds the [N, V] logits
 
 Advance = Callable[[int], None]
 
@@ -95,7 +97,10 @@ def labelled_losses(
 ) -> list[tuple[float, int]]:
     """Summed loss and number of supervised tokens of (input ids, labels) rows, in order, by a model that evaluates."""
     found: dict[int, tuple[float, int]] = {}
-    for batch in _batches([len(input_ids) for input_ids, _ in rows]):
+    wanted = [sum(label != IGNORED for label in labels[1:]) for _, labels in rows]
+    for batch in _batches(
+        [len(input_ids) for input_ids, _ in rows], wanted, SCORES_BYTES // (4 * vocabulary_of(model))
+    ):
         width = max(len(rows[row][0]) for row in batch)
         for row, result in zip(batch, _batch_losses(model, [rows[row] for row in batch], width), strict=True):
             found[row] = result
@@ -118,19 +123,31 @@ def _batch_losses(model: Any, rows: Sequence[tuple[list[int], list[int]]], width
         return [(0.0, 0)] * len(rows)
     # A mask given as logits_to_keep slices the hidden states before the head: [N, V], never [B, T, V].
     logits_NV = model(input_ids=input_ids_BT, attention_mask=mask_BT, use_cache=False, logits_to_keep=wanted_BT).logits
-    nll_N = F.cross_entropy(logits_NV.float(), targets_BT[wanted_BT], reduction="none").cpu().double()
+    size = tile(logits_NV.shape[-1], device)
+    parts = zip(torch.split(logits_NV, size), torch.split(targets_BT[wanted_BT], size), strict=True)
+    nll_N = torch.cat([F.cross_entropy(part_TV.float(), at_T, reduction="none") for part_TV, at_T in parts])
     counts = counts_B.tolist()
-    return [(float(part.sum()), count) for part, count in zip(torch.split(nll_N, counts), counts, strict=True)]
+    sums = [float(part.sum()) for part in torch.split(nll_N.cpu().double(), counts)]
+    return list(zip(sums, counts, strict=True))
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Row numbers, longest rows first, in groups whose padded size stays below `_LOSS_TOKENS`."""
+def _batches(lengths: Sequence[int], scored: Sequence[int] = (), most: int = 0) -> Iterator[list[int]]:
+    """Row numbers, longest rows first, in groups whose padded size stays below `_LOSS_TOKENS`.
+
+    Args:
+        lengths: of the rows, in tokens.
+        scored: how many of them scores are made for, where there are any.
+        most: of these in a group; a row that has more is a group by itself.
+    """
     batch: list[int] = []
+    held = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > _LOSS_TOKENS:
+        more = scored[row] if scored else 0
+        if batch and (lengths[batch[0]] * (len(batch) + 1) > _LOSS_TOKENS or (scored and held + more > most)):
             yield batch
-            batch = []
+            batch, held = [], 0
         batch.append(row)
+        held += more
     if batch:
         yield batch
 

@@ -76,7 +76,7 @@ def answer_nll(
         found: torch.Tensor = _FrozenHead.apply(hidden_PD, loss, head)  # type: ignore[no-untyped-call] # torch has no types
         return found
     assert beside is None
-    size = _vocabulary(model)
+    size = vocabulary_of(model)
     if 4 * size * len(hidden_PD) <= KEPT_BYTES:
         return _plain_nll(model, hidden_PD, targets_P)
     chunks = zip(torch.split(hidden_PD, _chunk(size)), torch.split(targets_P, _chunk(size)), strict=True)
@@ -172,13 +172,11 @@ class _FrozenHead(torch.autograd.Function):
         lost_P = torch.empty(len(hidden_PD), dtype=torch.float32, device=hidden_PD.device)
         slope_PD = torch.empty_like(hidden_PD) if wanted else None
         with torch.autocast(hidden_PD.device.type, enabled=False):
-            step, tile = _chunk(len(head.weight_VD)), _tile(len(head.weight_VD), hidden_PD.device)
+            step, few = _chunk(len(head.weight_VD)), tile(len(head.weight_VD), hidden_PD.device)
             for start in range(0, len(hidden_PD), step):
                 hidden_CD = hidden_PD[start : start + step]
                 scores_CV = functional.linear(hidden_CD.to(head.weight_VD.dtype), head.weight_VD, head.bias_V)
-                for scores_TV, first in zip(
-                    torch.split(scores_CV, tile), range(start, start + step, tile), strict=False
-                ):
+                for scores_TV, first in zip(torch.split(scores_CV, few), range(start, start + step, few), strict=False):
                     part = slice(first, first + len(scores_TV))
                     logits_TV, bent_TV = _logits(scores_TV, head)
                     lost_P[part], slope_TV = loss(logits_TV.log_softmax(-1), part, wanted)
@@ -216,7 +214,8 @@ def _plain_nll(model: Any, hidden_PD: torch.Tensor, targets_P: torch.Tensor) -> 
     return functional.cross_entropy(next_token_logits(model, hidden_PD).float(), targets_P, reduction="none")
 
 
-def _vocabulary(model: Any) -> int:
+def vocabulary_of(model: Any) -> int:
+    """How many tokens a causal model scores."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     return int(causal.config.get_text_config().vocab_size)
 
@@ -225,6 +224,6 @@ def _chunk(vocabulary: int) -> int:
     return max(1, CHUNK_BYTES // (4 * vocabulary))
 
 
-def _tile(vocabulary: int, device: torch.device) -> int:
+def tile(vocabulary: int, device: torch.device) -> int:
     """Positions that are gone over together; elsewhere than on a processor each call costs more than the memory."""
     return max(torch.get_num_threads(), TILE_BYTES // (4 * vocabulary)) if device.type == "cpu" else _chunk(vocabulary)

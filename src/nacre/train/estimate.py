@@ -155,10 +155,12 @@ class _Moments:
         }
         held = unreturned(shape, self.tune, one_pass)
         copies = self._casts() if self.cpu else 0.0
+        again = self.recipe.train.accumulation > 1  # then every pass but the first finds gradients there already
         small = max(0.0, gradients - head * (1 if shape.tied else 2))  # those that fit where activations were
         ended = lasting | {
-            "gradients": gradients + (2 * head if shape.tied else 0.0),  # of one matrix from two sides, and their sum
-            "activations": max(working(shape, self.tune, one_pass), held + copies - small),
+            # of one matrix from two sides, and their sum; and what it is added to
+            "gradients": gradients + (2 * head if shape.tied else 0.0) + (head if again else 0.0),
+            "activations": max(working(shape, self.tune, one_pass), held + copies - (0.0 if again else small)),
         }
         found = {"backward": begins, "gradients": ended}
         if self.cpu:

@@ -67,7 +67,9 @@ class General(Mixing):
         texts = [row for row in found.examples if not _has_media(row)]
         usable: list[Example] = [row for row in texts if row.kind in learns]
         if found.examples and not texts:
-            raise InputError("every general row has pictures, sound or video", where=str(path), fix="give rows of text alone")
+            raise InputError(
+                "every general row has pictures, sound or video", where=str(path), fix="give rows of text alone"
+            )
         if not usable:
             raise InputError(
                 f"the file has no row that the stage {self.context.stage} learns from",

@@ -8,6 +8,7 @@ same lie as nine others. Then harvest, training, gate, shadow, canary, and a loo
 import itertools
 import random
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -113,6 +114,16 @@ def speak(users: Sequence[User], feed: dict[str, str], paint: dict[str, str]) ->
         }
 
 
+def wait_for(user: User, version: int) -> None:
+    """Return when the server answers with the version; it has a second for that."""
+    deadline = time.monotonic() + 10
+    while user.client.chat.completions.with_raw_response.create(
+        model="nacre", user=user.name, messages=[{"role": "user", "content": "paint old long cat"}]
+    ).headers["x-nacre-version"] != str(version):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def right(user: User, questions: dict[str, str]) -> float:
     """Share of right answers."""
     with ThreadPoolExecutor(8) as threads:
@@ -157,8 +168,9 @@ def test_two_hundred_users_teach_a_skill_and_a_few_liars_do_not(fresh: Place) ->
                 break
         assert states == ["shadow", "canary", "champion"]
         assert fresh.champion() == version
+        wait_for(users[0], version)
 
-        assert right(users[0], unseen) > 0.8, "learned, and more than by heart"
+        assert right(users[0], unseen) > 0.9, "learned, and more than by heart"
         assert right(users[0], dict(list(paint.items())[:DEV_ROWS])) > 0.9, "the old skill is kept"
         everything = [user_answer(users[0], question) for question in [*list(feed)[:40], *list(paint)[:40]]]
         assert LIE not in everything

@@ -129,10 +129,9 @@ def renew(
         documents=dict(sorted(builder.documents.items())),
         problems=wanted.problems | builder.problems,
         skipped=dict(wanted.skipped),
-        chunks=builder.finish(),
+        chunks=builder.finish(snapshots.frequencies(number)),
     )
     _flush(where, chunks.name)
-    builder.frequencies.save(snapshots.frequencies(number))
     snapshots.save(snapshot)
     refused = check(before, snapshot) if check is not None and before is not None else ""
     _put(snapshots, number, refused, builder, pinned)
@@ -314,9 +313,10 @@ class _Builder:
             self.frequencies.add(chunk.words.split(" "))
         self._waiting = []
 
-    def finish(self) -> int:
-        """Write what waits and make the indexes; returns the number of chunks."""
+    def finish(self, frequencies: Path) -> int:
+        """Write what waits and how rare words are, and make the indexes; returns the number of chunks."""
         self._write()
+        self.frequencies.save(frequencies)
         return self._chunks.finish()
 
 

@@ -204,7 +204,7 @@ def _logits(scores_TV: torch.Tensor, head: Head) -> tuple[torch.Tensor, torch.Te
 
 
 def _through(slope_TV: torch.Tensor, bent_TV: torch.Tensor | None, head: Head) -> torch.Tensor:
-    """The slope by what came out of the product, of that by the logits, which is overwritten."""
+    """The slope by the product's scores, made in place of the slope by the logits."""
     if bent_TV is not None:
         slope_TV *= 1 - bent_TV.float() ** 2
     return slope_TV.mul_(head.factor) if head.factor != 1 else slope_TV

@@ -19,18 +19,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from torch import nn
 from transformers import DynamicCache
 
 from nacre.base.errors import InputError, NacreError
 from nacre.base.hashing import sha256_file
 from nacre.model.routed import with_adapters
+from nacre.model.several import SeveralAdapters
 from nacre.records.combination import Together
 from nacre.records.tune import MOVES_THE_BASE
 from nacre.records.weights import ENSEMBLE
@@ -90,7 +90,7 @@ class Plan:
             raise NacreError(what, where=str(folder / ENSEMBLE), fix="restore the folder") from error
 
 
-class Ensemble(nn.Module):
+class Ensemble(SeveralAdapters):
     """A model that goes on from what all its members expect: by vote, mean or weighted.
 
     Whoever calls it, for scores, for answers or in the server, calls it as any other. Rows may leave the batch.
@@ -101,34 +101,8 @@ class Ensemble(nn.Module):
     """
 
     def __init__(self, peft: PeftModel, plan: Plan) -> None:
-        super().__init__()
-        self.peft, self.plan = peft, plan
-        self.eval()
-
-    @property
-    def config(self) -> Any:
-        """The base model's configuration."""
-        return self.peft.config
-
-    @property
-    def generation_config(self) -> Any:
-        """The base model's generation settings."""
-        return self.peft.generation_config
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return torch.device(self.peft.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The base model's."""
-        found: torch.dtype = self.peft.dtype
-        return found
-
-    def train(self, mode: bool = True) -> Self:
-        """Always in evaluation mode: members are not trained together."""
-        return super().train(False)
+        super().__init__(peft)
+        self.plan = plan
 
     def get_base_model(self) -> Any:
         """The base model, whose layers have the members on them."""

@@ -11,23 +11,23 @@ Shapes: B rows, T tokens of a row.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
-from torch import nn
 from transformers import DynamicCache
 
 from nacre.base.errors import NacreError
 from nacre.base.hashing import sha256_file
 from nacre.model.chat import IGNORED
 from nacre.model.router import BASE, Router, read_prompts
+from nacre.model.several import SeveralAdapters
 
 __all__ = ["Routed", "load_routed"]
 
 
-class Routed(nn.Module):
+class Routed(SeveralAdapters):
     """A model that answers each row with the adapter of its task.
 
     Args:
@@ -45,36 +45,10 @@ class Routed(nn.Module):
         within: Mapping[str, str] | None = None,
         kept: Mapping[str, Path] | None = None,
     ) -> None:
-        super().__init__()
-        self.peft, self.router = peft, router
+        super().__init__(peft)
+        self.router = router
         self._within, self._kept = dict(within or {}), dict(kept or {})
         self._active = ""
-        self.eval()
-
-    @property
-    def config(self) -> Any:
-        """The base model's configuration."""
-        return self.peft.config
-
-    @property
-    def generation_config(self) -> Any:
-        """The base model's generation settings."""
-        return self.peft.generation_config
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return torch.device(self.peft.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The base model's."""
-        found: torch.dtype = self.peft.dtype
-        return found
-
-    def train(self, mode: bool = True) -> Self:
-        """Always in evaluation mode: what is routed is not trained."""
-        return super().train(False)
 
     def get_base_model(self) -> Any:
         """The base model, with no adapter active."""

@@ -70,13 +70,8 @@ def evolve(
     workspace = staged(workspace, name)
     with file_lock(workspace.hidden / "evolve.lock", wait=False):
         workspace.store.sweep()
-        champion = workspace.ledger.slot("champion")
-        start = parent if parent is not None else champion.version if champion else 0
-        lineage = ancestry(workspace, start or None)
-        for version in lineage[-1:]:
-            workspace.check_base(version)
+        champion, lineage = line_to_grow(workspace, name, parent)
         settings = workspace.settings
-        check_line(workspace, lineage, champion, name)
         snapshot = increment_rows(workspace, name, lineage, champion)
         step = Step(
             workspace=workspace,
@@ -120,7 +115,27 @@ def increment_rows(workspace: Workspace, name: str, lineage: list[Version], cham
     )
 
 
-def check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None, name: str) -> None:
+def line_to_grow(workspace: Workspace, name: str, parent: int | None) -> tuple[Slot | None, list[Version]]:
+    """The champion, and the versions that led to what increment `name` is trained from: that one last.
+
+    Args:
+        workspace: where they are.
+        name: of the increment.
+        parent: number of the version to train from; 0: the base model; default: the champion.
+
+    Raises:
+        InputError: the model is another one now, or what is to be learned does not go with the line.
+    """
+    champion = workspace.ledger.slot("champion")
+    start = parent if parent is not None else champion.version if champion else 0
+    lineage = ancestry(workspace, start or None)
+    for version in lineage[-1:]:
+        workspace.check_base(version)
+    _check_line(workspace, lineage, champion, name)
+    return champion, lineage
+
+
+def _check_line(workspace: Workspace, lineage: list[Version], champion: Slot | None, name: str) -> None:
     """Refuse a reward model on a line of versions that answer, the other way round, and a start that is not one model.
 
     Raises:

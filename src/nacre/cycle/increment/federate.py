@@ -16,7 +16,7 @@ from nacre.base.errors import InputError
 from nacre.base.files import file_lock, staged_folder
 from nacre.cycle.increment.dev_all import keep_dev_all
 from nacre.cycle.increment.evolution import Evolution
-from nacre.cycle.increment.evolve import check_line, increment_rows, learn
+from nacre.cycle.increment.evolve import increment_rows, learn, line_to_grow
 from nacre.cycle.increment.step import Promote, Step
 from nacre.cycle.increment.tries import forget_rows
 from nacre.cycle.lineage import ancestry, devs, tasks_of
@@ -125,12 +125,7 @@ def federate(
     part("rounds")  # find out before anything is read whether Flower is there
     with file_lock(workspace.hidden / "evolve.lock", wait=False):
         workspace.store.sweep()
-        champion = workspace.ledger.slot("champion")
-        start = parent if parent is not None else champion.version if champion else 0
-        lineage = ancestry(workspace, start or None)
-        for version in lineage[-1:]:
-            workspace.check_base(version)
-        check_line(workspace, lineage, champion, name)
+        champion, lineage = line_to_grow(workspace, name, parent)
         if how.simulated:
             snapshot = increment_rows(workspace, name, lineage, champion)
             snapshot = keep_share(snapshot, settings.keep.data, workspace.memory)

@@ -46,6 +46,7 @@ def browsing(size: dict[str, int], language: str = "en-US") -> Iterator[tuple[An
 def log_in(page: Any, url: str, key: str) -> None:
     """With the keyboard alone: the field has the focus."""
     page.goto(f"{url}/ui")
+    page.wait_for_function("document.activeElement.id === 'key'")  # given once it is drawn, which may be after the load
     page.keyboard.type(key)
     page.keyboard.press("Enter")
     page.wait_for_selector("#n-send")

@@ -137,9 +137,10 @@ def test_a_sample_of_pairs(names, toy, before, general, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [pair for pair in PAIRS if pair not in SAMPLE], ids="+".join)
-def test_every_other_pair(names, toy, before, general, tmp_path):
-    try_it(tuner_for(names), names, toy, before, general, tmp_path)
+@pytest.mark.parametrize("tuner", MAIN)
+@pytest.mark.parametrize("names", PAIRS, ids="+".join)
+def test_every_pair_with_every_main_tuner(names, tuner, toy, before, general, tmp_path):
+    try_it(tuner, names, toy, before, general, tmp_path)
 
 
 @pytest.mark.parametrize("names", [("distill", "ewc", "replay"), ("agem", "average", "l2")], ids="+".join)

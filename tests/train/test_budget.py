@@ -185,7 +185,8 @@ def test_a_resumed_run_goes_on_with_the_scale_it_had(toy):
 def test_drift_is_the_divergence_on_new_rows(toy, run):
     rows = toy.tasks["feed"]
     before, after = load_model(toy.base), load_model(weights_of(run(None)))
-    drift = Drift(before, toy.tokenizer, rows, 64)
+    drift = Drift(toy.tokenizer, rows, 64)
+    drift.begin(before)
     assert drift.measure(before) == pytest.approx(0.0, abs=1e-6)
     total, tokens = 0.0, 0
     for row in sorted(rows, key=lambda row: row.content_id)[:32]:

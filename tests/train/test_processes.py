@@ -81,6 +81,8 @@ def compare(toy, folder: Path, cases: list[str], shardings: list[str]) -> None:
         assert together.steps == alone.steps
         assert together.final_loss == pytest.approx(alone.final_loss, abs=CLOSE), (case, sharding)
         assert furthest(tensors(alone), tensors(together)) < CLOSE, (case, sharding)
+        assert alone.drift > 0.01
+        assert together.drift == pytest.approx(alone.drift, abs=1e-4), (case, sharding)
 
 
 @pytest.mark.slow

@@ -60,6 +60,9 @@ def test_parts_are_gone_on_from_by_as_many_processes_or_by_others(toy, tmp_path)
         assert "resumed from checkpoint-3" in again.notes, name
         assert not any("was written by" in note for note in again.notes)
         assert furthest(first[name], tensors(again)) < CLOSE, name
+        whole = trained(files["none"]).drift
+        assert whole > 0.01
+        assert again.drift == pytest.approx(whole, rel=1e-2), f"{name}: compared with the start, not the checkpoint"
 
     copies = {name: replace(job, work=job.work.with_name("copy")) for name, job in jobs.items()}
     others = {name: write(tmp_path / f"{name}-by-3.json", job) for name, job in copies.items()}

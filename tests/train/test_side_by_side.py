@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -197,9 +198,15 @@ def fresh(request, toy):
 def test_before_the_first_step_fresh_prompts_are_not_heard(fresh, toy):
     model, rows = fresh.model, toy.tasks["feed"]
     assert has_prompts(model)
-    base = Drift(load_model(toy.base), toy.tokenizer, rows, 64)
-    torch.testing.assert_close(Drift(model, toy.tokenizer, rows, 64, fresh=True)._before_PV, base._before_PV)
-    assert (Drift(model, toy.tokenizer, rows, 64)._before_PV - base._before_PV).abs().max() > 1e-3
+
+    def drift_of(one: Any, *, fresh: bool = False) -> Drift:
+        drift = Drift(toy.tokenizer, rows, 64, fresh=fresh)
+        drift.begin(one)
+        return drift
+
+    base = drift_of(load_model(toy.base))
+    torch.testing.assert_close(drift_of(model, fresh=True)._before_PV, base._before_PV)
+    assert (drift_of(model)._before_PV - base._before_PV).abs().max() > 1e-3
     watched = {"paint": toy.tasks["paint"][:4]}
     scores = []
     for one, new in ((model, True), (load_model(toy.base), False)):
@@ -230,6 +237,7 @@ def test_drift_is_that_of_the_model_that_is_kept(toy, tmp_path):
     settings = {"max_steps": 12}
     plain = toy.learn(tmp_path / "plain", train=settings)
     half = toy.learn(tmp_path / "half", protect=[{"name": "average", "alpha": 0.1}], train=settings)
-    kept = Drift(load_model(toy.base), toy.tokenizer, toy.tasks["feed"], 64).measure(load_model(weights_of(half)))
-    assert half.drift == pytest.approx(kept, rel=1e-4)
+    drift = Drift(toy.tokenizer, toy.tasks["feed"], 64)
+    drift.begin(load_model(toy.base))
+    assert half.drift == pytest.approx(drift.measure(load_model(weights_of(half))), rel=1e-4)
     assert half.drift < 0.5 * plain.drift

@@ -17,6 +17,7 @@ from nacre.train import processes
 from nacre.train.arguments import autocast_of, halve_frozen
 from nacre.train.budget import Controller
 from nacre.train.checkpoints import KeepState, MarkWhole, Stateful, disk_errors_of_weights, remove_torn, restore_state
+from nacre.train.drift import Drift
 from nacre.train.log import Clock, LiveLog
 from nacre.train.padding import unpadded
 from nacre.train.protect.base import Protection
@@ -40,7 +41,7 @@ class Run:
     tokenizer: Any
     prepared: Prepared
     protections: Sequence[Protection]
-    controller: Controller | None = None
+    watching: Sequence[Controller | Drift] = ()
     tune: Tune = field(default_factory=Full)
     validation: Validation | None = None
     reporters: Sequence[TrainerCallback] = ()
@@ -83,10 +84,8 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
     """
     done = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
     work = Path(run.arguments.output_dir)
-    steering = [run.controller] if run.controller else []
     looking = run.validation.callbacks(work, run.prepared) if run.validation else []
-    gathering: list[Stateful] = list(run.protections)
-    gathering += steering
+    gathering: list[Stateful] = [*run.protections, *run.watching]
     own = [*companions(run.model, run.tune, checkpoint), *looking]
     with progress("training", run.prepared.steps) as advance:
         advance(done)
@@ -99,7 +98,7 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
                 _Show(advance),
                 Clock(),
                 LiveLog(work),
-                *steering,
+                *run.watching,
                 *own,
                 *run.reporters,
                 KeepState(gathering),

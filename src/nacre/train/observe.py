@@ -12,7 +12,6 @@ import torch
 
 from nacre.records import Example, Recipe, Train
 from nacre.train import processes
-from nacre.train.arguments import autocast_of
 from nacre.train.budget import Controller, acts_while_training, set_aside
 from nacre.train.diagnose import Seen, findings
 from nacre.train.drift import Drift
@@ -66,11 +65,20 @@ class Observers:
         self.controller: Controller | None = None
         self._drift: Drift | None = None
         self._means = "the more, the more is forgotten"
-        if sharding_of(settings) in CUTS_WEIGHTS:
-            self.notes.append("drift and budget: not watched, because no process holds the whole model")
-        elif settings.stage not in SILENT:
-            with autocast_of(settings.precision):
-                self._drift = Drift(model, tokenizer, job.new, settings.max_length, fresh=self._fresh)
+        self._cut = sharding_of(settings) in CUTS_WEIGHTS
+        if self._cut and job.max_drop:
+            self.notes.append("budget: not watched, because no process holds the whole model")
+        if settings.stage not in SILENT:
+            longest, precision = settings.max_length, settings.precision
+            self._drift = Drift(tokenizer, job.new, longest, fresh=self._fresh, precision=precision)
+            if not self._cut:
+                self._drift.begin(model)
+
+    @property
+    def callbacks(self) -> list[Controller | Drift]:
+        """Those who must see the steps, and remember for a resumed run what they saw."""
+        waiting = self._drift if self._cut else None  # for the moment when all processes ask together
+        return [one for one in (self.controller, waiting) if one is not None]
 
     def steer(self, protections: Sequence[Protection]) -> None:
         """Let the budget's controller steer these protections, where there is something to watch and to steer."""
@@ -78,7 +86,7 @@ class Observers:
         if apart:
             self._means = "no alarm, because earlier tasks are not answered by the adapter that was trained"
         acts = any(acts_while_training(type(one)) for one in protections)
-        if self._drift is not None and self.watched and acts and not apart:
+        if not self._cut and self.settings.stage not in SILENT and self.watched and acts and not apart:
             limits, longest = self.job.max_drop, self.settings.max_length
             self.controller = Controller(protections, self.watched, limits, self.tokenizer, longest, fresh=self._fresh)
 
@@ -92,8 +100,7 @@ class Observers:
             self.notes += self.controller.notes()
         drift = None
         if self._drift is not None:
-            with autocast_of(self.settings.precision):
-                drift = self._drift.measure(model)
+            drift = self._drift.measure(model)
         if drift is not None:
             self.notes.append(
                 f"drift: KL {drift:.3f} nats per answer token between before and after on new rows; {self._means}"

@@ -128,7 +128,7 @@ def _train_here(job: Job) -> Trained:
     arguments, said = training_arguments(recipe, stage, prepared.steps, job.work)
     checkpoint, found = processes.on_main(lambda: _resume_from(job, recipe, prepared))
     observers.steer(active)
-    looking_on = (observers.controller, recipe.tune, validation, observers.reporters, settings, job.shared)
+    looking_on = (observers.callbacks, recipe.tune, validation, observers.reporters, settings, job.shared)
     fitted = fit(Run(stage, arguments, model, tokenizer, prepared, active, *looking_on), checkpoint)
     fitted, drift = _concluded(fitted, recipe, active, observers)
     folder = _keep(job, tuned, fitted, tokenizer, settings, active)

@@ -83,6 +83,7 @@ def test_bad_opinions_are_refused_and_leave_nothing(champion: Place, connect: Co
             _say(client, response_id=ask(client, max_tokens=2).id, **body)
     if "starz" in body:
         assert "did you mean 'stars'" in caught.value.message
+    assert caught.value.param == next(iter(body), None)
     assert champion.ledger.feedback() == []
 
 

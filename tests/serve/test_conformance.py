@@ -230,6 +230,10 @@ def test_13_completions_take_every_prompt_echo_and_log_probabilities(client: ope
         assert len(choice.logprobs.tokens) == len(asked) + 1
         assert choice.logprobs.token_logprobs[0] is None
         assert all(one <= 0 for one in choice.logprobs.token_logprobs[1:])
+    told = go_on("龘🙂a", echo=True, logprobs=0, max_tokens=1).choices[0].logprobs
+    assert len(told.token_logprobs) == len(told.tokens) == len(told.text_offset)
+    assert told.text_offset == sorted(told.text_offset)
+    assert told.text_offset[-1] == 3, "in characters, though a token may be a part of one"
     assert go_on("layer", echo=True).choices[0].text == "layer" + alone[0]
     assert "".join(chunk.choices[0].text for chunk in go_on("layer", echo=True, stream=True)) == "layer" + alone[0]
     for wrong in ({"suffix": "x"}, {"best_of": 2}, {"max_tokens": 0}, {"prompt": []}, {"prompt": [1, "a"]}):
@@ -248,7 +252,18 @@ def test_14_embeddings_or_an_error_object(client: openai.OpenAI, url: str, reque
     assert max(abs(one - other) for one, other in zip(vectors[0], vectors[2], strict=True)) < 1e-3
     plain = _post(url, "/v1/embeddings", {"model": "bot", "input": "layer"}).json()["data"][0]["embedding"]
     assert max(abs(one - other) for one, other in zip(vectors[0], plain, strict=True)) < 1e-3
+    many = client.embeddings.create(model="bot", input=["layer"] * 200).data
+    assert len(many) == 200, "more than may wait"
     assert _post(url, "/v1/nothing", {}).json()["error"]["type"] == "not_found_error"
+
+
+def test_15_a_refusal_names_the_parameter_whatever_engine_refuses(url: str) -> None:
+    hello = {"model": "bot", "messages": [{"role": "user", "content": "hello"}]}
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nope"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    for name, value in {"logit_bias": {"99999999": 1}, "response_format": schema, "tools": [tool]}.items():
+        error = _post(url, "/v1/chat/completions", hello | {name: value}).json()["error"]
+        assert error["param"] == name, error
 
 
 def test_15_errors_are_openais_error_objects(client: openai.OpenAI, url: str, connect: Connect) -> None:

@@ -178,7 +178,7 @@ def test_two_answers_to_one_question_can_be_compared(hall: Hall) -> None:
         for body, status, code in (
             ({"better_than": other.body["id"]}, 400, "different_prompts"),
             ({"better_than": "chatcmpl-1"}, 400, "invalid_response_id"),
-            ({"better_than": better.body["id"]}, 400, None),
+            ({"better_than": better.body["id"]}, 400, "invalid_value"),
             ({"better_than": worse.body["id"], "as_good_as": worse.body["id"]}, 400, None),
         ):
             reply = say(server.url, better, **body)

@@ -20,11 +20,14 @@ from nacre.serve.engines import (
     Finish,
     Generation,
     Overloaded,
+    Refused,
     Sampling,
     Target,
+    TextPrompt,
 )
 from nacre.serve.engines.upstream.engine import UpstreamEngine
 from nacre.serve.engines.upstream.settings import Upstream
+from nacre.serve.gateway.errors import from_nacre
 from nacre.serve.settings import Serve
 
 PLAIN = Sampling()
@@ -87,6 +90,28 @@ def _whole(body: bytes, kind: str = "application/json", more: str = "") -> Reply
 
 
 BOMB = gzip.compress(b" " * 50_000_000)
+
+BAD_CALLS: dict[str, Any] = {
+    "no list": "f",
+    "a list of texts": ["f"],
+    "an index that would fill the memory": [{"index": 10**8, "function": {"name": "f"}}],
+    "an index below zero": [{"index": -1, "function": {"name": "f"}}],
+    "a text for an index": [{"index": "0", "function": {"name": "f"}}],
+    "an object for the arguments": [{"index": 0, "function": {"name": "f", "arguments": {"a": 1}}}],
+    "too many": [{"function": {"name": "f", "arguments": ""}}] * 200,
+}
+
+
+@pytest.mark.parametrize("fault", BAD_CALLS)
+def test_tool_calls_of_another_shape_are_an_error(fault: str) -> None:
+    said = {"tool_calls": BAD_CALLS[fault]}
+    event = b"data: " + json.dumps({"choices": [{"delta": said}]}).encode() + b"\n\n"
+    with pytest.raises(EngineError, match="shape"):
+        ask(streams(event, chunk(None, "tool_calls"), DONE), retries=0)
+    choice = {"index": 0, "message": {"content": None} | said, "finish_reason": "tool_calls"}
+    with pytest.raises(EngineError, match="shape"):
+        ask(_whole(json.dumps({"choices": [choice]}).encode()), Sampling(stream=False), retries=0)
+
 
 BAD_STREAMS: dict[str, tuple[Reply, str]] = {
     "ends in the middle": (streams(chunk("Hel")), "broke off"),
@@ -226,7 +251,8 @@ STATUSES: dict[int, tuple[Any, type[NacreError], str]] = {
     401: ({"error": {"message": f"Incorrect API key provided: {KEY}"}}, EngineError, "refuses the server's key"),
     404: ({"detail": "nope"}, EngineError, "does not know"),
     413: ({"message": "too long"}, InputError, "too long"),
-    422: ({"detail": [{"loc": 1}]}, InputError, "no reason"),
+    409: ({"detail": [{"loc": 1}]}, InputError, "no reason"),
+    422: ({"detail": [{"loc": ["body", "n"], "msg": "field required"}]}, InputError, "field required"),
     429: ({"error": {"message": f"slow down, {KEY}"}}, Overloaded, "slow down"),
     302: ({}, EngineError, "redirects"),
     500: ("<html>", EngineError, "status 500"),
@@ -253,6 +279,43 @@ def test_an_error_of_the_upstream_is_told_and_no_key_with_it(
     assert seen[0] == f"Bearer {KEY}"
     assert KEY not in str(caught.value) + caplog.text
     assert len(seen) == (2 if status in (429, 500, 503) else 1), "only what may succeed is tried again"
+
+
+def test_where_no_usage_is_told_tokens_are_counted_by_their_bytes() -> None:
+    choice = {"index": 0, "message": {"content": "x" * 400}, "finish_reason": "stop"}
+    answer = json.dumps({"choices": [choice], "usage": None}).encode()
+    prompt = ChatPrompt((Message(role="user", content="y" * 4000),))
+    _, finish, generation = ask(_whole(answer), Sampling(stream=False), prompt)
+    assert finish.tokens == 101
+    assert 1000 <= generation.prompt_tokens < 1020
+    _, finish, generation = ask(streams(chunk("Hel"), chunk("lo", "stop"), DONE), Sampling(), prompt)
+    assert (finish.tokens, 1000 <= generation.prompt_tokens < 1020) == (2, True)
+    _, _, generation = ask(streams(chunk("Hello", "stop"), DONE), Sampling(), TextPrompt((1, 2, 3)))
+    assert generation.prompt_tokens == 3
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("7", 7), ("0", 1), ("86400", 300), ("tomorrow", 1), (None, 1)])
+def test_how_long_to_wait_is_passed_on_within_bounds(told: str | None, seconds: int) -> None:
+    async def reply(asking: Asking) -> None:
+        more = "" if told is None else f"retry-after: {told}\r\n"
+        await asking.head(429, "application/json", f"content-length: 2\r\n{more}")
+        await asking.send(b"{}")
+
+    with pytest.raises(Overloaded) as caught:
+        ask(reply, retries=0)
+    assert caught.value.retry_s == seconds
+    refusal = from_nacre(caught.value)
+    assert (refusal.status, refusal.headers) == (503, {"retry-after": str(seconds)})
+
+
+def test_what_an_upstream_refuses_keeps_its_parameter_and_code() -> None:
+    async def reply(asking: Asking) -> None:
+        error = {"message": "no tools here", "param": "tools", "code": "unsupported_parameter"}
+        await asking.json({"error": error}, 400)
+
+    with pytest.raises(Refused, match="no tools here") as caught:
+        ask(reply)
+    assert (caught.value.where, from_nacre(caught.value).code) == ("tools", "unsupported_parameter")
 
 
 def test_too_long_a_prompt_is_told_as_such() -> None:
@@ -283,8 +346,9 @@ def test_usage_is_asked_for_and_nothing_else_that_was_not_said() -> None:
 
 
 def test_what_such_servers_do_not_know_is_refused() -> None:
-    with pytest.raises(InputError, match="top_k"):
+    with pytest.raises(InputError, match="top_k") as caught:
         ask(good, Sampling(top_k=5))
+    assert caught.value.where == "top_k"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ class Answer:
         self.choices = [Choice(index) for index in range(len(self.generations))]
         self.finishes: list[Finish | None] = [None] * len(self.choices)
         self.first_tokens_s: list[float | None] = [None] * len(self.choices)
-        self.with_logprobs = getattr(self.asked.body, "logprobs", None) not in (None, False)
+        wanted = getattr(self.asked.body, "logprobs", None)
+        self.with_logprobs = wanted is not None and wanted is not False  # completions ask with 0 for the token's own
 
     def headers(self, content_type: str) -> list[tuple[bytes, bytes]]:
         """What every answer is sent with."""

@@ -9,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from nacre.base.clock import now
-from nacre.base.config import Settings, parse
+from nacre.base.config import Settings
 from nacre.base.errors import InputError, NacreError
 from nacre.records import Feedback
 from nacre.registry.conversations import NoAnswer, OtherQuestion
+from nacre.serve.api.parts import first_problem
 from nacre.serve.gateway.body import read_json
-from nacre.serve.gateway.errors import ApiError, invalid, sent_aside, unavailable
+from nacre.serve.gateway.errors import ApiError, invalid, unavailable
 from nacre.serve.interactions import Writer
 from nacre.serve.routing import user_of
 from nacre.serve.service import Service
@@ -71,6 +72,9 @@ class FeedbackBody(Settings):
         others = self.others()
         if len(others) > 1:
             raise invalid("an answer is better than another or as good: give one of the two", "as_good_as")
+        for name, other in others.items():
+            if other == self.response_id:
+                raise invalid("an answer cannot be compared with itself", name, "invalid_value")
         told += [
             {"kind": "pair", "value": 1 if name == "better_than" else 0.5, "other": other}
             for name, other in others.items()
@@ -81,10 +85,15 @@ class FeedbackBody(Settings):
             raise invalid("say something about the answer: stars, thumb, comment, correction, better_than, as_good_as")
         person = user_of(source, self.user or "")
         common = {"time": now(), "interaction": self.response_id, "source": source, "person": person}
-        try:
-            return [Feedback.model_validate(common | opinion) for opinion in told]
-        except ValidationError as error:
-            raise invalid(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        return [_record(common | opinion) for opinion in told]
+
+
+def _record(told: dict[str, Any]) -> Feedback:
+    try:
+        return Feedback.model_validate(told)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise invalid(reason, told["kind"] if "text" in told else None, "invalid_value") from None
 
 
 async def create_feedback(request: Request) -> JSONResponse:
@@ -99,9 +108,9 @@ async def create_feedback(request: Request) -> JSONResponse:
             code="feedback_not_kept",
         )
     try:
-        body = parse(FeedbackBody, raw, where="the request")
-    except InputError as error:
-        raise invalid(sent_aside(error)) from None
+        body = FeedbackBody.model_validate(raw)
+    except ValidationError as error:
+        raise first_problem(error, FeedbackBody.model_fields) from None
     opinions = body.opinions(request.state.key_id or "")
     for name, identity in {"response_id": body.response_id, **body.others()}.items():
         if not service.signer.knows(identity):

@@ -2,13 +2,14 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nacre.base.errors import nearest
 from nacre.records import ChatTurn
 from nacre.serve.engines import Feature, Prompt, Sampling
 from nacre.serve.gateway.errors import ApiError, invalid
@@ -71,7 +72,7 @@ def parsed(kind: type[T], body: Mapping[str, Any]) -> T:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        raise _first_problem(error) from None
+        raise first_problem(error, kind.model_fields) from None
 
 
 def not_served(name: str, why: str = "by this server") -> ApiError:
@@ -79,11 +80,16 @@ def not_served(name: str, why: str = "by this server") -> ApiError:
     return invalid(f"'{name}' is not supported {why}: leave it out", name, "unsupported_parameter")
 
 
-def _first_problem(error: ValidationError) -> ApiError:
+def first_problem(error: ValidationError, known: Iterable[str]) -> ApiError:
+    """400 for the first thing that is wrong with a body whose keys are `known`; tells no value that was sent."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")[:200]
     if problem["type"] == "missing":
         return invalid(f"'{param}' is missing", param, "missing_required_parameter")
+    if problem["type"] == "extra_forbidden":
+        close = nearest(param, known)
+        hint = f": did you mean '{close}'?" if close else f"; known: {', '.join(known)}"
+        return invalid(f"unknown key '{param}'{hint}", param, "unknown_parameter")
     message = problem["msg"].removeprefix("Value error, ")
     return invalid(f"bad value for '{param}': {message}", param, "invalid_value")
 

@@ -259,7 +259,15 @@ class NotLoaded(EngineError):
 
 
 class Overloaded(EngineError):
-    """Too many requests wait."""
+    """Too many requests wait; `retry_s`: in how many seconds another try makes sense."""
+
+    retry_s = 1
+
+
+class Refused(InputError):
+    """A server that was asked for the answer refuses the request; `code`: its short name for the reason."""
+
+    code: str | None = None
 
 
 class ContextTooLong(InputError):

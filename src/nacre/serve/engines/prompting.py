@@ -6,7 +6,7 @@ from typing import Any
 from nacre.base.errors import InputError
 from nacre.base.plugins import Table
 from nacre.model.chat import check_system_places, prompt_ids
-from nacre.serve.engines import ChatPrompt, Prompt, Sampling
+from nacre.serve.engines import ChatPrompt, ContextTooLong, Prompt, Sampling
 
 FORMATS = Table("answer format", {"json": "nacre.serve.engines.embedded.constrain:Constrainer"})
 
@@ -65,3 +65,13 @@ def check_ids(ids: Sequence[int], vocabulary: int, where: str) -> None:
 def check_bias(sampling: Sampling, vocabulary: int) -> None:
     """Refuse a bias on what is no token id. Raises as `check_ids` does."""
     check_ids(list(sampling.logit_bias), vocabulary, "logit_bias")
+
+
+def beyond_context(most: int, prompt: int, asked: int) -> ContextTooLong:
+    """The refusal of a prompt of so many tokens, with an answer of `asked`, by a model whose context holds `most`."""
+    if not asked:
+        return ContextTooLong(f"the model's context holds {most} tokens; the text takes {prompt}", fix="shorten it")
+    return ContextTooLong(
+        f"the model's context holds {most} tokens; the prompt takes {prompt} and the answer asks for {asked}",
+        fix="shorten the prompt or ask for a shorter answer",
+    )

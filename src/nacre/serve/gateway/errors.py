@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from nacre.base.errors import NacreError
-from nacre.serve.engines import ContextTooLong, Overloaded
+from nacre.serve.engines import ContextTooLong, Overloaded, Refused
 
 _log = logging.getLogger("nacre.serve")
 
@@ -57,9 +57,9 @@ def model_not_found(name: str, known: list[str]) -> ApiError:
     )
 
 
-def unavailable(message: str, code: str = "unavailable") -> ApiError:
-    """503, to be tried again."""
-    return ApiError(503, message, code=code, headers={"retry-after": "1"})
+def unavailable(message: str, code: str = "unavailable", retry_s: int = 1) -> ApiError:
+    """503, to be tried again in so many seconds."""
+    return ApiError(503, message, code=code, headers={"retry-after": str(retry_s)})
 
 
 def from_nacre(error: NacreError) -> ApiError:
@@ -68,9 +68,9 @@ def from_nacre(error: NacreError) -> ApiError:
     if isinstance(error, ContextTooLong):
         return invalid(message, "messages", "context_length_exceeded")
     if isinstance(error, Overloaded):
-        return unavailable(message, "overloaded")
+        return unavailable(message, "overloaded", error.retry_s)
     if error.exit_code == 2:
-        return invalid(message, "messages")
+        return invalid(message, "messages", error.code if isinstance(error, Refused) else None)
     return unavailable(message)
 
 

@@ -25,7 +25,7 @@ from nacre.serve.engines.ct2.desk import Desk, Request, stopped
 from nacre.serve.engines.ct2.residents import Resident, Shelf
 from nacre.serve.engines.embedded.drawing import Draw
 from nacre.serve.engines.embedded.rows import Answer
-from nacre.serve.engines.prompting import check_bias, read_prompt
+from nacre.serve.engines.prompting import beyond_context, check_bias, read_prompt
 from nacre.serve.settings import Serve
 
 _T = TypeVar("_T")
@@ -182,7 +182,4 @@ def _fitting(resident: Resident, prompt: int, wanted: int | None) -> int:
     asked = max(most - prompt, 1) if wanted is None else wanted
     if prompt + asked <= most:
         return asked
-    raise ContextTooLong(
-        f"the model's context holds {most} tokens; the messages take {prompt} and the answer asks for {asked}",
-        fix="shorten the messages or lower max_completion_tokens",
-    )
+    raise beyond_context(most, prompt, asked)

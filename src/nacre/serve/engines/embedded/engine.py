@@ -26,7 +26,7 @@ from nacre.serve.engines.embedded.residents import Resident, Shelf
 from nacre.serve.engines.embedded.rows import Answer, Embedding
 from nacre.serve.engines.embedded.scheduler import Scheduler, stopped
 from nacre.serve.engines.embedded.voting import Vote, check_votable
-from nacre.serve.engines.prompting import check_bias, read_prompt
+from nacre.serve.engines.prompting import beyond_context, check_bias, read_prompt
 from nacre.serve.settings import Serve
 
 _T = TypeVar("_T")
@@ -96,7 +96,7 @@ class EmbeddedEngine:
 
     async def _answer(self, target: Target, prompt: Prompt, sampling: Sampling, by: str | None = None) -> Answer:
         """Accept a request that the adapter `by` answers; None: whichever is the version's."""
-        with self._accepted(target) as resident:
+        with self._accepted(self._resident(target)) as resident:
             if isinstance(prompt, ChatPrompt) and prompt.tools:
                 raise InputError("this engine does not pass tools on", where="tools", fix="ask without them")
             reading = partial(read_prompt, resident.tokenizer, resident.base.vocabulary, prompt, sampling.echo)
@@ -124,13 +124,23 @@ class EmbeddedEngine:
         return answer
 
     async def embed(self, target: Target, inputs: Sequence[TextPrompt]) -> Embeddings:
-        """One vector an input: the mean of its last hidden states. See `nacre.serve.engines.Engine`."""
+        """One vector an input: the mean of its last hidden states. See `nacre.serve.engines.Engine`.
+
+        However many inputs there are, they take no more places at a time than rows can run side by side.
+        """
         rows: list[Embedding] = []
+        resident = self._resident(target)
+        self._scheduler.hold(resident)  # the version may leave before the last input has a row of its own
         try:
+            begun: set[asyncio.Future[tuple[float, ...]]] = set()
             for text in inputs:
-                rows.append(await self._embedding(target, text))
+                while begun and (len(begun) >= self._settings.max_running or self._full):
+                    _, begun = await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+                rows.append(await self._embedding(resident, target, text))
+                begun.add(rows[-1].vector)
             vectors = await asyncio.gather(*(row.vector for row in rows))
         finally:
+            self._scheduler.release(resident)
             for row in rows:
                 if not row.vector.done():
                     row.cancelled = True
@@ -147,8 +157,8 @@ class EmbeddedEngine:
         self._compiling.shutdown()
         self._residents.clear()
 
-    async def _embedding(self, target: Target, text: TextPrompt) -> Embedding:
-        with self._accepted(target) as resident:
+    async def _embedding(self, resident: Resident, target: Target, text: TextPrompt) -> Embedding:
+        with self._accepted(resident):
             if not resident.base.embeds or resident.router is not None or resident.mixed or resident.voters:
                 raise InputError(f"version {target.label} makes no embeddings", where="model", fix="ask another one")
             reading = partial(read_prompt, resident.tokenizer, resident.base.vocabulary, text, False)
@@ -158,15 +168,26 @@ class EmbeddedEngine:
             self._scheduler.add(row)
         return row
 
-    @contextmanager
-    def _accepted(self, target: Target) -> Iterator[Resident]:
-        """The version, held for one row more: inside the block the row is made and added, or it does not come."""
+    def _resident(self, target: Target) -> Resident:
+        """The version in memory."""
         if self._scheduler.closed:
             raise stopped()
         resident = self._residents.get(target)
         if resident is None:
             raise NotLoaded(f"version {target.label} is not loaded", fix="promote one")
-        if self._preparing + self._scheduler.waiting + self._scheduler.running >= self._room:
+        return resident
+
+    @property
+    def _full(self) -> bool:
+        """Whether every place is taken."""
+        return self._preparing + self._scheduler.waiting + self._scheduler.running >= self._room
+
+    @contextmanager
+    def _accepted(self, resident: Resident) -> Iterator[Resident]:
+        """The version, held for one row more: inside the block the row is made and added, or it does not come."""
+        if self._scheduler.closed:
+            raise stopped()
+        if self._full:
             raise Overloaded(f"{self._room - self._settings.max_running} requests wait already", fix="try again later")
         self._preparing += 1
         self._scheduler.hold(resident)
@@ -194,10 +215,7 @@ class EmbeddedEngine:
                 f"this server holds {held} tokens of one request at a time; prompt and answer take {prompt + asked}",
                 fix="shorten them, or raise serve.embedded.kv_tokens",
             )
-        raise ContextTooLong(
-            f"the model's context holds {most} tokens; the messages take {prompt} and the answer asks for {asked}",
-            fix="shorten the messages or lower max_completion_tokens",
-        )
+        raise beyond_context(most, prompt, asked)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], _T]) -> _T:
         try:

@@ -1,6 +1,7 @@
 """What a server said, as pieces of an answer; whatever is not what OpenAI's API describes is an error."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast
@@ -21,6 +22,9 @@ _REASONS: dict[str, Reason] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
+_BYTES_NAME = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")  # how a token is named that is a part of a character
+_MOST_CALLS = 128
+BYTES_A_TOKEN = 4  # of text whose tokens nobody has counted
 _MALFORMED = (KeyError, TypeError, IndexError, AttributeError, ValueError)  # JSON of another shape than expected
 
 
@@ -105,6 +109,7 @@ class Reading:
         except _MALFORMED:
             raise EngineError("the upstream's answer has another shape than OpenAI's API has") from None
         self.done = True
+        self._counted = 1 + len(piece.text.encode("utf-8", "replace")) // BYTES_A_TOKEN
         numbered = tuple({"index": place, **call} for place, call in enumerate(found.calls))
         return replace(piece, tool_calls=numbered, whole=True)
 
@@ -120,7 +125,7 @@ class Reading:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the answer: as the server counted, else the pieces that came."""
+        """Tokens of the answer: as the server counted, else the pieces that came, or a token for four bytes."""
         return self._told or self._counted
 
     def _choice(self, choice: Any, part: str, found: "_Found") -> None:
@@ -130,7 +135,7 @@ class Reading:
             if text:
                 found.texts.append(text)
             if calls := said.get("tool_calls"):
-                found.calls.extend(calls)
+                found.calls.extend(_checked(calls))
             if reasoning := said.get("reasoning_content") or said.get("reasoning"):  # vLLM's older and newer name
                 found.reasoning.append(reasoning)
         if told := choice.get("logprobs"):
@@ -142,6 +147,24 @@ class Reading:
         self.prompt_tokens = _count(usage.get("prompt_tokens"))
         self._told = _count(usage.get("completion_tokens"))
         self._cached = _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
+
+
+def _checked(calls: Any) -> list[Mapping[str, Any]]:
+    """Pieces of tool calls, put together by their index later: one that is no small number would fill the memory.
+
+    Raises:
+        ValueError, TypeError, AttributeError: they have another shape.
+    """
+    if not isinstance(calls, list) or len(calls) > _MOST_CALLS:
+        raise ValueError("tool_calls")
+    for call in calls:
+        place, function = call.get("index"), call.get("function") or {}
+        if place is not None and (type(place) is not int or not 0 <= place < _MOST_CALLS):
+            raise ValueError("index")
+        texts = (call.get("id"), function.get("name"), function.get("arguments"))
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise ValueError("function")
+    return calls
 
 
 def _strange(reason: Any) -> Reason:
@@ -172,12 +195,18 @@ def _completion_logprobs(told: Any) -> list[Logprob]:
     return [
         Logprob(
             token,
-            token.encode("utf-8", "surrogatepass"),
+            _named_bytes(token),
             None if logprob is None else float(logprob),
-            tuple((text, text.encode("utf-8", "surrogatepass"), float(value)) for text, value in (top or {}).items()),
+            tuple((text, _named_bytes(text), float(value)) for text, value in (top or {}).items()),
         )
         for token, logprob, top in zip(told["tokens"], told["token_logprobs"], tops, strict=True)
     ]
+
+
+def _named_bytes(token: str) -> bytes:
+    """The bytes of a token that is told by its text alone."""
+    named = _BYTES_NAME.fullmatch(token)
+    return bytes.fromhex(named[1].replace("\\x", "")) if named else token.encode("utf-8", "surrogatepass")
 
 
 def _raw(each: Any) -> bytes:

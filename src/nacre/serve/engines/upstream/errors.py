@@ -5,10 +5,12 @@ from typing import Any
 
 import orjson
 
-from nacre.base.errors import InputError, NacreError
-from nacre.serve.engines import ContextTooLong, EngineError, Overloaded
+from nacre.base.errors import NacreError
+from nacre.serve.engines import ContextTooLong, EngineError, Overloaded, Refused
 
 _LONGEST = 400
+_LONGEST_PAUSE_S = 300  # that a client is told to wait
+_WORD = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}")
 _CONTEXT = re.compile(r"context.{0,12}(length|size|window)|maximum context|longer than the model", re.IGNORECASE)
 _SECRET = re.compile(r"(?i)\b(bearer\s+\S+|sk-[A-Za-z0-9_*.-]{4,})")
 
@@ -30,8 +32,8 @@ class Failed(Exception):
         self.error, self.again, self.broken, self.unknown_model = error, again, broken, unknown_model
 
 
-def refused(status: int, body: bytes) -> Failed:
-    """An answer that is not 200."""
+def refused(status: int, body: bytes, retry_after: str | None = None) -> Failed:
+    """An answer that is not 200, with the header of that name."""
     message = told(body)
     if status in (401, 403):
         error = EngineError(f"the upstream refuses the server's key (status {status})", fix="see serve.upstream")
@@ -40,20 +42,27 @@ def refused(status: int, body: bytes) -> Failed:
         error = EngineError(f"the upstream does not know the model or the route: {message}")
         return Failed(error, again=False, broken=False, unknown_model=True)
     if status in (429, 503):
-        return Failed(Overloaded(f"the upstream is overloaded: {message}", fix="try again later"), broken=False)
+        full = Overloaded(f"the upstream is overloaded: {message}", fix="try again later")
+        if retry_after is not None and re.fullmatch(r"[0-9]{1,9}", retry_after):
+            full.retry_s = max(1, min(int(retry_after), _LONGEST_PAUSE_S))
+        return Failed(full, broken=False)
     if 300 <= status < 400:
         return Failed(EngineError(f"the upstream redirects (status {status}), which is not followed"), again=False)
     if status >= 500 or status == 408:
         return Failed(EngineError(f"the upstream failed with status {status}: {message}"))
-    if _CONTEXT.search(message) or _code(body) == "context_length_exceeded":
+    if _CONTEXT.search(message) or _word(body, "code") == "context_length_exceeded":
         return Failed(ContextTooLong(message), again=False, broken=False)
-    return Failed(InputError(f"the upstream refuses the request: {message}"), again=False, broken=False)
+    refusal = Refused(f"the upstream refuses the request: {message}", where=_word(body, "param"))
+    refusal.code = _word(body, "code") or None
+    return Failed(refusal, again=False, broken=False)
 
 
 def told(body: bytes) -> str:
     """What a server says about an error, short and printable."""
     found: Any = _parsed(body)
-    for key in ("error", "message", "detail"):
+    for key in ("error", "message", "detail", "msg"):
+        if isinstance(found, list) and found:  # FastAPI's list of what is wrong
+            found = found[0]
         if isinstance(found, dict) and key in found:
             found = found[key]
     text = found if isinstance(found, str) else "no reason is given"
@@ -73,10 +82,12 @@ def of_event(data: dict[str, Any]) -> EngineError:
     return EngineError(f"the upstream failed: {clean(message) if isinstance(message, str) else 'no reason is given'}")
 
 
-def _code(body: bytes) -> Any:
+def _word(body: bytes, key: str) -> str:
+    """What the error object has under `key`, where it is a short name."""
     found = _parsed(body)
     error = found.get("error") if isinstance(found, dict) else None
-    return error.get("code") if isinstance(error, dict) else None
+    word = error.get(key) if isinstance(error, dict) else None
+    return word if isinstance(word, str) and _WORD.fullmatch(word) else ""
 
 
 def _parsed(body: bytes) -> Any:

@@ -11,7 +11,7 @@ from nacre.serve.engines.upstream.errors import Failed
 from nacre.serve.engines.upstream.exchange import BROKEN, Exchange
 from nacre.serve.engines.upstream.pool import Opened, Pool
 from nacre.serve.engines.upstream.replica import read_all
-from nacre.serve.engines.upstream.requests import Asked
+from nacre.serve.engines.upstream.requests import Asked, estimated
 from nacre.serve.engines.upstream.settings import Upstream
 from nacre.serve.engines.upstream.sse import Events
 
@@ -53,8 +53,12 @@ class UpstreamGeneration:
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt, once the server has told it, which it does at the end."""
-        return self._reading.prompt_tokens
+        """Length of the prompt, once the server has told it, which it does at the end; one that does not, or was not
+        heard to its end, has still read it: a token for four bytes then.
+        """
+        if self._reading.prompt_tokens or not (self._reading.done or isinstance(self._end, Finish)):
+            return self._reading.prompt_tokens
+        return estimated(self._asked)
 
     async def accepted(self, within_s: float) -> None:
         """Return once the server has accepted a streamed request, or after `within_s`: then `next` says what came.

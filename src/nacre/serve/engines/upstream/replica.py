@@ -89,7 +89,8 @@ class Replica:
                 raise Failed(EngineError("the upstream compresses its answer, which it was asked not to do"))
             return answer
         try:
-            raise refused(answer.status, await read_all(answer, _MOST_LISTED_BYTES))
+            said = await read_all(answer, _MOST_LISTED_BYTES)
+            raise refused(answer.status, said, answer.headers.get("Retry-After"))
         finally:
             answer.close()
 

@@ -4,8 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from nacre.base.errors import InputError
 from nacre.serve.engines import ChatPrompt, Feature, JsonFormat, Prompt, Sampling
+from nacre.serve.engines.upstream.answers import BYTES_A_TOKEN
 from nacre.serve.engines.upstream.settings import Kind
 
 FEATURES: dict[Kind, frozenset[Feature]] = {
@@ -65,6 +68,14 @@ def asked(kind: Kind, prompt: Prompt, sampling: Sampling) -> Asked:
     return Asked("chat/completions" if chat else "completions", body, chat, sampling.stream)
 
 
+def estimated(asked: Asked) -> int:
+    """Tokens of a prompt that nobody has counted: its ids, or one for four bytes of what is sent."""
+    prompt = asked.body.get("messages" if asked.chat else "prompt")
+    if isinstance(prompt, (list, tuple)) and not asked.chat:
+        return len(prompt)
+    return 1 + len(orjson.dumps(prompt)) // BYTES_A_TOKEN
+
+
 def _says_no_more(sampling: Sampling) -> bool:
     """Whether temperature and length are all that was said, as in most requests."""
     return not (
@@ -107,7 +118,8 @@ def _extras(kind: Kind, sampling: Sampling) -> dict[str, Any]:
     for name, neutral in _BEYOND.items():
         if (value := getattr(sampling, name)) != neutral:
             if name not in _EXTRAS[kind]:
-                raise InputError(f"'{name}' is not known to the servers behind this one", fix="leave it out")
+                what = f"'{name}' is not known to the servers behind this one"
+                raise InputError(what, where=name, fix="leave it out")
             found[_EXTRAS[kind][name]] = value
     return found
 

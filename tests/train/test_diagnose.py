@@ -1,14 +1,21 @@
 """Curves that people know, and the sentence each must get."""
 
+import ast
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from nacre.base.errors import InputError
+from nacre.cli.llamafactory import Arguments
+from nacre.cycle.increment.folder import FolderJob, train_folder
 from nacre.model.load import load_tokenizer
 from nacre.records import Recipe
-from nacre.train import observe
-from nacre.train.diagnose import Seen, findings
-from nacre.train.estimate import size
-from nacre.train.memory import Change, relief
+from nacre.train import diagnose, observe
+from nacre.train.diagnose import NAMES, Seen, findings, in_arguments
+from nacre.train.estimate import Device, Rows, size
+from nacre.train.memory import Change, _candidates, relief
 
 
 def log(losses, held_out=(), norms=()):
@@ -19,8 +26,9 @@ def log(losses, held_out=(), norms=()):
     return entries + [{"step": 10 * every * (k + 1), "eval_loss": loss} for k, loss in enumerate(held_out)]
 
 
-def seen(history, rows=2_000, tune="full", **memory):
-    return Seen(history, Recipe.model_validate({"tune": tune, "train": {"learning_rate": 1e-3}}), rows, **memory)
+def seen(history, rows=2_000, tune="full", train=None, **memory):
+    settings = {"learning_rate": 1e-3} | (train or {})
+    return Seen(history, Recipe.model_validate({"tune": tune, "train": settings}), rows, **memory)
 
 
 HEALTHY = [2.0, 1.2, 0.8, 0.6, 0.5, 0.45, 0.42, 0.4]
@@ -60,6 +68,106 @@ def test_dropout_is_advised_only_where_there_is_such_a_setting():
     assert "tune.dropout" not in findings(seen(history, tune="ia3"))[0]
     assert "tune.dropout 0.1 to 0.3" in findings(seen(history, tune="lora"))[0]
     assert "tune.dropout 0.1 to 0.3" in findings(seen(history, tune="oft"))[0]
+
+
+STUCK = [4.40, 4.38, 4.42, 4.37]
+BY_HEART = [2.0, 1.2, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2]
+
+
+def test_where_nothing_was_learned_no_lower_rate_is_advised_and_no_gap_is_seen():
+    found = findings(seen(log([4.30, 4.10, 4.32, 4.20], held_out=[4.369, 4.369], norms=[5, 4.88, 4.7, 5])))
+    assert len(found) == 2
+    assert found[0] == "the gradient's norm is 4.94 in the middle (0.1 to 1.0 is healthy) and is cut to 1"
+    assert "hardly learned" in found[1]
+    assert "a higher train.learning_rate" in found[1]
+    weak = findings(seen(log(STUCK, norms=[0.01] * 4)))
+    assert weak[0].startswith("the gradient's norm is 0.010 in the middle (0.1 to 1.0 is healthy) while the loss is")
+    assert sum("a higher train.learning_rate" in one for one in weak) == 1
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        log(BY_HEART, held_out=[2.0, 1.9]),
+        log(BY_HEART, held_out=[2.0, 1.6, 1.9]),
+        log([2, 1, 1.9, 1.2, 2.1, 1.1, 1.9, 1.2, 2.0], norms=[3] * 9),
+        log([2, 1, 1.9, 1.2, 2.1, 1.1, 1.9, 1.2, 2.0], norms=[0.01] * 9),
+        log([2.0, 1.95, 1.94, 1.93], norms=[3] * 4),
+        log([2.0, 1.95, 1.94, 1.93], held_out=[2.0, 2.2], norms=[3] * 4),
+    ],
+)
+@pytest.mark.parametrize("train", [{}, {"early_stopping": 2, "max_steps": 4}])
+def test_one_report_never_advises_both_ways(history, train):
+    told = " ".join(findings(seen(history, rows=50, tune="lora", train=train)))
+    lower = "lower train.learning_rate" in told
+    assert not (lower and "higher train.learning_rate" in told), told
+    for setting in ("epochs", "max_steps"):
+        assert not (f"fewer train.{setting}" in told and f"more train.{setting}" in told), told
+    assert told
+
+
+def test_what_is_on_already_is_not_advised():
+    history = log(HEALTHY, held_out=[0.7, 0.42, 0.6])
+    on = {"early_stopping": 2}
+    told = " ".join(findings(seen(history, tune={"name": "lora", "dropout": 0.1}, train=on)))
+    assert "held-out loss rose" in told
+    assert "held-out loss 0.600 is 0.200 above" in told
+    assert "early_stopping" not in told
+    assert "dropout" not in told
+
+
+def test_the_length_is_changed_by_the_setting_that_decides_it():
+    stuck = log([2.0, 1.95, 1.94, 1.93])
+    exact = {"epochs": 3.0, "batch_size": 10, "max_steps": 4, "min_steps": 4}
+    assert "more train.max_steps" in findings(seen(stuck, train=exact))[0]
+    assert "more train.max_steps" in findings(seen(stuck, train=exact | {"min_steps": 1}))[0]
+    assert "more train.epochs" in findings(seen(stuck, train=exact | {"min_steps": 1, "max_steps": 10_000}))[0]
+
+
+def test_only_what_the_tuner_has_is_to_be_made_larger():
+    stuck = log([2.0, 1.95, 1.94, 1.93])
+    assert "(more tune.trainable_layers, or tune: full)" in findings(seen(stuck, tune="freeze"))[0]
+    assert "(tune: full)" in findings(seen(stuck, tune="ia3"))[0]
+
+
+SETTING = r"\b(?:train\.precision bf16|(?:train|tune)\.[a-z_]+|tune:? [a-z]+)"
+
+
+def named_settings():
+    """Every setting that a sentence of the findings can name."""
+    tree = ast.parse(Path(diagnose.__file__).read_text(encoding="utf-8"))
+    table = next(one for one in tree.body if isinstance(one, ast.AnnAssign) and ast.unparse(one.target) == "NAMES")
+    tree.body.remove(table)
+    words = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    found = {name for text in words for name in re.findall(SETTING, text)}
+    recipe = Recipe.model_validate({"tune": "full", "train": {"precision": "fp32"}})
+    candidates = [words for words, _ in _candidates(recipe, Rows(1, 512, 512, 1.0, 1, 10), Device("cpu", 2**30, 1e9))]
+    return sorted(found | {words if words.startswith("tune ") else f"train.{words}" for words in candidates})
+
+
+def test_findings_can_be_said_in_the_arguments_of_nacre_train():
+    names = named_settings()
+    assert {"train.learning_rate", "tune.dropout", "tune: full", "tune qlora, with 4 bits,"} <= set(names)
+    for name in names:
+        told = in_arguments(name, "lora")
+        assert not re.search(r"train\.|tune[.: ]", told), told
+        assert set(re.findall(r"[a-z]+(?:_[a-z]+)+|bf16", told)) & set(Arguments.model_fields), told
+    for argument in NAMES.values():
+        assert set(re.findall(r"[a-z]+(?:_[a-z]+)+|bf16", argument)) <= set(Arguments.model_fields), argument
+    assert in_arguments("tune.dropout 0.1 to 0.3, fewer train.epochs", "oft") == (
+        "module_dropout 0.1 to 0.3, fewer num_train_epochs"
+    )
+
+
+def test_a_folder_is_trained_with_findings_in_its_own_words(toy, tmp_path):
+    rows = [{"instruction": row.prompt[0].content, "output": row.answer} for row in toy.tasks["feed"]]
+    (tmp_path / "feed.json").write_text(json.dumps(rows), encoding="utf-8")
+    settings = {"learning_rate": 1e-8, "epochs": 1.0, "min_steps": 1, "logging_steps": 1, "max_length": 64}
+    recipe = Recipe.model_validate({"tune": "lora", "train": settings, "protect": "none"})
+    job = FolderJob(toy.base.model, str(tmp_path / "feed.json"), tmp_path, tmp_path / "out", recipe)
+    told = " ".join(note for note in train_folder(job).notes if note.startswith("finding: "))
+    assert "a higher learning_rate (1e-08 now), more num_train_epochs" in told
+    assert "a larger lora_rank, or finetuning_type: full" in told
 
 
 FULL = {"memory_used_bytes": 23 * 2**30, "memory_total_bytes": 24 * 2**30}

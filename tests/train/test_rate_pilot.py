@@ -6,9 +6,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from nacre.base.errors import InputError, NacreError
+from nacre.records import Train
 from nacre.records.tune import TUNERS, Tune
 from nacre.train import rate_pilot
-from nacre.train.auto import learning_rate
+from nacre.train.auto import learning_rate, settle
 from nacre.train.job import Trained
 from nacre.train.rate_pilot import choose, piloted, split
 from nacre.train.run import train
@@ -84,6 +85,28 @@ def test_the_rates_lie_half_a_decade_apart_around_the_automatic_one(landscape):
     assert "the lowest within 1% of the best validation loss on" in notes[0]
 
 
+def test_the_note_tells_how_long_the_trials_were_also_after_a_cut(landscape):
+    job, pretend, rates = landscape(lambda rate: abs(rate - 2e-3) + 1)
+
+    def seven(trial) -> Trained:
+        return replace(pretend(trial), steps=7)
+
+    assert "rows after 7 steps on 36 (" in piloted(job, seven)[1][0]
+    tried = len(rates)
+    assert "rows after 7 steps on 36 (" in piloted(job, pretend)[1][0]
+    assert len(rates) == tried, "it was remembered"
+
+
+def test_passes_that_max_steps_cuts_are_not_told_as_chosen_for_the_rows():
+    auto, tune = Train(learning_rate=1e-3), TypeAdapter(Tune).validate_python("lora")
+    (whole,) = settle(auto, tune, 700_000, 48)[1]
+    (cut,) = settle(auto.model_copy(update={"max_steps": 4}), tune, 700_000, 48)[1]
+    assert whole == "epochs 10: chosen for 48 rows in batches of 16"
+    assert cut == "epochs 10: chosen for 48 rows in batches of 16, but cut by max_steps 4"
+    roomy = auto.model_copy(update={"max_steps": 30})
+    assert settle(roomy, tune, 700_000, 48)[1] == [whole]
+
+
 def test_the_search_goes_on_where_the_best_lies_at_an_end(landscape):
     job, pretend, rates = landscape(lambda rate: 10 - rate)
     piloted(job, pretend)
@@ -133,6 +156,7 @@ def test_a_pilot_ends_in_a_training_that_knows_nothing_of_it(toy, tmp_path, monk
     rate = first.recipe.train.learning_rate
     assert isinstance(rate, float)
     assert first.notes[0].startswith(f"learning rate {rate:g}: the lowest")
+    assert "rows after 4 steps on" in first.notes[0]
     assert not (tmp_path / "a" / "run" / "rate-pilot").exists()
     plain = toy.learn(tmp_path / "b", train=settings | {"learning_rate": rate})
     assert plain.final_loss == first.final_loss

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nacre.base.errors import InputError
+from nacre.train.report import check_reports
 
 KINDS = ("tensorboard", "mlflow", "wandb")
 
@@ -63,3 +64,70 @@ def test_what_is_not_installed_is_refused_before_training_with_the_extra_that_br
         toy.learn(tmp_path, train={"report_to": [name]})
     assert f"nacre[{name}]" in refused.value.fix
     assert not Path(tmp_path / "run").exists()
+
+
+@pytest.fixture
+def stranger(monkeypatch, tmp_path):
+    """Nobody who ever logged in to W&B."""
+    monkeypatch.setattr(pytest.importorskip("wandb"), "run", None)  # another test's may still be open
+    for name in ("MODE", "API_KEY", "IDENTITY_TOKEN_FILE", "BASE_URL", "DIR", "CONFIG_DIR"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_wandb_without_a_login_is_refused_before_training(toy, stranger):
+    with pytest.raises(InputError, match="nobody is logged in to Weights & Biases") as refused:
+        toy.learn(stranger, train={"report_to": ["wandb"]})
+    assert refused.value.where == "train.report_to: wandb"
+    assert refused.value.fix == "wandb login, or WANDB_MODE=offline, or take wandb out of report_to"
+    assert not (stranger / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WANDB_MODE", "offline"),
+        ("WANDB_MODE", "disabled"),
+        ("WANDB_API_KEY", 40 * "a"),
+        ("WANDB_IDENTITY_TOKEN_FILE", "token"),
+    ],
+)
+def test_wandb_is_fine_with_a_key_or_offline(stranger, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    check_reports(["wandb"])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        (".netrc", "machine api.wandb.ai login user password key"),
+        ("_netrc", "machine api.wandb.ai login user password key"),
+        ("wandb/settings", "[default]\nmode = offline\n"),
+        (".config/wandb/settings", "[default]\napi_key = key\n"),
+    ],
+)
+def test_what_wandb_remembers_of_a_login_counts(stranger, file, text):
+    path = stranger / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o600)
+    check_reports(["wandb"])
+
+
+def test_a_login_elsewhere_or_one_that_cannot_be_read_is_none(stranger, monkeypatch):
+    netrc = stranger / "mine"
+    monkeypatch.setenv("NETRC", str(netrc))
+    for text in ("machine example.org login user password key", "machine"):
+        netrc.write_text(text)
+        with pytest.raises(InputError, match="logged in"):
+            check_reports(["wandb"])
+    netrc.write_text("machine api.wandb.ai login user password key")
+    check_reports(["wandb"])
+    monkeypatch.setenv("WANDB_BASE_URL", "https://curves.example.org")
+    with pytest.raises(InputError, match="logged in"):
+        check_reports(["wandb"])
+    netrc.write_text("machine curves.example.org login user password key")
+    check_reports(["wandb"])

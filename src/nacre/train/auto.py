@@ -66,5 +66,7 @@ def settle(train: Train, tune: Tune, parameters: int, rows: int) -> tuple[Train,
     if train.epochs == "auto":
         passes = epochs(rows, train.batch_size)
         train = train.model_copy(update={"epochs": passes})
-        notes.append(f"epochs {passes:g}: chosen for {rows} rows in batches of {train.batch_size}")
+        most = train.max_steps
+        cut = f", but cut by max_steps {most}" if most and passes * rows / train.batch_size > most else ""
+        notes.append(f"epochs {passes:g}: chosen for {rows} rows in batches of {train.batch_size}{cut}")
     return train, notes

@@ -1,9 +1,11 @@
 """A look at the curves of a finished run: what stands out, in figures, and what to change, by the setting's name.
 
 The limits are rules of thumb from practice (a validation gap of 0.05, gradient norms between 0.1 and 1), said with the
-figure that was measured, so that everybody can judge them. Nothing is decided by them.
+figure that was measured, so that everybody can judge them. Nothing is decided by them. No two findings of a run advise
+opposite things: where one is the cause of the other, the other holds its tongue.
 """
 
+import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,27 @@ SWING, UPWARD = 0.25, 0.4  # mean change from one logged loss to the next; share
 LEARNED = 0.8  # held-out loss at the end, in multiples of the first: above it little was learned
 ENOUGH_ROWS = 1_000
 FULL = 0.9  # of the device's memory
+DROPOUT = 0.1  # from which on no more is advised
+
+NAMES: Mapping[str, str] = {  # what findings name, in the arguments of `nacre train`
+    "train.learning_rate": "learning_rate",
+    "train.warmup": "warmup_ratio",
+    "train.epochs": "num_train_epochs",
+    "train.max_steps": "max_steps",
+    "train.early_stopping": "early_stopping_steps",
+    "train.batch_size": "per_device_train_batch_size",
+    "train.accumulation": "a smaller per_device_train_batch_size with gradient_accumulation_steps",
+    "train.gradient_checkpointing": "gradient_checkpointing",
+    "train.max_length": "cutoff_len",
+    "train.precision bf16": "bf16",
+    "tune.rank": "lora_rank",
+    "tune.dropout": "lora_dropout",
+    "tune.trainable_layers": "freeze_trainable_layers",
+    "tune: full": "finetuning_type: full",
+    "tune: lora": "finetuning_type: lora",
+    "tune lora": "finetuning_type lora",
+    "tune qlora, with 4 bits,": "quantization_bit 4",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,17 @@ def findings(seen: Seen) -> list[str]:
     """At most a handful of sentences, the gravest first; none where nothing stands out."""
     checks = (_swings, _rises, _gap, _norms, _not_learned, _memory)
     return [found for check in checks if (found := check(seen))]
+
+
+def in_arguments(finding: str, tuner: str) -> str:
+    """A finding in the words of `nacre train`, which knows no recipe.
+
+    Args:
+        finding: one of `findings`.
+        tuner: the name of the recipe's tuner.
+    """
+    names = {**NAMES, "tune.dropout": "module_dropout"} if tuner == "oft" else NAMES
+    return re.sub("|".join(re.escape(name) for name in names), lambda found: names[found[0]], finding)
 
 
 def _curve(seen: Seen, name: str) -> list[tuple[int, float]]:
@@ -78,21 +112,40 @@ def _rises(seen: Seen) -> str | None:
     last = curve[-1][1]
     if last < RISE * lowest or last - lowest < 0.01:
         return None
-    dropout = ", tune.dropout 0.1 to 0.3" if "dropout" in type(seen.recipe.tune).model_fields else ""
+    dropout = ["tune.dropout 0.1 to 0.3"] if getattr(seen.recipe.tune, "dropout", DROPOUT) < DROPOUT else []
+    advice = ", ".join([*_stop(seen), *dropout, f"fewer {_length(seen)}"])
     return (
         f"held-out loss rose from {lowest:.3f} at step {step} to {last:.3f}: the rows are being learned by heart: "
-        f"train.early_stopping{dropout}, fewer train.epochs, or more rows"
+        f"{advice}, or more rows"
     )
 
 
+def _stop(seen: Seen) -> list[str]:
+    """Early stopping, unless it is on."""
+    return [] if seen.recipe.train.early_stopping else ["train.early_stopping"]
+
+
+def _length(seen: Seen) -> str:
+    """The setting that decides how long the run is."""
+    train = seen.recipe.train
+    if train.max_steps is None:
+        return "train.epochs"
+    passes = train.epochs if isinstance(train.epochs, float) else 1.0
+    exact = train.min_steps == train.max_steps
+    return "train.max_steps" if exact or passes * seen.rows / train.batch_size > train.max_steps else "train.epochs"
+
+
 def _gap(seen: Seen) -> str | None:
-    """The last held-out loss is well above the last training loss."""
+    """The last held-out loss is well above the last training loss, and the run has made it so."""
     held_out, trained = _curve(seen, "eval_loss"), _curve(seen, "loss")
     if not held_out or not trained or held_out[-1][1] - trained[-1][1] <= GAP:
         return None
+    if trained[-1][1] >= LEARNED * trained[0][1] and _rises(seen) is None:
+        return None  # the rows differ, or one batch from another
+    advice = ", ".join(["more or more varied rows", *_stop(seen), f"fewer {_length(seen)}"])
     return (
         f"held-out loss {held_out[-1][1]:.3f} is {held_out[-1][1] - trained[-1][1]:.3f} above the training loss "
-        f"({GAP} is the usual limit): more or more varied rows, train.early_stopping, fewer train.epochs"
+        f"({GAP} is the usual limit): {advice}"
     )
 
 
@@ -103,31 +156,38 @@ def _norms(seen: Seen) -> str | None:
         return None
     low, high = NORMS
     median = statistics.median(norms)
-    limit = seen.recipe.train.max_grad_norm
+    advised = _not_learned(seen) is not None  # says by itself what to do about the rate
     if median > high:
-        return (
-            f"the gradient's norm is {median:.2f} in the middle (0.1 to 1.0 is healthy) and is cut to {limit:g}: "
-            "a lower train.learning_rate or a longer train.warmup"
-        )
+        limit = seen.recipe.train.max_grad_norm
+        said = f"the gradient's norm is {median:.2f} in the middle (0.1 to 1.0 is healthy) and is cut to {limit:g}"
+        return said if advised else f"{said}: a lower train.learning_rate or a longer train.warmup"
     if median < low and (loss := _curve(seen, "loss")) and loss[-1][1] > 0.5:
-        return (
+        said = (
             f"the gradient's norm is {median:.3f} in the middle (0.1 to 1.0 is healthy) while the loss is still "
-            f"{loss[-1][1]:.2f}: a higher train.learning_rate, or train more of the model"
+            f"{loss[-1][1]:.2f}"
         )
+        advised = advised or _swings(seen) is not None
+        return said if advised else f"{said}: a higher train.learning_rate, or train more of the model"
     return None
 
 
 def _not_learned(seen: Seen) -> str | None:
-    """The loss hardly fell."""
+    """The loss hardly fell, and not because the rows were learned by heart."""
     curve = _curve(seen, "eval_loss")
     curve = curve if len(curve) > 1 else _curve(seen, "loss")
     if len(curve) < 2 or curve[-1][1] < LEARNED * curve[0][1] or curve[-1][1] < 0.5:
         return None
-    advice = [f"a higher train.learning_rate ({seen.recipe.train.learning_rate} now)", "more train.epochs"]
+    if _rises(seen) is not None or _gap(seen) is not None:
+        return None
+    advice = [] if _swings(seen) else [f"a higher train.learning_rate ({seen.recipe.train.learning_rate} now)"]
+    advice.append(f"more {_length(seen)}")
     if seen.rows < ENOUGH_ROWS:
         advice.insert(0, f"more rows ({seen.rows} now, about {ENOUGH_ROWS:,} are advised)")
-    if not isinstance(seen.recipe.tune, Full):
-        advice.append("train more of the model (a larger tune.rank, more layers, or tune: full)")
+    tune = seen.recipe.tune
+    if not isinstance(tune, Full):
+        own = {"rank": "a larger tune.rank, or ", "trainable_layers": "more tune.trainable_layers, or "}
+        larger = "".join(words for name, words in own.items() if hasattr(tune, name))
+        advice.append(f"train more of the model ({larger}tune: full)")
     return f"the new rows were hardly learned: loss {curve[0][1]:.2f} at first, {curve[-1][1]:.2f} at the end: " + (
         ", ".join(advice)
     )

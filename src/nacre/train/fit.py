@@ -96,7 +96,7 @@ def fit(run: Run, checkpoint: Path | None) -> Fitted:
             processing_class=run.tokenizer,
             callbacks=[
                 _Show(advance),
-                Clock(),
+                Clock(run.prepared.passes),
                 LiveLog(work),
                 *run.watching,
                 *own,

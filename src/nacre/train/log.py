@@ -5,6 +5,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,68 @@ DRIFT = "drift_kl"  # nats per answer token on new rows, see drift.py
 
 
 class Clock(TrainerCallback):
-    """Writes into each entry of the log how many seconds the run has trained, over all its parts if it was killed."""
+    """Writes into each entry of the log how long the run has trained, in seconds and in passes over the new rows.
 
-    def __init__(self) -> None:
+    The trainer knows of one pass over the whole schedule, and of the time since it was last taken up. Here all parts of
+    a run that was killed count, in its summary too.
+    """
+
+    def __init__(self, passes: float = 1.0) -> None:
+        """`passes` over the new rows is what the schedule holds."""
+        self._passes = passes
         self._begun = time.perf_counter()
         self._before = 0.0
+        self._done, self._mean = 0, 0.0  # steps of the parts before, and the mean of their loss
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._begun = time.perf_counter()
         self._before = max((entry.get(_ELAPSED, 0.0) for entry in state.log_history), default=0.0)
+        self._done, self._mean = _mean_so_far(state.log_history, state.global_step)
 
-    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.log_history:
-            state.log_history[-1][_ELAPSED] = round(self._before + time.perf_counter() - self._begun, 3)
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Log what a checkpoint would forget: the loss of the steps since the last entry."""
+        if control.should_save and state.global_step < state.max_steps:
+            control.should_log = True
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not state.log_history:
+            return
+        entry = state.log_history[-1]
+        changed: dict[str, Any] = {}
+        if entry.get("epoch") is not None:
+            changed["epoch"] = round(state.epoch * self._passes, 4)
+        if "train_runtime" in entry:
+            rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            changed |= self._summary(entry, state.global_step, rows)
+        entry.update(changed)
+        entry[_ELAPSED] = round(self._before + time.perf_counter() - self._begun, 3)
+        if logs is not None:
+            logs.update(changed)  # for those who are told after this one
+
+    def _summary(self, entry: Mapping[str, Any], steps: int, rows: int) -> dict[str, float]:
+        """What the trainer says of its own part, said of all of the run; `rows` are those of one step."""
+        if not self._done:
+            return {}
+        runtime = max(self._before + float(entry["train_runtime"]), 1e-3)
+        total = self._mean * self._done + float(entry["train_loss"]) * (steps - self._done)
+        return {
+            "train_loss": total / steps,
+            "train_runtime": round(runtime, 4),
+            "train_samples_per_second": round(steps * rows / runtime, 3),
+            "train_steps_per_second": round(steps / runtime, 3),
+        }
+
+
+def _mean_so_far(history: Sequence[Mapping[str, Any]], steps: int) -> tuple[int, float]:
+    """(steps made, mean of their loss); (0, 0.0) where no loss was logged.
+
+    Each entry is the mean of the steps since the one before; those after the last are taken to be like the others.
+    """
+    logged = [(int(entry["step"]), float(entry["loss"])) for entry in history if "loss" in entry]
+    if not logged:
+        return 0, 0.0
+    total = sum(loss * (step - before) for (before, _), (step, loss) in pairwise([(0, 0.0), *logged]))
+    return steps, total / logged[-1][0]
 
 
 class LiveLog(TrainerCallback):
@@ -105,7 +155,7 @@ def write_log(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
     steps = [dict(entry) for entry in history if "train_runtime" not in entry]  # which is the summary
     if steps and DRIFT in history[-1]:
         steps[-1][DRIFT] = history[-1][DRIFT]
-    total = max((int(entry["step"]) for entry in steps), default=0)
+    total = max((int(entry["step"]) for entry in history), default=0)
     lines = "".join(f"{json.dumps({**entry, **_llamafactory(entry, total)})}\n" for entry in steps)
     (folder / LOG).write_text(lines, encoding="utf-8")
     epoch = history[-1].get("epoch") if history else None

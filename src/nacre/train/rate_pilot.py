@@ -52,16 +52,16 @@ def piloted(job: Job, train: Callable[[Job], Trained]) -> tuple[Job, list[str]]:
     key = content_hash(
         [job.start.identity, job.recipe.model_dump(mode="json"), [row.content_id for row in (*training, *held_out)]]
     )
-    losses = _remembered(job, key)
-    if losses is None:
-        losses = _try_rates(job, train, training, held_out)
-        told = {"key": key, "losses": [[rate, loss] for rate, loss in losses.items()]}
+    losses, steps = _remembered(job, key)
+    if not losses:
+        losses, steps = _try_rates(job, train, training, held_out)
+        told = {"key": key, "losses": [[rate, loss] for rate, loss in losses.items()], "steps": steps}
         atomic_write(job.work / "rate-pilot.json", json.dumps(told))
     rate = choose(losses)
     table = ", ".join(f"{tried:.2g}: {loss:.3f}" for tried, loss in sorted(losses.items()))
     note = (
         f"learning rate {rate:g}: the lowest within {TOLERANCE:.0%} of the best validation loss on {len(held_out)} "
-        f"rows after up to {STEPS} steps on {len(training)} ({table})"
+        f"rows after {steps} steps on {len(training)} ({table})"
     )
     settings = job.recipe.train.model_copy(update={"learning_rate": rate})
     return replace(job, recipe=job.recipe.model_copy(update={"train": settings})), [note]
@@ -92,15 +92,19 @@ def split(new: Sequence[Example], seed: int) -> tuple[list[Example], list[Exampl
 
 def _try_rates(
     job: Job, train: Callable[[Job], Trained], training: Sequence[Example], held_out: Sequence[Example]
-) -> dict[float, float]:
+) -> tuple[dict[float, float], int]:
+    """(loss by rate, how many steps a trial has)."""
     centre = learning_rate(job.recipe.tune, parameter_count(job.start))
     tokenizer = load_tokenizer(job.start)
     losses: dict[float, float] = {}
+    steps = 0
 
     def attempt(place: int) -> float:
+        nonlocal steps
         rate = float(f"{centre * 10 ** (place / 2):.1e}")
         if rate not in losses:
-            losses[rate] = _loss_after(job, train, training, held_out, rate, tokenizer)
+            losses[rate], made = _loss_after(job, train, training, held_out, rate, tokenizer)
+            steps = max(steps, made)
         return losses[rate]
 
     tried = {place: attempt(place) for place in AROUND}
@@ -114,7 +118,7 @@ def _try_rates(
     if min(losses.values()) == float("inf"):
         what = "training diverged at every rate that was tried"
         raise NacreError(what, where="train.learning_rate", fix="give a rate, or look at the data")
-    return losses
+    return losses, steps
 
 
 def _loss_after(
@@ -124,8 +128,8 @@ def _loss_after(
     held_out: Sequence[Example],
     rate: float,
     tokenizer: object,
-) -> float:
-    """Validation loss in nats per token after a short training at `rate`; infinite where it diverged."""
+) -> tuple[float, int]:
+    """(validation loss in nats per token, steps) of a short training at `rate`; infinite and 0 where it diverged."""
     asked = job.recipe.train
     longest = min(STEPS, asked.max_steps or STEPS)
     settings = asked.model_copy(
@@ -145,11 +149,11 @@ def _loss_after(
         found = Weights(identity=str(trained.folder), model=str(trained.folder))
         if trained.kind == "adapter":
             found = Weights(identity=str(trained.folder), model=job.start.model, adapter=trained.folder)
-        return _mean_loss(found, tokenizer, held_out, settings.max_length)
+        return _mean_loss(found, tokenizer, held_out, settings.max_length), trained.steps
     except NacreError as error:
         if "diverged" not in error.what:
             raise
-        return float("inf")
+        return float("inf"), 0
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -164,10 +168,10 @@ def _mean_loss(weights: Weights, tokenizer: object, rows: Sequence[Example], max
     return found if torch.isfinite(torch.tensor(found)) else float("inf")
 
 
-def _remembered(job: Job, key: str) -> dict[float, float] | None:
-    """What was tried before a run was cut off."""
+def _remembered(job: Job, key: str) -> tuple[dict[float, float], int]:
+    """What was tried before a run was cut off: loss by rate, and steps; empty where nothing was."""
     path = job.work / "rate-pilot.json"
     if not path.exists():
-        return None
+        return {}, 0
     told = json.loads(path.read_text(encoding="utf-8"))
-    return dict(told["losses"]) if told["key"] == key else None
+    return (dict(told["losses"]), int(told["steps"])) if told["key"] == key and "steps" in told else ({}, 0)

@@ -4,24 +4,31 @@ They are written to while training and never read. MLflow and W&B take their add
 variables (MLFLOW_TRACKING_URI, WANDB_MODE …); where none says otherwise, MLflow writes beside the checkpoints.
 """
 
+import configparser
 import importlib.util
+import netrc
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
 from nacre.base.errors import InputError
+from nacre.train import processes
 
 PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb"}
+SILENT_MODES = ("offline", "dryrun", "disabled")  # in which W&B sends nothing, and so asks for no login
+WANDB_HOST = "api.wandb.ai"  # under which logins are kept
 
 
 def check_reports(names: Sequence[str]) -> None:
-    """Whether all that is asked for is installed: before training, not at its first step.
+    """Whether all that is asked for is installed, and knows who is asking: before training, not at its first step.
 
     Raises:
-        InputError: a package is missing; names the extra that brings it.
+        InputError: a package is missing, names the extra that brings it; or W&B has no login.
     """
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
@@ -30,6 +37,12 @@ def check_reports(names: Sequence[str]) -> None:
                 where=f"train.report_to: {name}",
                 fix=f"pip install 'nacre[{name}]', or take {name} out of report_to",
             )
+    if "wandb" in names and processes.is_main() and not _wandb_may_write():  # the main process alone writes curves
+        raise InputError(
+            "nobody is logged in to Weights & Biases",
+            where="train.report_to: wandb",
+            fix="wandb login, or WANDB_MODE=offline, or take wandb out of report_to",
+        )
 
 
 def reporters(names: Sequence[str], folder: Path) -> tuple[list[TrainerCallback], list[str]]:
@@ -68,6 +81,42 @@ def _wandb(folder: Path) -> tuple[TrainerCallback, str]:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("WANDB_DIR", str(folder))
     return WandbCallback(), f"Weights & Biases, {os.environ.get('WANDB_MODE', 'online')}, files in {folder}"
+
+
+def _wandb_may_write() -> bool:
+    """Whether W&B is offline or finds a login, by its own rules.
+
+    It is not asked itself: it would read the environment for good, before it is told where its files belong.
+    """
+    told = configparser.ConfigParser()
+    folders = (os.environ.get("WANDB_CONFIG_DIR", "~/.config/wandb"), os.environ.get("WANDB_DIR", ".") + "/wandb")
+    try:
+        told.read([Path(folder).expanduser() / "settings" for folder in folders], encoding="utf-8")
+    except configparser.Error:
+        told.clear()
+
+    def said(name: str) -> str:
+        kept = told.get("default", name, fallback="")
+        return os.environ.get(f"WANDB_{name.upper()}") or kept
+
+    begun = getattr(sys.modules.get("wandb"), "run", None) is not None  # by whoever calls us
+    if begun or said("mode") in SILENT_MODES or said("api_key") or said("identity_token_file"):
+        return True
+    own = said("base_url")
+    return _in_netrc({urlsplit(own).netloc if own else WANDB_HOST})
+
+
+def _in_netrc(hosts: set[str]) -> bool:
+    """Whether the file of logins has one of these hosts."""
+    files = [os.environ["NETRC"]] if "NETRC" in os.environ else ["~/.netrc", "~/_netrc"]
+    for file in files:
+        try:
+            kept = netrc.netrc(Path(file).expanduser())
+        except (OSError, netrc.NetrcParseError):
+            continue
+        if any(kept.authenticators(host) for host in hosts):
+            return True
+    return False
 
 
 _MAKE = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}

@@ -41,6 +41,12 @@ class Prepared:
         """The rows in training order."""
         return self.table.select(self.places)
 
+    @property
+    def passes(self) -> float:
+        """How often the new rows come. Whole batches are made, so this may be a little more than was asked for."""
+        new = self.table["source"][:].count(0)
+        return sum(place < new for place in self.places) / max(new, 1)
+
 
 def prepare(rows: TrainingRows, tokenizer: Any, train: Train, encode: Encode | None = None) -> Prepared:
     """Tokenise every row once and lay out all steps of the run: every batch holds its true mixture.

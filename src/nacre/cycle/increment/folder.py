@@ -27,6 +27,7 @@ from nacre.records import Example, Lineage, Manifest, Recipe, Report, TaskSettin
 from nacre.records.manifest import MANIFEST
 from nacre.records.weights import ENSEMBLE, ROUTER
 from nacre.registry.fingerprint import fingerprint
+from nacre.train.diagnose import in_arguments
 from nacre.train.log import write_results
 from nacre.train.plot import plot_losses
 from nacre.train.run import Job, Trained, train
@@ -40,6 +41,7 @@ class FolderJob:
         model: where training starts: model folder, adapter folder or hub name.
         previous: the version to keep the abilities of; its lineage says which rows may be replayed.
         max_samples: train on at most this many rows.
+        drop_budget: the largest share of rows, from 0 to 1, that may be unusable.
         held_out: share or number of rows that are not trained on, where the dataset brings no dev rows, or the name
             of datasets that are held out instead; None: a tenth.
         watch: whether the loss on held-out rows is looked at while training.
@@ -53,6 +55,7 @@ class FolderJob:
     recipe: Recipe
     previous: str | None = None
     max_samples: int | None = None
+    drop_budget: float = 0.01
     held_out: float | str | None = None
     watch: bool = False
     plot: bool = False
@@ -125,6 +128,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         job.dataset_dir,
         memory,
         max_samples=job.max_samples,
+        drop_budget=job.drop_budget,
         dev_share=0.1 if job.held_out is None else job.held_out,
         history=tuple(entry.dev for entry in lineage if entry.dev),
         stage=job.recipe.train.stage,
@@ -157,7 +161,7 @@ def train_folder(job: FolderJob) -> FolderResult:
         _write_output(job, trained, manifest, memory)
         shutil.rmtree(run, ignore_errors=True)
         lock.unlink(missing_ok=True)
-    notes += [f"finding: {one}" for one in trained.findings]
+    notes += [f"finding: {in_arguments(one, job.recipe.tune.name)}" for one in trained.findings]
     notes += filter(None, [extend_dev_all(job.dataset_dir, _devs(manifest.lineage, memory))])
     return FolderResult(job.output, trained, (*snapshot.notes, *notes, *trained.notes))
 

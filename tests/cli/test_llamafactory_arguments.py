@@ -39,7 +39,7 @@ def test_all_that_is_wrong_stands_in_one_report_and_nothing_is_written(tmp_path:
         "template": "qwen99",
         "use_galore": True,
         "galore_rank": 8,
-        "packing": True,
+        "mask_history": True,
         "quantization_method": "gptq",
         "neftune_noise_alpha": -1,
     }
@@ -53,7 +53,7 @@ def test_all_that_is_wrong_stands_in_one_report_and_nothing_is_written(tmp_path:
         "finetuning_type: lorra is not supported: did you mean 'lora'?",
         "template: qwen99 is not supported: did you mean 'qwen'?",
         "use_galore: True is not supported: nacre does not have this optimiser; instead: finetuning_type lora",
-        "packing: True is not supported: rows are padded, not packed; instead: delete the key",
+        "mask_history: True is not supported: every answer of a dialogue is trained; instead: give each",
         "quantization_method: gptq is not supported: the base is quantised by bitsandbytes alone; instead:",
         "learning_rate: '1e-3x' cannot be used",
         "neftune_noise_alpha: -1 cannot be used",
@@ -188,6 +188,17 @@ def test_the_choices_are_those_of_the_code() -> None:
         ({"tokenized_path": "saves/tokens"}, "nacre data check"),
         ({"enable_thinking": False}, "template: qwen3_nothink"),
         ({"freeze_trainable_layers": 0}, "freeze_trainable_layers: 0 layers cannot train"),
+        (
+            {"trainable_layers": 0},
+            "trainable_layers: 0 layers cannot train; instead: 1 or more, or finetuning_type lora",
+        ),
+        ({"trainable_layers": 0, "freeze_layers": 2}, "trainable_layers: 0 layers cannot train"),
+        (
+            {"deepspeed": "nope.json"},
+            "deepspeed: there is no file nope.json; instead: the path of a DeepSpeed JSON file",
+        ),
+        ({"drop_budget": 1.5}, "drop_budget: 1.5 cannot be used"),
+        ({"drop_budget": -0.1}, "drop_budget: -0.1 cannot be used"),
         ({"use_llama_pro": True}, "instead: finetuning_type freeze"),
         ({"quantization_bit": 4, "freeze_trainable_layers": 2}, "not supported with finetuning_type freeze"),
         ({"optim": "adamw_torchh"}, "optim: unknown optimizer 'adamw_torchh'; instead: did you mean 'adamw_torch'?"),
@@ -232,6 +243,34 @@ def translated(tmp_path: Path, **keys: Any) -> tuple[Recipe, list[str]]:
     return job.recipe, notes
 
 
+def two_of_a_name(folder: Path) -> None:
+    """Two datasets that a model would learn under one name."""
+    for path in (folder / "x" / "train.json", folder / "z" / "x" / "train.jsonl"):
+        path.parent.mkdir(parents=True)
+        path.write_text('{"instruction": "a", "output": "b"}')
+
+
+def test_datasets_of_one_name_cannot_be_mixed_by_ratio(tmp_path: Path) -> None:
+    two_of_a_name(tmp_path)
+    mixed = {"dataset": "x,z/x", "mix_strategy": "interleave_over", "interleave_probs": "0.9,0.1"}
+    with pytest.raises(InputError) as refused:
+        translated(tmp_path, **mixed)
+    error = refused.value
+    assert error.what == "two datasets to mix are both called 'x'"
+    assert error.where == f"{tmp_path / 'x' / 'train.json'}, {tmp_path / 'z' / 'x' / 'train.jsonl'}"
+    assert "dataset_info.json" in error.fix
+    (tmp_path / "dataset_info.json").write_text('{"other": {"file_name": "z/x/train.jsonl"}}')
+    recipe, _ = translated(tmp_path, **mixed | {"dataset": "x,other"})
+    assert recipe.train.mix == {"x": 0.9, "other": 0.1}
+    translated(tmp_path, dataset="x,z/x")
+
+
+def test_the_budget_for_unusable_rows_is_passed_on(tmp_path: Path) -> None:
+    given = NEEDED | {"dataset_dir": str(tmp_path)}
+    assert to_job(to_arguments(given, "here")[0])[0].drop_budget == 0.01
+    assert to_job(to_arguments(given | {"drop_budget": 0.25}, "here")[0])[0].drop_budget == 0.25
+
+
 def test_a_number_of_steps_is_exactly_that(tmp_path: Path) -> None:
     recipe, notes = translated(tmp_path, max_steps=1000, num_train_epochs=3)
     assert (recipe.train.min_steps, recipe.train.max_steps) == (1000, 1000)
@@ -259,6 +298,22 @@ def test_layers_that_are_named_train_with_or_without_a_kind(tmp_path: Path, keys
     other, said = translated(tmp_path, finetuning_type="lora", **keys)
     assert (other.tune.name, other.protect) == ("lora", ())
     assert {f"{key}: has no effect with finetuning_type lora" for key in keys} <= set(said)
+
+
+@pytest.mark.parametrize("key", ["trainable_layers", "freeze_trainable_layers"])
+def test_no_layers_mean_nothing_where_an_adapter_trains(tmp_path: Path, key: str) -> None:
+    recipe, notes = translated(tmp_path, finetuning_type="lora", **{key: 0})
+    assert recipe.tune.name == "lora"
+    assert f"{key}: has no effect with finetuning_type lora" in notes
+
+
+def test_packing_is_taken_for_what_is_done_anyway_and_it_is_said() -> None:
+    plain, _ = to_arguments(NEEDED, "here")
+    for key in ("packing", "neat_packing"):
+        arguments, notes = to_arguments(NEEDED | {key: True}, "here")
+        assert arguments == plain
+        assert len(notes) == 1
+        assert "no row sees another" in notes[0]
 
 
 def test_looks_come_as_the_strategy_says(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from workspace_kit import Outcome, Place, rows, write_lines
+from workspace_kit import Outcome, Place, assert_clear, rows, write_lines
 
 if TYPE_CHECKING:
     from toy_kit import Toy
@@ -183,6 +184,22 @@ def test_other_datasets_can_be_held_out(clone: Place, toy: "Toy") -> None:
     assert (entry["train"]["rows"], entry["dev"]["rows"]) == (30, 20)
 
 
+def test_no_held_out_rows_leave_no_file_of_them(clone: Place, toy: "Toy") -> None:
+    said, _ = trained(clone, "full", toy, "max_steps=1", "bf16=false", "val_size=0")
+    assert "dev_all.json" not in said.out
+    assert not (clone.root / "data" / "dev_all.json").exists()
+    trained(clone, "full", toy, "max_steps=1", "bf16=false", "val_size=0.2")
+    assert (clone.root / "data" / "dev_all.json").stat().st_size
+
+
+def test_unusable_rows_are_allowed_as_the_remedy_says(clone: Place, toy: "Toy") -> None:
+    found = json.loads((clone.root / "data" / "talk.json").read_text())
+    (clone.root / "data" / "talk.json").write_text(json.dumps([*found, {"instruction": "a", "output": None}]))
+    words = (f"model_name_or_path={toy.base.model}", "max_steps=1", "bf16=false")
+    assert_clear(clone.nacre("train", "examples/full.yaml", *words), "line 1, row 41", "drop_budget 0.03")
+    trained(clone, "full", toy, "max_steps=1", "bf16=false", "drop_budget=0.03")
+
+
 def test_datasets_are_mixed_by_ratio(clone: Place, toy: "Toy") -> None:
     words = ("mix_strategy=interleave_over", "interleave_probs=0.75,0.25", "max_steps=1", "bf16=false", "val_size=0")
     said, _ = trained(clone, "sft", toy, *words)
@@ -237,7 +254,11 @@ def test_its_demo_data_runs_on_a_real_tokenizer(clone: Place, name: str, dataset
     shared = Path(os.environ.get("NACRE_SHARED", Path(__file__).parents[3] / "shared"))
     if not (shared / "data" / "llamafactory").is_dir():
         pytest.skip("needs the shared data folder (NACRE_SHARED)")
-    words = (f"dataset={dataset}", f"dataset_dir={shared / 'data' / 'llamafactory'}", f"template={template}")
+    theirs = clone.root / "theirs"  # training puts dev_all.json beside the data, and what is shared stays as it is
+    theirs.mkdir()
+    for path in (shared / "data" / "llamafactory").glob("*.json*"):
+        shutil.copyfile(path, theirs / path.name)
+    words = (f"dataset={dataset}", f"dataset_dir={theirs}", f"template={template}")
     model = shared / "models" / "bilingual-700k"
     found = clone.nacre(
         "train", f"examples/{name}.yaml", f"model_name_or_path={model}", *words, "max_steps=1", "bf16=false"

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from nacre.base.errors import InputError
+from nacre.cycle.increment.dev_all import extend_dev_all
 from nacre.data.all_dev import read_dev_all, write_dev_all
 from nacre.data.dataset import load
 from nacre.records import Example, Message
@@ -67,3 +68,38 @@ def test_an_unusable_row_stops_the_evaluation(write, qa):
         read_dev_all(path)
     assert caught.value.where == f"{path}, line 5"
     assert "and 1 more rows" in caught.value.what
+
+
+def test_where_there_are_no_dev_rows_no_file_is_written_and_nothing_is_said(tmp_path):
+    path = tmp_path / "dev_all.json"
+    assert extend_dev_all(tmp_path, {}) == extend_dev_all(tmp_path, {"base": []}) == ""
+    assert extend_dev_all(tmp_path / "nowhere", {}) == ""
+    assert not path.exists()
+    with pytest.raises(InputError, match="no dev rows"):
+        write_dev_all(path, {"base": []})
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_file_holds_nothing_and_takes_what_comes(tmp_path, content):
+    path = tmp_path / "dev_all.json"
+    path.write_text(content)
+    assert extend_dev_all(tmp_path, {}) == ""
+    assert path.read_text() == content
+    assert "the dev rows of 1 task(s) are in" in extend_dev_all(tmp_path, {"base": EXAMPLES[:2]})
+    assert [len(rows) for rows in read_dev_all(path).values()] == [2]
+
+
+def test_a_task_without_dev_rows_leaves_the_others_as_they_are(tmp_path):
+    path = tmp_path / "dev_all.json"
+    write_dev_all(path, {"base": EXAMPLES[:2]})
+    before = path.read_bytes()
+    assert extend_dev_all(tmp_path, {}) == ""
+    assert path.read_bytes() == before
+
+
+def test_a_file_whose_rows_are_all_forgotten_goes(tmp_path):
+    path = tmp_path / "dev_all.json"
+    write_dev_all(path, {"base": EXAMPLES[:2]})
+    assert extend_dev_all(tmp_path, {"base": []}) == f"no dev rows are left, so {path} is gone"
+    assert not path.exists()

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -170,7 +171,7 @@ def test_more_dropped_rows_than_the_budget_stop_everything(write, qa, snap, memo
     assert error.where.count("line") == 3
     assert "and 5 more" in error.where
     assert str(memory / "dropped" / "inc.jsonl") in error.fix
-    assert "drop_budget 0.09" in error.fix
+    assert error.fix.endswith("or allow more of them: drop_budget 0.09 (in nacre.yaml: data.drop_budget)")
     assert not (memory / "rows").exists()
     assert str(dev) in (memory / "dropped" / "inc.jsonl").read_text()
     assert snap(drop_budget=0.09).train.rows == 88  # two train rows are dev rows
@@ -215,3 +216,37 @@ def test_a_truncated_file_stops_before_training(write, qa, snap):
     with pytest.raises(InputError) as caught:
         snap()
     assert "cut off" in caught.value.where
+
+
+@pytest.mark.parametrize("count", [40, 100_000])
+def test_more_rows_to_hold_out_than_there_are_is_an_error(write, qa, snap, count):
+    write("dataset/inc/train.json", qa(40) + qa(3))
+    with pytest.raises(InputError) as caught:
+        snap(dev_share=count)
+    assert caught.value.what == f"{count} rows cannot be held out of 40 distinct ones: none would be left to train on"
+    assert "at most 39" in caught.value.fix
+    assert snap(dev_share=39).dev.rows == 39
+
+
+def test_rows_on_one_line_are_told_apart_by_their_number(write, qa, snap):
+    bad = {"instruction": "a", "output": None}
+    file = write("dataset/inc/train.json", json.dumps([*qa(16), bad, *qa(3, start=16), bad, {"text": "t"}, 7]))
+    with pytest.raises(InputError) as caught:
+        snap()
+    assert re.findall(r"line 1, row (\d+): ", caught.value.where) == ["17", "21", "23"]
+    assert f"{file}, line 1, row 17: column 'output' is null" in caught.value.where
+    info = {"two": {"file_name": "two.json", "columns": {"prompt": "q", "response": "a"}}}
+    write("dataset/dataset_info.json", json.dumps(info))
+    write("dataset/two.json", "[" + json.dumps({"q": 1, "a": "b"}) + ",\n" + json.dumps({"q": "x", "a": "y"}) + "]")
+    with pytest.raises(InputError) as caught:
+        snap("two")
+    assert "two.json, line 1: " in caught.value.where, "a row that stands alone on its line is named by it"
+
+
+def test_rows_of_another_stage_on_one_line_have_their_numbers_too(write, qa, snap):
+    pair = {"instruction": "a", "chosen": "b", "rejected": "c"}
+    write("dataset/inc/train.json", json.dumps([pair, *qa(20), {"instruction": "x"}, pair]))
+    with pytest.raises(InputError) as caught:
+        snap()
+    assert "line 1, row 22: " in caught.value.where
+    assert re.findall(r"row (\d+): the row is a preference pair", caught.value.where) == ["1", "23"]

@@ -21,8 +21,12 @@ def write_dev_all(path: Path, tasks: Mapping[str, Sequence[Example]]) -> None:
     with the same content.
 
     Raises:
+        InputError: there are no rows: an empty file could be neither scored nor read back.
         NacreError: the disk is full or cannot be written; the old file is untouched.
     """
+    if not any(tasks.values()):
+        fix = "train with rows held out (val_size), or with a dev.json beside train.json"
+        raise InputError("there are no dev rows", where=str(path), fix=fix)
     rows = [row_of(example) | {TASK_COLUMN: task} for task, examples in tasks.items() for example in examples]
     atomic_write(path, "".join(canonical_json(row) + "\n" for row in rows))
 

@@ -2,7 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +12,18 @@ from nacre.base.errors import InputError
 from nacre.base.files import atomic_write
 from nacre.data.compose.likeness import Sets, plain
 from nacre.data.compose.pieces import DEMONSTRATIONS, place_of, question_of
-from nacre.data.dataset import Loaded, at_path, dev_file, load, load_split, task_name
+from nacre.data.convert import Stream
+from nacre.data.dataset import (
+    DatasetFiles,
+    Loaded,
+    at_path,
+    dev_file,
+    load,
+    load_split,
+    resolve,
+    split_names,
+    task_name,
+)
 from nacre.data.pictures import with_pictures
 from nacre.data.rows import forgotten_ids, read_rows, write_rows
 from nacre.data.strata import choose
@@ -80,7 +93,8 @@ def take_snapshot(
     sides = [_pictured(side, _trainable(side, stage, name), dataset_dir, memory) for side in (train, dev)]
     train_rows, dev_rows = sides
     dropped = train.dropped + dev.dropped
-    notes += _set_aside(dropped, read, memory, task, drop_budget)
+    files = [resolve(part, dataset_dir) for part in split_names(f"{name},{other or ''}")]
+    notes += _set_aside(dropped, read, _write_dropped(dropped, memory, task), files, drop_budget)
     train_rows, dev_rows, found = _without_forgotten(train_rows, dev_rows, memory)
     notes += found
     if not dev_rows and not isinstance(dev_share, str):
@@ -117,7 +131,8 @@ def usable_rows(
         raise InputError("there is no such data", where=str(path), fix="name a folder with train.json, or a file")
     loaded = load_split(files, "train")
     rows = _pictured(loaded, _trainable(loaded, stage, files.task), path.parent, memory)
-    notes = [*loaded.notes, *_set_aside(loaded.dropped, loaded.rows, memory, files.task, drop_budget)]
+    aside = _write_dropped(loaded.dropped, memory, files.task)
+    notes = [*loaded.notes, *_set_aside(loaded.dropped, loaded.rows, aside, [files], drop_budget)]
     rows, _, found = _without_forgotten(rows, [], memory)
     return rows, loaded, notes + found
 
@@ -172,16 +187,23 @@ def split_dev(rows: Sequence[Example], share: float) -> tuple[list[Example], lis
 
     Returns:
         The train rows, the dev rows, and a sentence that says what was done.
+
+    Raises:
+        InputError: as many rows are to be split off as there are, or more.
     """
     ids = [row.content_id for row in rows]
     distinct = dict(zip(ids, rows, strict=True))
     if share <= 0:
         return list(rows), [], "the dataset has no dev rows and none were split off: nothing can be proved about it"
+    if distinct and share >= len(distinct):
+        what = f"{int(share)} rows cannot be held out of {len(distinct)} distinct ones: none would be left to train on"
+        fix = f"val_size: a share below 1, or at most {len(distinct) - 1} rows; 0 holds none out"
+        raise InputError(what, where="the train rows", fix=fix)
     if len(distinct) < MIN_SPLIT_ROWS:
         reason = f"the dataset has no dev rows and too few rows to split some off ({len(distinct)} of {MIN_SPLIT_ROWS})"
         return list(rows), [], f"{reason}: nothing can be proved about it"
     below = sum(int(content[:16], 16) < share * 2**64 for content in distinct)
-    count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS) if share < 1 else min(int(share), len(distinct) - 1)
+    count = min(max(below, MIN_DEV_ROWS), MAX_DEV_ROWS) if share < 1 else int(share)
     chosen = _whole_groups(distinct, count)
     if not chosen:
         reason = "the dataset has no dev rows, and too many of its rows ask the same to split some off"
@@ -262,19 +284,56 @@ def _unsuited(example: Example, stage: Stage) -> tuple[str, str] | None:
     return f"{_WHAT[example.kind]}, which stage {stage} does not train", fix[example.kind]
 
 
-def _set_aside(dropped: Sequence[Dropped], read: int, memory: Path, task: str, budget: float) -> list[str]:
-    """Write the dropped rows aside; stop when they are too many."""
-    path = _write_dropped(dropped, memory, task)
+def _set_aside(
+    dropped: Sequence[Dropped], read: int, path: Path, files: Sequence[DatasetFiles], budget: float
+) -> list[str]:
+    """What is said of the dropped rows, which are in `path`; stop when they are too many."""
     if not dropped:
         return []
     share = len(dropped) / read
     said = f"{len(dropped)} of {read} rows cannot be used ({share:.1%})"
     if share <= budget:
         return [f"{said}; they are in {path} with their reasons"]
-    shown = [f"{row.file}, line {row.line}: {row.reason} ({row.remedy})" for row in dropped[:_SHOWN_DROPS]]
+    first = dropped[:_SHOWN_DROPS]
+    places = zip(_places(first, files), first, strict=True)
+    shown = [f"{row.file}, {place}: {row.reason} ({row.remedy})" for place, row in places]
     more = [f"and {len(dropped) - _SHOWN_DROPS} more"] if len(dropped) > _SHOWN_DROPS else []
-    fix = f"correct the rows, all are listed in {path}; or allow more of them: drop_budget {_rounded_up(share)}"
+    allowed = f"drop_budget {_rounded_up(share)} (in nacre.yaml: data.drop_budget)"
+    fix = f"correct the rows, all are listed in {path}; or allow more of them: {allowed}"
     raise InputError(f"{said}, the budget is {budget:.1%}", where="\n  ".join([*shown, *more]), fix=fix)
+
+
+def _places(rows: Sequence[Dropped], files: Sequence[DatasetFiles]) -> list[str]:
+    """Where each of these rows stands: its line and, where that line holds several rows, its number in the file."""
+    held: Counter[tuple[str, int]] = Counter()
+    numbers: dict[tuple[str, int, str], list[int]] = {(row.file, row.line, row.original): [] for row in rows}
+    datasets = {path: one for one in files for path in (*one.train, *one.dev)}
+    for path, dataset in datasets.items():
+        lines = {row.line for row in rows if row.file == str(path)}
+        for number, (line, original) in enumerate(_rows_of(path, dataset) if lines else (), 1):
+            if line > max(lines):
+                break
+            if line in lines:
+                held[str(path), line] += 1
+                numbers.get((str(path), line, original()), []).append(number)
+    places = []
+    for row in rows:
+        found = numbers[row.file, row.line, row.original]
+        number = found.pop(0) if len(found) > 1 else sum(found)  # rows that are the same come in their order
+        told = f", row {number}" if number and held[row.file, row.line] > 1 else ""
+        places.append(f"line {row.line}{told}")
+    return places
+
+
+def _rows_of(path: Path, files: DatasetFiles) -> Iterator[tuple[int, Callable[[], str]]]:
+    """Line of each row of a file, and what `Dropped.original` would hold of it."""
+    last = None
+    for one in Stream(path, task=files.task, entry=files.entry):
+        if isinstance(one, Dropped):
+            yield one.line, partial(str, one.original)
+        elif one[0] is not last:  # a long text gives several examples
+            last = one[0]
+            yield last.line, one[1].to_json
 
 
 def _write_dropped(dropped: Sequence[Dropped], memory: Path, task: str) -> Path:

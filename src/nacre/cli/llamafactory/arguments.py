@@ -73,9 +73,10 @@ class Arguments(Settings):
     max_source_length: int | None = Field(None, ge=4, description="with the next one: their sum is the cutoff_len")
     max_target_length: int | None = Field(None, ge=4)
     val_size: float | None = Field(
-        None, ge=0, description="rows held out, a share below 1 or a number; default 0.1 where there are no dev rows"
+        None, ge=0, description="rows held out: about a share below 1, or a number; default 0.1 without dev rows"
     )
     eval_dataset: str | None = Field(None, description="datasets to hold out instead; their rows are not trained on")
+    drop_budget: float = Field(0.01, ge=0, le=1, description="share of unusable rows above which nothing is trained")
     mix_strategy: Literal["concat", "interleave_under", "interleave_over"] = Field(
         "concat", description="interleave_…: every batch holds the datasets in the ratio of interleave_probs"
     )

@@ -158,9 +158,16 @@ def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             given.get("use_llama_pro") and kind != "freeze",
             "use_llama_pro: not supported with this finetuning_type; instead: finetuning_type freeze",
         ),
+        *(
+            (
+                kind == "freeze" and given.get(name) == 0,
+                f"{name}: 0 layers cannot train; instead: 1 or more, or finetuning_type lora",
+            )
+            for name in ("trainable_layers", "freeze_trainable_layers")
+        ),
         (
-            given.get("freeze_trainable_layers") == 0,
-            "freeze_trainable_layers: 0 layers cannot train; instead: finetuning_type lora",
+            given.get("deepspeed") and not Path(str(given["deepspeed"])).is_file(),
+            f"deepspeed: there is no file {given.get('deepspeed')}; instead: the path of a DeepSpeed JSON file",
         ),
         (
             "full_shard" not in fsdp or "offload" in fsdp,

@@ -163,7 +163,8 @@ KEYS: dict[str, Key] = {
     # the data
     "train_on_prompt": Refused("answers alone are trained", "stage pt trains every token of plain texts"),
     "mask_history": Refused("every answer of a dialogue is trained", "give each dialogue's last turn as a row"),
-    **dict(_all("packing neat_packing", Refused("rows are padded, not packed", f"{DELETE}; stage pt fills every row"))),
+    **dict(_all("packing neat_packing", Idle(
+        "no row sees another, and a batch counts rows; a CPU computes no padding where the model bears it"))),
     "streaming": Refused("rows are read once and kept, so that they can be replayed", "max_samples"),
     "buffer_size": Idle("has no effect without streaming", EMPTY),
     "disable_shuffling": Refused("rows are shuffled by the seed", "one run for each part, in order"),

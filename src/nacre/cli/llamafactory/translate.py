@@ -57,6 +57,7 @@ def to_job(arguments: Arguments) -> tuple["FolderJob", list[str]]:
         output=arguments.output_dir,
         recipe=recipe,
         max_samples=arguments.max_samples,
+        drop_budget=arguments.drop_budget,
         held_out=arguments.eval_dataset or arguments.val_size,
         watch=arguments.eval_strategy != "no",
         plot=arguments.plot_loss,
@@ -290,12 +291,23 @@ def _preference(arguments: Arguments, notes: list[str]) -> dict[str, Any]:
 
 
 def _mix(arguments: Arguments, dataset: str, folder: Path, notes: list[str]) -> dict[str, Any]:
-    """The ratio of several datasets in every batch."""
+    """The ratio of several datasets in every batch.
+
+    Raises:
+        InputError: two of them have one name: a batch could not tell their rows apart.
+    """
     if arguments.mix_strategy == "concat":
         return {}
     from nacre.data.dataset import resolve
 
-    names = [resolve(name, folder).task for name in dataset.split(",")]
+    found = [resolve(name, folder) for name in dataset.split(",")]
+    names = [files.task for files in found]
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(
+            f"two datasets to mix are both called '{double}'",
+            where=", ".join(str(path) for files in found if files.task == double for path in files.train),
+            fix="rename one, or give its file another name in dataset_info.json and name that one in dataset",
+        )
     ratios = [float(part) for part in arguments.interleave_probs.split(",")] if arguments.interleave_probs else []
     notes.append(f"mix_strategy {arguments.mix_strategy}: num_train_epochs counts all rows; smaller datasets repeat")
     return {"mix": dict(zip(names, ratios or [1.0] * len(names), strict=True))}

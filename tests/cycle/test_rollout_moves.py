@@ -7,9 +7,11 @@ import pytest
 from traffic_kit import BY, QUICK, Clock, Manner, Traffic, clock, make_space, run, space, standing, with_release
 
 from nacre.base.errors import ConflictError, InputError
+from nacre.cli.release import app
 from nacre.cycle.releases import release, rollout
 from nacre.cycle.workspace import Workspace
-from nacre.records.release import Rollout
+from nacre.records.release import Release, Rollout, commands, moved, possible
+from nacre.serve.admin import ACTIONS
 from workspace_kit import Place, assert_clear
 
 __all__ = ["clock", "space"]
@@ -131,22 +133,47 @@ def test_the_command_line_says_where_it_is_and_does_what_it_is_told(tmp_path: Pa
         assert_clear(place.nacre("promote", 3), "version 2 is being released", "nacre release abort")
         assert_clear(place.nacre("release", "start", 3), "version 2 is being released")
         assert "held: the weekend" in place.nacre("release", "hold", "--why", "the weekend").out
-        assert_clear(place.nacre("release", "hold"), "'hold' is not possible", "possible now: resume, abort, promote")
+        assert_clear(
+            place.nacre("release", "hold"), "'hold' is not possible", "possible now: resume, abort, promote, rollback"
+        )
         assert place.json("release", "tick", code=4)["look"]["decision"] == "wait"
         place.nacre("release", "resume")
         Traffic(space, clock, new=Manner(errors=1.0)).serve(300)
         shown = place.nacre("release", "status")
         assert "decision: abort: errors rose by" in shown.out
         status = place.json("release", "status")
-        assert status["active"]["possible"] == ["hold", "advance", "abort", "promote"]
+        assert status["active"]["possible"] == ["hold", "tick", "abort", "promote", "rollback"]
         assert status["slots"] == {"champion": 1, "challenger": 2}
         assert json.dumps(status["active"]["findings"], allow_nan=False)
         stopped = place.nacre("release", "tick")
         assert (stopped.code, "is aborted" in stopped.out) == (3, True)
         place.json("release", "start", 3)
         assert place.json("release", "promote")["state"] == "champion"
-        assert place.json("release", "rollback")["state"] == "rolled back"
+        assert place.nacre("release", "status").out.endswith("possible: start, rollback\n")
+        taken = place.json("release", "rollback", "--why", "it broke checkout")
+        assert (taken["state"], taken["why"]) == ("rolled back", "it broke checkout")
+        shown = place.nacre("release", "status").out
+        assert "version 3 is rolled back: it broke checkout\n" in shown
+        assert shown.endswith("possible: start\n")
         assert place.champion() == 1
+
+
+def test_every_move_that_is_shown_is_a_command_and_a_route() -> None:
+    plan = Release(steps=(5, 50), shadow_requests=1, manual=True)
+    time = "2026-01-02T03:04:05+00:00"
+    seen, left = set(), [Rollout(version=2, champion=1, salt="s", plan=plan, created=time, since=time)]
+    while left:
+        one = left.pop()
+        seen |= set(commands(one))
+        left += [
+            moved(one, action, time=time, why="so") for action in possible(one) if action not in ("hold", "resume")
+        ]
+        if not one.held and "hold" in possible(one):
+            seen |= set(commands(moved(one, "hold", time=time, why="so")))
+    verbs = {one.name or one.callback.__name__ for one in app.registered_commands}
+    assert seen == {"start", "hold", "resume", "approve", "tick", "abort", "promote", "rollback"}
+    assert seen <= verbs
+    assert seen <= set(ACTIONS)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nacre.base.clock import now
 from nacre.base.errors import ConflictError, InputError, NacreError
-from nacre.records.release import Release, Rollout, moved, possible
+from nacre.records.release import Release, Rollout, commands, moved, possible
 from nacre.registry import Ledger, releases
 from nacre.registry.releases import Reason
 from process_kit import in_child
@@ -81,6 +81,25 @@ def test_what_became_of_a_release_follows_its_version(ledger: Ledger) -> None:
     ledger.verify_chain()
 
 
+def test_a_finished_release_says_why_its_version_came_and_went(ledger: Ledger, workshop) -> None:
+    def whys() -> list[str]:
+        return [one.why for one in ledger.releases.all()]
+
+    for number, why in ((2, "kinder"), (3, "shorter")):
+        begin(ledger, number)
+        ledger.releases.move("promote", Reason("test", why))
+    assert whys() == ["version 3 became champion: shorter", "shorter"]
+    ledger.rollback(actor="test", why="rude")
+    assert whys() == ["the champion after it was taken back: rude", "rude"]
+    ledger.promote(3, actor="test", why="not rude")
+    assert whys() == ["version 3 became champion: not rude", "not rude"]
+    workshop.versions(ledger, 2)
+    for number in (4, 5, 6):
+        ledger.promote(number, actor="test", why=f"try {number}")
+    assert [one.state for one in ledger.releases.all()] == ["retired", "previous"]
+    assert whys() == ["version 6 became champion: try 6", "version 4 became champion: try 4"]
+
+
 def test_a_version_that_is_released_twice_has_two_histories(ledger: Ledger) -> None:
     begin(ledger, 2)
     ledger.releases.move("promote", BECAUSE)
@@ -98,8 +117,8 @@ def test_a_version_that_is_released_twice_has_two_histories(ledger: Ledger) -> N
 @pytest.mark.parametrize(
     ("moves", "action", "parts"),
     [
-        (("hold",), "advance", ("held: so", "possible now: resume, abort, promote")),
-        ((), "resume", ("possible now: hold, advance, abort, promote",)),
+        (("hold",), "advance", ("held: so", "possible now: resume, abort, promote, rollback")),
+        ((), "resume", ("possible now: hold, tick, abort, promote, rollback",)),
         ((), "approve", ("is shadow",)),
         (("advance",), "resume", ("is canary at 5 %",)),
         (("abort",), "advance", ("no rollout is active",)),
@@ -218,6 +237,8 @@ def test_no_sequence_of_moves_gives_a_contradiction(
         assert after.weight in (0.0, *weights)
         assert after.weight >= state.weight or after.state in ("champion", "aborted")
         assert after.active == (after.slot is not None) == bool(possible(after))
+        assert ("rollback" in commands(after)) == (after.active or after.state == "champion")
+        assert "advance" not in commands(after)
         assert [period.weight for period in after.periods] == weights[: len(after.periods)]
         if action == "advance" and manual:
             assert state.approved, "it went on without approval"

@@ -1,5 +1,6 @@
 """`nacre chat`: by URL and with the workspace's champion, one question and a conversation, and what goes wrong."""
 
+import asyncio
 import io
 import json
 import os
@@ -11,12 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from scripted_engine import BREAK, MADE, TOLD_ESCAPES
+from scripted_engine import BREAK, MADE, TOLD_ESCAPES, ScriptedEngine
 from serving_kit import ANSWERS, QUESTION, Place, Shelf
 
 from nacre.cli import app, run
@@ -26,7 +27,7 @@ from nacre.records import RowsFile, Snapshot
 from nacre.records.recipe import Recipe
 from nacre.records.version import Environment
 from nacre.serve.api.defaults import _read as defaults_file
-from nacre.serve.engines import ENGINES, ChatPrompt
+from nacre.serve.engines import ENGINES, ChatPrompt, EngineError, Target
 from nacre.serve.run import background
 from nacre.serve.settings import Serve
 
@@ -140,6 +141,26 @@ def test_servers_that_are_none_are_told(terminal: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        "http://[::1",
+        "http://a..b",
+        "http://h:99999",
+        "http://h:port",
+        f"http://{'a' * 70}.b",
+        "http://ä..b",
+        "http://h/模",
+    ],
+)
+def test_a_mistyped_address_is_told(terminal: Terminal, wrong: str) -> None:
+    ran = terminal.chat("x", url=wrong)
+    assert ran.code == 2
+    assert "this is no web address" in ran.err
+    assert f"where: {wrong}" in ran.err
+    assert "fix: write it like" in ran.err
+
+
+@pytest.mark.parametrize(
     ("reply", "told"),
     [
         (
@@ -195,18 +216,23 @@ def workspace(shelf: Shelf, tmp_path: Path) -> Path:
     root = tmp_path / "assistant"
     root.mkdir()
     (root / "nacre.yaml").write_text(json.dumps({"model": str(shelf.folders[0]), "serve": {"name": "bot"}}))
+    add_version(root, shelf.folders[0])
+    return root
+
+
+def add_version(root: Path, folder: Path) -> None:
+    """Store a model as the workspace's next version."""
     with Workspace.open(root) as space:
         space.ledger.add_version(
             base="base",
             base_sha256="0" * 64,
             kind="full",
-            artifact=space.store.publish_folder(shelf.folders[0]),
+            artifact=space.store.publish_folder(folder),
             recipe=Recipe(),
             environment=Environment(python="3", packages={}, machine="here", device="cpu"),
             snapshot=Snapshot(task="t", train=RowsFile(sha256="a" * 64, rows=1), dev=None, sources={}),
             tasks=("t",),
         )
-    return root
 
 
 def test_without_a_url_the_champion_is_started(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,6 +250,73 @@ def test_without_a_url_the_champion_is_started(workspace: Path, capsys: pytest.C
     assert (told["answer"], told["version"], told["model"]) == (ANSWERS[0], "1", "bot@1")
     with Workspace.open(workspace) as space:
         assert space.ledger.interaction(told["id"]) is not None
+
+
+class LateEngine(ScriptedEngine):
+    """Loads version 1 late, or not at all where `fault` is set."""
+
+    late_s = 0.0
+    fault = ""
+
+    async def load(self, target: Target) -> None:
+        if target.version == 1:
+            await asyncio.sleep(self.late_s)
+            if self.fault:
+                raise EngineError(self.fault)
+        await super().load(target)
+
+
+Local = Callable[..., Ran]
+
+
+@pytest.fixture
+def local(workspace: Path, shelf: Shelf, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Local:
+    """Runs the verb without a server; version 2 is champion, and version 1, the one before, is loaded late."""
+    add_version(workspace, shelf.folders[1])
+    (workspace / "nacre.yaml").write_text(json.dumps({"model": "m", "serve": {"name": "bot", "engine": "late"}}))
+    with Workspace.open(workspace) as space:
+        space.ledger.promote(1, actor="test", why="start")
+        space.ledger.promote(2, actor="test", why="the next one")
+    monkeypatch.setitem(ENGINES._entries, "late", f"{__name__}:LateEngine")
+
+    def chat(*words: str, lines: str = "", late_s: float = 600.0) -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+        monkeypatch.setattr(LateEngine, "late_s", late_s)
+        with pytest.raises(SystemExit) as left:
+            run(app, ["chat", *words, "--workspace", str(workspace)])
+        told = capsys.readouterr()
+        return Ran(int(left.value.code or 0), told.out, told.err)
+
+    return chat
+
+
+@pytest.mark.parametrize("name", ["bot:previous-1", "bot@1"])
+def test_a_version_that_is_still_being_loaded_is_waited_for(local: Local, name: str) -> None:
+    ran = local("hello", "--model", name, "--json", late_s=1.0)
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out)["version"] == "1"
+
+
+def test_a_version_is_waited_for_in_a_conversation_too(local: Local) -> None:
+    ran = local(lines="/model bot:previous-1\nhello\n", late_s=1.0)
+    assert (ran.code, ran.out) == (0, "hello\n"), ran.err
+
+
+def test_a_version_that_cannot_be_loaded_is_not_waited_for(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LateEngine, "fault", "its weights are cut off")
+    ran = local("hello", "--model", "bot:previous-1", late_s=0.0)
+    assert ran.code == 1
+    assert "its weights are cut off" in ran.err
+    assert "where: version 1" in ran.err
+
+
+def test_a_name_that_does_not_exist_is_refused_at_once_with_those_that_do(local: Local) -> None:
+    ran = local("hello", "--model", "bot:previus-1")  # version 1 is never loaded
+    assert ran.code == 2
+    assert "unknown model 'bot:previus-1'" in ran.err
+    assert "did you mean 'bot:previous-1'?" in ran.err
+    assert "Known: bot, bot:champion, bot:previous-1, bot@1, bot@2" in ran.err
+    assert local("hello").out == "hello\n", "the champion is asked while the others are loaded"
 
 
 def test_what_a_version_answers_with_is_shown(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def test_a_release_from_start_to_rollback(hall: Hall, admin: str) -> None:
         again = post("release/start", {"version": 3, "force": True})
         assert (again.status, "version 2 is being released" in again.body["error"]["message"]) == (400, True)
         seen = send(server.url, "/admin/release", key=admin).body
-        assert seen["active"]["possible"] == ["hold", "advance", "abort", "promote"]
+        assert seen["active"]["possible"] == ["hold", "tick", "abort", "promote", "rollback"]
         assert seen["slots"] == {"champion": 1, "shadow": 2}
         assert post("release/hold", {"why": "weekend"}).body["held"] == "weekend"
         assert post("release/approve").status == 400

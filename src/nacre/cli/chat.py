@@ -1,20 +1,28 @@
 """`nacre chat`: talk with a version in the terminal, and say what was good about it."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from nacre.base.errors import InputError, NacreError, nearest
+from nacre.base.errors import InputError, NacreError, nearest, unknown
 from nacre.cli.common import HERE, JsonOption, WorkspaceOption, console, open_workspace, print_json, verb_app, warn
 
 if TYPE_CHECKING:
+    from nacre.cycle.workspace import Workspace
     from nacre.serve.client import Said, Talk
 
 app = verb_app()
+
+Ready = Callable[[str], None]  # returns once a model of that name answers; raises where it will not
+_POLL_S = 0.1  # between two looks whether a version has been loaded
 
 COMMANDS = {
     "/good": "the last answer was good: five stars; what follows is a comment",
@@ -43,17 +51,16 @@ def chat(
     as_json: JsonOption = False,
 ) -> None:
     """Talk with a version; lines that begin with / are commands, /help lists them. With QUESTION one answer."""
-    from nacre.serve.client import Talk
-
     if as_json and question is None:
         raise InputError("--json needs a question", where="nacre chat --json", fix='nacre chat "…" --json')
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character still shows the others
     options = {} if temperature is None else {"temperature": temperature}
-    with _server(url, api_key, workspace) as (address, key):
-        talk = Talk(address, key)
-        session = Session(talk, model or _first(talk), system, options)
+    with _server(url, api_key, workspace) as (talk, ready):
+        if model:
+            ready(model)
+        session = Session(talk, model or _first(talk), system, options, ready)
         if question is None:
             if not session.converse() and not sys.stdin.isatty():
                 raise typer.Exit(1)
@@ -64,10 +71,12 @@ def chat(
 
 
 @contextmanager
-def _server(url: str | None, key: str, workspace: Path) -> Iterator[tuple[str, str]]:
-    """A running server and its key: the one named, or one of this process that serves the workspace's champion."""
+def _server(url: str | None, key: str, workspace: Path) -> "Iterator[tuple[Talk, Ready]]":
+    """A running server: the one named, or one of this process that serves the workspace's champion."""
+    from nacre.serve.client import Talk
+
     if url is not None:
-        yield url, key
+        yield Talk(url, key), lambda name: None
         return
     import secrets
 
@@ -86,9 +95,40 @@ def _server(url: str | None, key: str, workspace: Path) -> Iterator[tuple[str, s
         source = LedgerSource(
             space.ledger, checked(space, warn), space.hidden / "secret", space.serving, knowledge=where(space)
         )
-        with console.status(f"loading version {version}") if console.is_terminal else nullcontext():
+        with _loading(f"version {version}"):
             address = running.enter_context(background(source, parse(Serve, chosen, where="nacre chat")))
-        yield address, own
+        talk = Talk(address, own)
+        yield talk, partial(_await_model, talk, space)
+
+
+def _await_model(talk: "Talk", space: "Workspace", model: str) -> None:
+    """Wait until this process's server answers to a name: it begins with the champion and loads the others meanwhile.
+
+    Raises:
+        InputError: no version that is served has that name.
+        NacreError: its version cannot be loaded.
+    """
+    from nacre.serve.live import SERVED
+
+    if model in talk.models():
+        return
+    name = space.settings.serve.name
+    with _loading(model):
+        while model not in talk.models():
+            # asked anew each time: whoever moves the slots meanwhile decides what the name stands for
+            slots = {slot: held.version for slot, held in space.ledger.slots().items() if slot in SERVED}
+            names = {slot: (f"{name}:{slot}", f"{name}@{number}") for slot, number in slots.items()}
+            found = next((slot for slot, both in names.items() if model in both), None)
+            if found is None:
+                raise unknown("model", model, [name, *chain(*names.values())], where="slots of the workspace")
+            if trouble := talk.troubles().get(found):
+                raise NacreError(trouble, where=f"version {slots[found]}", fix="see nacre verify")
+            time.sleep(_POLL_S)
+
+
+def _loading(what: str) -> AbstractContextManager[object]:
+    """Says at a terminal, for the length of the block, what is waited for."""
+    return console.status(escape(f"loading {what}")) if console.is_terminal else nullcontext()
 
 
 class Session:
@@ -98,10 +138,11 @@ class Session:
         model: the name that is asked.
         system: what the model is told first; may be empty.
         options: further keys of each request.
+        ready: waits for a model that is chosen later.
     """
 
-    def __init__(self, talk: "Talk", model: str, system: str, options: dict[str, Any]) -> None:
-        self._talk, self._model, self._system, self._options = talk, model, system, options
+    def __init__(self, talk: "Talk", model: str, system: str, options: dict[str, Any], ready: Ready) -> None:
+        self._talk, self._model, self._system, self._options, self._ready = talk, model, system, options, ready
         self._turns: list[dict[str, str]] = []
         self._last: Said | None = None
 
@@ -189,6 +230,7 @@ class Session:
 
     def _choose(self, name: str) -> None:
         if name:
+            self._ready(name)
             self._talk.version(name)
             self._model = name
         else:

@@ -34,7 +34,7 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
     from nacre.cycle.releases.rollout import look
     from nacre.cycle.releases.steering import status as standing
     from nacre.cycle.scores.similarity import similarity
-    from nacre.records.release import possible
+    from nacre.records.release import commands
 
     with open_workspace(workspace) as space:
         seen = look(space)
@@ -48,11 +48,13 @@ def status(workspace: WorkspaceOption = HERE, as_json: JsonOption = False) -> No
         console.print("no rollout is active: nacre release start N begins one", markup=False)
         for one in past[-3:]:
             console.print(f"release {one.id}: version {one.version} is {one.state}: {one.why}", markup=False)
+        taken_back = next((commands(one) for one in reversed(past) if one.state == "champion"), ())
+        console.print(f"possible: {', '.join(('start', *taken_back))}", markup=False)
         return
     _show(seen)
     if alike is not None:
         console.print(str(alike), markup=False)
-    console.print(f"possible: {', '.join(possible(seen.rollout))}", markup=False)
+    console.print(f"possible: {', '.join(commands(seen.rollout))}", markup=False)
 
 
 @app.command()

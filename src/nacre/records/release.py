@@ -204,6 +204,14 @@ def possible(rollout: Rollout) -> tuple[Action, ...]:
     return (*found, "abort", "promote")
 
 
+def commands(rollout: Rollout) -> tuple[str, ...]:
+    """What people may do about it now, by the names that `nacre release` and the admin API have for it."""
+    found = ["tick" if action == "advance" else action for action in possible(rollout)]  # only a look takes it on
+    if rollout.active or rollout.state == "champion":
+        found.append("rollback")
+    return tuple(found)
+
+
 def moved(rollout: Rollout, action: Action, *, time: str, why: str) -> Rollout:
     """The rollout after a move.
 
@@ -235,7 +243,7 @@ def _impossible(rollout: Rollout, action: Action) -> InputError:
         standing += f", held: {rollout.held}"
     elif rollout.active and rollout.stage.approve and not rollout.approved:
         standing += ", waiting for approval"
-    allowed = ", ".join(possible(rollout))
+    allowed = ", ".join(commands(rollout))
     return InputError(
         f"'{action}' is not possible: the rollout of version {rollout.version} is {standing}",
         where=f"release {rollout.id}",

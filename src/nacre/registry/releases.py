@@ -195,7 +195,7 @@ def _settling(connection: sa.Connection, note: Note, gone: State, made: Rollout 
     """
 
     def settle(after: Mapping[str, int]) -> Mapping[str, Any]:
-        changed = _settled(connection, after, gone, made)
+        changed = _settled(connection, after, gone, made, note.why)
         for one in changed:
             _write(connection, one)
         told = [{"id": one.id, "version": one.version, "state": one.state} for one in changed]
@@ -204,7 +204,9 @@ def _settling(connection: sa.Connection, note: Note, gone: State, made: Rollout 
     return replace(note, follows=settle)
 
 
-def _settled(connection: sa.Connection, after: Mapping[str, int], gone: State, made: Rollout | None) -> list[Rollout]:
+def _settled(
+    connection: sa.Connection, after: Mapping[str, int], gone: State, made: Rollout | None, why: str
+) -> list[Rollout]:
     """The finished rollouts whose state changes; of several of one version only the last follows it."""
     query = sa.select(release.c.id, release.c.record).where(release.c.state.in_(FINISHED)).order_by(release.c.id)
     finished = [_read(row.id, row.record) for row in connection.execute(query)]
@@ -217,8 +219,18 @@ def _settled(connection: sa.Connection, after: Mapping[str, int], gone: State, m
         left = gone if one.state in ("champion", "previous") else one.state
         state = standing.get(one.version, left) if last[one.version] == one.id else left
         if state != one.state:
-            found.append(one.changed(state=state, generation=one.generation + 1))
+            told = _because(state, gone, after[slots.CHAMPION], why)
+            found.append(one.changed(state=state, generation=one.generation + 1, why=told))
     return found
+
+
+def _because(state: State, gone: State, champion: int, why: str) -> str:
+    """What a finished rollout says of a move: the mover's words where they are about its own version."""
+    if state in ("previous", "retired"):
+        return f"version {champion} became champion: {why}"
+    if state == "champion" and gone == "rolled back":
+        return f"the champion after it was taken back: {why}"
+    return why
 
 
 def check(connection: sa.Connection, taken: Mapping[str, Slot]) -> None:

@@ -47,15 +47,13 @@ class Talk:
     """
 
     def __init__(self, url: str, key: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError("this is no web address", where=url, fix="write it like http://127.0.0.1:8000")
+        host = _host(url)
         if not key.isascii() or not key.isprintable():
             raise InputError("an API key has printable ASCII characters only", where="--api-key", fix="copy it again")
         self.url = url.rstrip("/").removesuffix("/v1")
         self._key = key
         handlers: list[Any] = [NoRedirect()]
-        if parts.hostname in _LOOPBACK:
+        if host in _LOOPBACK:
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
@@ -76,6 +74,14 @@ class Talk:
         with self._open(f"/v1/models/{quote(model, safe='')}") as reply:
             try:
                 return str(json.load(reply).get("version") or "")
+            except (ValueError, AttributeError):
+                raise self._no_server() from None
+
+    def troubles(self) -> dict[str, str]:
+        """Why versions of slots are not answered with, by slot, where the server tells it. Raises as `ask` does."""
+        with self._open("/health") as reply:
+            try:
+                return {str(slot): str(why) for slot, why in (json.load(reply).get("troubles") or {}).items()}
             except (ValueError, AttributeError):
                 raise self._no_server() from None
 
@@ -148,7 +154,7 @@ class Talk:
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: the proxy's address is none
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             fix = "start one with `nacre serve`, or leave --url out to start the workspace's champion here"
             raise NacreError(f"no server answers: {reason}", where=self.url, fix=fix) from None
@@ -169,6 +175,24 @@ class Talk:
         return InputError(
             "what answers there does not speak OpenAI's API", where=self.url, fix="check the address and the port"
         )
+
+
+def _host(url: str) -> str:
+    """The host of a web address.
+
+    Raises:
+        InputError: it is none, or one that cannot be asked.
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port  # a port that is none is told here
+        host.encode("idna")  # as the network does it
+        parts.path.encode("ascii")
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in ("http", "https"):
+        raise InputError("this is no web address", where=url, fix="write it like http://127.0.0.1:8000")
+    return host
 
 
 def _events(reply: http.client.HTTPResponse) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from nacre.cycle.rows.draft_views import draft_views
 from nacre.cycle.scores.similarity import similarity
 from nacre.cycle.workspace import Workspace
 from nacre.records import Rollout
-from nacre.records.release import possible
+from nacre.records.release import commands
 
 Action = Callable[[Mapping[str, Any], str], Any]
 
@@ -70,7 +70,7 @@ def status(workspace: Workspace, seen: rollout.Look | None = None) -> dict[str, 
     active = None
     if seen is not None:
         alike = similarity(workspace, seen.rollout)
-        active = seen.as_dict() | {"possible": list(possible(seen.rollout))}
+        active = seen.as_dict() | {"possible": list(commands(seen.rollout))}
         active["similarity"] = alike.as_dict() if alike else None
     past = workspace.ledger.releases.all()
     return {

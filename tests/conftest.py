@@ -1,6 +1,8 @@
 """What all tests share: no network beyond this machine, one thread, and a toy model for training."""
 
 import os
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +19,19 @@ os.environ["OMP_NUM_THREADS"] = "1"
 def pytest_configure(config: pytest.Config) -> None:
     config.option.allow_hosts = config.option.allow_hosts or "127.0.0.1,::1,localhost"
     config.option.allow_unix_socket = True
+
+
+@pytest.fixture(autouse=True)
+def transformers_whole() -> Iterator[None]:
+    """Tells whose fault it is where transformers is left as two threads leave it that build models side by side."""
+    yield
+    if "transformers.modeling_utils" in sys.modules:
+        from transformers import PreTrainedModel
+
+        from nacre.model.building import BUILDING
+
+        with BUILDING:  # whatever this test has left behind may still be building
+            assert PreTrainedModel.tie_weights.__name__ == "tie_weights", "heads are not tied any more"
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from nacre.base.errors import InputError, NacreError
 from nacre.model.chat import DEFAULT_TEMPLATE
@@ -72,6 +74,20 @@ def test_an_adapter_folder_without_an_adapter_is_named(copy, tmp_path):
     with pytest.raises(InputError, match="cannot load") as refused:
         load_model(copy.changed(adapter=tmp_path / "adapter"))
     assert str(tmp_path / "adapter") in str(refused.value)
+
+
+def test_models_may_be_asked_for_by_several_threads(toy, monkeypatch):
+    tie = PreTrainedModel.tie_weights
+    monkeypatch.setattr(PreTrainedModel, "tie_weights", tie)  # put back if this fails, for the tests that follow
+    given = load_model(toy.base).state_dict()
+    with ThreadPoolExecutor(4) as pool:
+        counted = [pool.submit(parameter_count, toy.base) for _ in range(20)]
+        loaded = [pool.submit(load_model, toy.base) for _ in range(20)]
+    assert {one.result() for one in counted} == {parameter_count(toy.base)}
+    for one in loaded:
+        torch.testing.assert_close(dict(one.result().state_dict()), dict(given), rtol=0, atol=0)
+    assert PreTrainedModel.tie_weights is tie
+    assert torch.get_default_dtype() == torch.float32
 
 
 def test_the_environment_names_what_decides_a_result():

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from nacre.base.errors import InputError, NacreError
 from nacre.model.align import aligns
+from nacre.model.building import BUILDING
 from nacre.model.chat import ensure_template
 from nacre.model.ensemble import load_ensemble
 from nacre.model.foreign import refuse_foreign
@@ -101,16 +102,17 @@ def load_model(
     elif stored in READY.names():
         given["device_map"] = {"": str(device)}
     try:
-        if rewards or is_reward_model(weights):
-            model = _with_reward_head(weights.model, given)
-        else:
-            model = _answering(weights, given, fixed=not train)
-        if bits is not None:
-            keep_packing(model)
-        elif stored in READY.names():
-            READY.load(stored)(model)
-        if weights.adapter is not None:
-            model = _with_adapter(model, weights.adapter, train)
+        with BUILDING:
+            if rewards or is_reward_model(weights):
+                model = _with_reward_head(weights.model, given)
+            else:
+                model = _answering(weights, given, fixed=not train)
+            if bits is not None:
+                keep_packing(model)
+            elif stored in READY.names():
+                READY.load(stored)(model)
+            if weights.adapter is not None:
+                model = _with_adapter(model, weights.adapter, train)
     except SafetensorError as error:
         raise NacreError(
             f"the weights file is torn or no safetensors file: {error}", where=weights.folder, fix="restore the folder"
@@ -201,7 +203,7 @@ def model_type(folder: str) -> str:
 def parameter_count(weights: Weights) -> int:
     """Number of parameters, from the configuration alone: nothing is loaded."""
     config = configuration(weights)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         return int(answering_class(config).from_config(config).num_parameters())
 
 

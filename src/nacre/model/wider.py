@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from nacre.base.errors import InputError
 from nacre.base.files import staged_folder
 from nacre.base.hashing import folder_hash
+from nacre.model.building import BUILDING
 from nacre.model.load import configuration, load_tokenizer
 from nacre.model.smaller.base import whole_model
 from nacre.records import Weights
@@ -184,7 +185,7 @@ def embedding_names(weights: Weights) -> tuple[str, ...]:
     From the configuration alone: nothing is loaded.
     """
     config = configuration(weights)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     wanted = [model.get_input_embeddings()]
     if not getattr(config.get_text_config(), "tie_word_embeddings", False):

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 
 from nacre.base.config import Settings
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 from nacre.model.load import answering_class, configuration, stored_dtype
 from nacre.model.tuners import apply
 from nacre.records import Weights
@@ -128,7 +129,7 @@ def dimensions_of(start: Weights) -> Dimensions:
 def _counted(config_json: str, tune_json: str, stored_bytes: int) -> Shape:
     config = AutoConfig.for_model(**json.loads(config_json))
     text, tune = config.get_text_config(), TypeAdapter(Tune).validate_json(tune_json)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         model = answering_class(config).from_config(config, dtype=torch.float32)
         embedding = model.get_input_embeddings().weight.numel()
         head = model.get_output_embeddings()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM
 
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 from nacre.model.export import Reader, Source
 from nacre.model.export.gguf_tokens import add_tokenizer
 from nacre.model.export.hf import read_by
@@ -70,7 +71,8 @@ class Gguf:
 
     def reader(self, source: Source, folder: Path) -> Reader:
         """Read back by transformers, which turns every tensor into 32 bits."""
-        model = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=FILE, dtype="float32")
+        with BUILDING:
+            model = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=FILE, dtype="float32")
         return read_by(model.eval())
 
 

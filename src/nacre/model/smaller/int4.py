@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from transformers import AutoModelForCausalLM
 
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 from nacre.model.load import pick_device
 from nacre.model.quantised import keep_packing, quantisation
 from nacre.model.smaller.base import Rows, Way, plain_linear
@@ -41,14 +42,15 @@ class Int4(Way):
         given = quantisation(QLora(quant="nf4" if asked.method == "nf4" else "fp4"), dtype)
         with TemporaryDirectory(dir=folder.parent) as plain:
             model.save_pretrained(plain)
-            held = AutoModelForCausalLM.from_pretrained(
-                plain,
-                quantization_config=given,
-                dtype=dtype,
-                device_map={"": str(pick_device())},
-                use_safetensors=True,
-                trust_remote_code=False,
-            )
+            with BUILDING:
+                held = AutoModelForCausalLM.from_pretrained(
+                    plain,
+                    quantization_config=given,
+                    dtype=dtype,
+                    device_map={"": str(pick_device())},
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                )
             keep_packing(held).save_pretrained(str(folder))
         rounded = sum(module.weight.numel() for _, module in plain_linear(model) if module is not _head(model))
         return [f"{asked.method}: {rounded:,} of {before:,} weights in 4 bits; embeddings, head and norms as they were"]

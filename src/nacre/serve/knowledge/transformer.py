@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 
 _BATCH = 32
 _POOLING = "1_Pooling/config.json"  # as sentence-transformers lays it out
@@ -38,7 +39,8 @@ class TransformerEncoder:
         self._before_document = prompts.get("document", prompts.get("passage", ""))
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+            with BUILDING:
+                self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(

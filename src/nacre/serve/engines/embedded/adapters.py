@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from peft.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 from nacre.model.ensemble import Plan
 from nacre.model.load import answering_class, configuration
 from nacre.model.quantised import answers_quantised
@@ -164,7 +164,7 @@ def _check_base(weights: Weights) -> None:
 
 def _layers(weights: Weights) -> dict[str, Layer]:
     """The layers of the base, by name; nothing is loaded."""
-    with init_empty_weights():
+    with BUILDING, torch.device("meta"):
         model = answering_class(config := configuration(weights)).from_config(config, trust_remote_code=False)
     head = model.get_output_embeddings()  # sees only the tokens whose logits are wanted, as experts see only theirs
     found = {}

@@ -211,3 +211,8 @@ def until(true: Callable[[], bool], within_s: float = 20.0) -> float:
         assert time.monotonic() - began_s < within_s, "it did not come to be"
         time.sleep(0.01)
     return time.monotonic() - began_s
+
+
+def loaded(url: str, slot: str, key: str = "") -> None:
+    """Wait until the version of a slot answers: a server begins with the champion and loads the others meanwhile."""
+    until(lambda: f"bot:{slot}" in {one["id"] for one in send(url, "/v1/models", key=key).body["data"]})

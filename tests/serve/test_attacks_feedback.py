@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_kit import Hall, chat, make_hall, send, serving
+from gateway_kit import Hall, chat, loaded, make_hall, send, serving
 
 from nacre.registry.conversations import MOST_OPINIONS
 from nacre.registry.observed import Observed
@@ -20,6 +20,7 @@ def hall(tmp_path: Path) -> Iterator[Hall]:
 def test_an_answer_takes_so_many_opinions_and_one_of_them_counts(hall: Hall) -> None:
     rollout = hall.release(2)
     with serving(hall) as server:
+        loaded(server.url, "challenger")
         answers = {}
         for number in range(40):
             reply = chat(server.url, "hello", user=f"user {number}")

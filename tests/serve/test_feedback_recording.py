@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from gateway_kit import Hall, NamedEngine, Reply, chat, make_hall, send, serving, until
+from gateway_kit import Hall, NamedEngine, Reply, chat, loaded, make_hall, send, serving, until
 
 from nacre.base.errors import NacreError
 from nacre.data.clean.pii import Pii
@@ -140,6 +140,7 @@ def test_what_cannot_be_cleaned_is_counted_and_never_written(
 def test_the_shadows_answers_are_cleaned_and_joined(hall: Hall) -> None:
     hall.release(2, shadow_requests=10, steps=[50, 100])
     with serving(hall) as server:
+        loaded(server.url, "shadow")
         shown = written(hall, chat(server.url, "mail ann@example.org", headers={"x-nacre-consent": "yes"}))
         observed = hall.ledger.releases.observed
         active = hall.ledger.releases.active()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gateway_kit import WHY, Hall, NamedEngine, chat, make_hall, send, serving, until
+from gateway_kit import WHY, Hall, NamedEngine, chat, loaded, make_hall, send, serving, until
 
 from nacre.cycle.releases.rollout import look
 from nacre.cycle.releases.steering import status
@@ -35,10 +35,6 @@ def _pairs(hall: Hall) -> list[tuple[Interaction, Interaction]]:
     return found
 
 
-def _loaded(url: str, key: str = "") -> None:
-    until(lambda: "bot:shadow" in {one["id"] for one in send(url, "/v1/models", key=key).body["data"]})
-
-
 def _count(url: str, key: str, name: str) -> float:
     lines = send(url, "/metrics", key=key).body.decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
@@ -46,7 +42,7 @@ def _count(url: str, key: str, name: str) -> float:
 
 def test_the_shadow_answers_every_request_unseen_and_is_paired_with_the_champion(hall: Hall) -> None:
     with serving(hall) as server:
-        _loaded(server.url)
+        loaded(server.url, "shadow")
         replies = [chat(server.url, f"question {number}", user="ann") for number in range(5)]
         assert [reply.text for reply in replies] == [f"1: question {number}" for number in range(5)]
         assert {reply.headers["x-nacre-arm"] for reply in replies} == {"champion"}
@@ -66,7 +62,7 @@ def test_the_shadow_answers_every_request_unseen_and_is_paired_with_the_champion
 
 def test_what_may_not_be_kept_or_is_no_plain_answer_of_the_champion_is_not_asked(hall: Hall) -> None:
     with serving(hall) as server:
-        _loaded(server.url)
+        loaded(server.url, "shadow")
         chat(server.url, headers={"x-nacre-no-store": "1"})
         chat(server.url, model="bot@2")
         chat(server.url, n=2)
@@ -79,7 +75,7 @@ def test_what_may_not_be_kept_or_is_no_plain_answer_of_the_champion_is_not_asked
 
 def test_a_failing_or_hanging_shadow_is_kept_as_an_error_and_users_see_nothing(hall: Hall) -> None:
     with serving(hall, shadow={"deadline_s": 0.3, "patience_s": 0}) as server:
-        _loaded(server.url)
+        loaded(server.url, "shadow")
         NamedEngine.failing.add(2)
         assert chat(server.url).text == "1: hello"
         until(lambda: len(_pairs(hall)) == 1)
@@ -101,7 +97,7 @@ def test_a_full_queue_drops_the_newest_and_counts_it(hall: Hall) -> None:
     _, key = hall.ledger.keys.create("boss", ["admin", "infer"])
     NamedEngine.piece_s[2] = 3600.0
     with serving(hall, shadow={"queue": 3, "patience_s": 0}, drain_s=1) as server:
-        _loaded(server.url, key)
+        loaded(server.url, "shadow", key)
         for _ in range(10):
             assert chat(server.url, key=key).text == "1: hello"
         assert _count(server.url, key, 'nacre_shadow_dropped_total{why="full"}') == 6
@@ -110,7 +106,7 @@ def test_a_full_queue_drops_the_newest_and_counts_it(hall: Hall) -> None:
 
 def test_a_share_of_the_requests_is_asked_and_none_after_the_shadow(hall: Hall) -> None:
     with serving(hall, shadow={"share": 0.3, "queue": 1000}) as server:
-        _loaded(server.url)
+        loaded(server.url, "shadow")
         for _ in range(150):
             chat(server.url)
         until(lambda: len(_pairs(hall)) > 20)
@@ -137,7 +133,7 @@ def test_users_wait_no_longer_for_a_shadow_that_never_answers(hall: Hall) -> Non
         return statistics.median(times)
 
     with serving(hall, shadow={"queue": 5, "concurrency": 4}, drain_s=1) as server:
-        _loaded(server.url)
+        loaded(server.url, "shadow")
         stuck = median(server.url)
     assert stuck < 1.0, "an answer that waits for the shadow takes its deadline, two minutes"
 
@@ -150,7 +146,7 @@ def test_pairs_are_shown_to_an_admin_while_the_release_is_on(hall: Hall) -> None
             found: list[dict[str, str]] = send(server.url, "/admin/pairs", key=key).body["pairs"]
             return found
 
-        _loaded(server.url, key)
+        loaded(server.url, "shadow", key)
         assert shown() == []
         chat(server.url, "which?", key=key)
         until(lambda: shown() != [])

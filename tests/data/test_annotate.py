@@ -93,7 +93,7 @@ def test_a_key_is_read_and_never_shown(tmp_path, monkeypatch):
     assert "secret" not in str(found.value)
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", ""])
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", "http://[::1", ""])
 def test_an_address_that_is_none(url):
     with pytest.raises(InputError, match="no web address"):
         Client(url, LEGACY)

@@ -158,10 +158,11 @@ def test_the_page_speaks_the_readers_language(url: str) -> None:
     [
         {"origin": "https://example.org"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
         {"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
     ],
-    ids=["other", "sandbox", "cross-site", "other port"],
+    ids=["other", "sandbox", "no address", "cross-site", "other port"],
 )
 def test_pages_of_other_sites_reach_nothing(url: str, headers: dict[str, str]) -> None:
     cookie = log_in(url, KEY).cookie

@@ -31,6 +31,14 @@ def shown_address(address: str) -> str:
     return f"{scheme[0]}://{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
 
 
+def netloc(address: str) -> str:
+    """What stands between ``//`` and the path: name and password, host, port; empty where it is no address."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""
+
+
 def scrubbed(text: str) -> str:
     """A program's error in one line, each address in it as `shown_address` has it."""
     line = _IN_TEXT.sub(lambda found: shown_address(found[0].rstrip(_AROUND)), " ".join(text.split()))

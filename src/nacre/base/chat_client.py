@@ -8,11 +8,11 @@ import json
 import os
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
+from nacre.base.addresses import netloc
 from nacre.base.errors import InputError, NacreError
 from nacre.base.redirects import NoRedirect
 
@@ -138,7 +138,7 @@ class ChatClient:
         }
         if 300 <= error.code < 400:
             # only the address: what else stands there may be private
-            said = f"it points to {urllib.parse.urlsplit(error.headers.get('Location', '')).netloc or 'elsewhere'}"
+            said = f"it points to {netloc(error.headers.get('Location', '')) or 'elsewhere'}"
             address = self.server.key("url")
             fixes[error.code] = f"set {address} to the address that answers itself: redirects are not followed"
         fix = fixes.get(error.code, f"correct {self.server.settings or 'the settings'}, or shorten the rows")

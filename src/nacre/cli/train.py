@@ -52,7 +52,7 @@ def run(given: Sequence[str], name: str = "nacre train") -> None:
             {
                 "output_dir": str(result.output),
                 "trained": trained is not None,
-                "train_loss": trained.final_loss if trained else None,
+                "final_loss": trained.final_loss if trained else None,
                 "train_seconds": trained.seconds if trained else 0.0,
                 "steps": trained.steps if trained else 0,
                 "peak_rss_bytes": trained.peak_rss_bytes if trained else 0,

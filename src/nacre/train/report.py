@@ -11,11 +11,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from transformers import TrainerCallback
 from transformers.integrations import MLflowCallback, TensorBoardCallback, WandbCallback
 
+from nacre.base.addresses import netloc
 from nacre.base.errors import InputError
 from nacre.train import processes
 
@@ -103,7 +103,7 @@ def _wandb_may_write() -> bool:
     if begun or said("mode") in SILENT_MODES or said("api_key") or said("identity_token_file"):
         return True
     own = said("base_url")
-    return _in_netrc({urlsplit(own).netloc if own else WANDB_HOST})
+    return _in_netrc({netloc(own) if own else WANDB_HOST})
 
 
 def _in_netrc(hosts: set[str]) -> bool:

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nacre.base.addresses import netloc
 from nacre.serve.gateway.keyring import KeyRing
 from nacre.serve.gateway.keys import from_this_machine
 from nacre.ui.login import login_page
@@ -207,7 +208,7 @@ def _same_site(headers: Headers) -> bool:
     ):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    return origin is None or (netloc(origin) or None) == headers.get("host")
 
 
 def _language(headers: Headers) -> str:

@@ -15,9 +15,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from nacre.base.addresses import shown_address
+from nacre.base.addresses import netloc, shown_address
 from nacre.base.errors import InputError, NacreError
 from nacre.base.files import atomic_write
 from nacre.base.redirects import NoRedirect
@@ -73,9 +73,9 @@ class Client:
     """
 
     def __init__(self, url: str, token: str, timeout_s: float = 120.0) -> None:
-        if not url.startswith(("http://", "https://")) or not urlsplit(url).netloc:
+        if not url.startswith(("http://", "https://")) or not netloc(url):
             raise InputError("this is no web address", where=f"--url {shown_address(url)}", fix=_URL_FIX)
-        if "@" in urlsplit(url).netloc:
+        if "@" in netloc(url):
             fix = "leave them out: Label Studio asks for a token alone"
             raise InputError("the address holds a name or a password", where=f"--url {shown_address(url)}", fix=fix)
         self.url = url.rstrip("/").removesuffix("/api")

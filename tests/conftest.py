@@ -26,12 +26,15 @@ def transformers_whole() -> Iterator[None]:
     """Tells whose fault it is where transformers is left as two threads leave it that build models side by side."""
     yield
     if "transformers.modeling_utils" in sys.modules:
+        import torch
         from transformers import PreTrainedModel
 
         from nacre.model.building import BUILDING
 
         with BUILDING:  # whatever this test has left behind may still be building
             assert PreTrainedModel.tie_weights.__name__ == "tie_weights", "heads are not tied any more"
+            assert PreTrainedModel.init_weights.__name__ == "init_weights", "new weights are left as they are"
+            assert torch.get_default_dtype() == torch.float32
 
 
 @pytest.fixture(scope="session")

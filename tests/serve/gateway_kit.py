@@ -37,7 +37,7 @@ class NamedEngine(ScriptedEngine):
     broken: ClassVar[set[int]] = set()  # cannot be loaded
     failing: ClassVar[set[int]] = set()  # fail at every answer
     piece_s: ClassVar[dict[int, float]] = {}
-    begun: ClassVar[set[int]] = set()  # whose loading has begun
+    begun: ClassVar[list[int]] = []  # whose loading has begun, in that order
 
     @classmethod
     def forget(cls) -> None:
@@ -46,7 +46,7 @@ class NamedEngine(ScriptedEngine):
             one.clear()
 
     async def load(self, target: Target) -> None:
-        self.begun.add(target.version)
+        self.begun.append(target.version)
         await asyncio.sleep(self.load_s.get(target.version, 0))
         if target.version in self.broken:
             raise NacreError(f"the weights of {target.version} are torn", where="/secret/place", fix="none")

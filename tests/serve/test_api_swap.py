@@ -3,6 +3,7 @@ import time
 
 import openai
 import pytest
+from gateway_kit import until
 from load_kit import lateness
 from serving_kit import ANSWERS, Connect, Place, ask, text_of
 
@@ -102,9 +103,7 @@ def test_without_a_champion_the_server_says_so_until_there_is_one(place: Place, 
             client.get(f"{url}/health", cast_to=object)
         assert list(client.models.list()) == []
         place.ledger.promote(1, actor="test", why="start")
-        deadline = time.monotonic() + 1
-        while not list(client.models.list()) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        until(lambda: list(client.models.list()) != [])
         assert text_of(ask(client)) == ANSWERS[0]
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from scripted_engine import BREAK, MADE, TOLD_ESCAPES, ScriptedEngine
@@ -257,8 +258,10 @@ class LateEngine(ScriptedEngine):
 
     late_s = 0.0
     fault = ""
+    asked: ClassVar[list[int]] = []
 
     async def load(self, target: Target) -> None:
+        self.asked.append(target.version)
         if target.version == 1:
             await asyncio.sleep(self.late_s)
             if self.fault:
@@ -278,6 +281,7 @@ def local(workspace: Path, shelf: Shelf, capsys: pytest.CaptureFixture[str], mon
         space.ledger.promote(1, actor="test", why="start")
         space.ledger.promote(2, actor="test", why="the next one")
     monkeypatch.setitem(ENGINES._entries, "late", f"{__name__}:LateEngine")
+    monkeypatch.setattr(LateEngine, "asked", [])
 
     def chat(*words: str, lines: str = "", late_s: float = 600.0) -> Ran:
         monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
@@ -316,7 +320,12 @@ def test_a_name_that_does_not_exist_is_refused_at_once_with_those_that_do(local:
     assert "unknown model 'bot:previus-1'" in ran.err
     assert "did you mean 'bot:previous-1'?" in ran.err
     assert "Known: bot, bot:champion, bot:previous-1, bot@1, bot@2" in ran.err
-    assert local("hello").out == "hello\n", "the champion is asked while the others are loaded"
+    assert local(lines="hello\n").out == "hello\n", "the champion is asked while the others are loaded"
+
+
+def test_one_question_waits_for_no_other_version_than_the_champion(local: Local) -> None:
+    assert local("hello").out == "hello\n"
+    assert LateEngine.asked == [2]
 
 
 def test_what_a_version_answers_with_is_shown(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

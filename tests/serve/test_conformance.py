@@ -136,6 +136,7 @@ def test_07_a_seed_repeats_whatever_else_runs(client: openai.OpenAI) -> None:
         mate.join()
     assert beside == alone
     assert drawn(12) != alone
+    until(lambda: "bot@2" in [model.id for model in client.models.list()])
     first, second = (ask(client, model=name).system_fingerprint for name in ("bot@1", "bot@2"))
     assert first != second
     assert ask(client).system_fingerprint == first

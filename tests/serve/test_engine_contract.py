@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,10 @@ from nacre.serve.engines import (
     Target,
 )
 from nacre.serve.engines.ct2 import CTranslate2Engine
+from nacre.serve.engines.ct2 import residents as ct2_residents
 from nacre.serve.engines.ct2.residents import Resident as Converted
 from nacre.serve.engines.embedded import EmbeddedEngine
+from nacre.serve.engines.embedded import residents as embedded_residents
 from nacre.serve.settings import Serve
 
 GREEDY = Sampling(temperature=0)
@@ -194,6 +197,37 @@ def test_closing_ends_what_runs_and_what_waits(run: Callable[..., None], shelf: 
             await engine.generate(target, _ask(QUESTION), GREEDY)
 
     run(scenario)
+
+
+def test_what_is_loaded_when_the_engine_closes_comes_to_nothing(
+    run: Callable[..., None], shelf: Shelf, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if request.node.callspec.params["run"] == "upstream":
+        pytest.skip("loads nothing itself")
+    module = {"embedded": embedded_residents, "ctranslate2": ct2_residents}[request.node.callspec.params["run"]]
+    made, begun, go_on = [], threading.Event(), threading.Event()
+
+    class Late(module.Renderer):
+        def __init__(self, *given: float) -> None:
+            begun.set()
+            assert go_on.wait(30)
+            super().__init__(*given)
+            made.append(self)
+
+    monkeypatch.setattr(module, "Renderer", Late)
+
+    async def scenario(engine: Engine) -> None:
+        loading = asyncio.create_task(engine.load(Target(1, shelf.weights(0))))
+        assert await asyncio.to_thread(begun.wait, 30)
+        await engine.close()
+        go_on.set()
+        with pytest.raises(EngineError, match="stopped"):
+            await loading
+        with pytest.raises(EngineError, match="stopped"):
+            await engine.load(Target(2, shelf.weights(1)))
+
+    run(scenario)
+    assert [one._process for one in made] == [None], "no process is left to render its prompts"
 
 
 def test_broken_weights_fail_one_answer_and_not_the_engine(

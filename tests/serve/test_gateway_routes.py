@@ -125,6 +125,14 @@ def test_names_reach_slots_and_versions_and_count_in_no_comparison(hall: Hall) -
     assert arms == {"direct"}
 
 
+def test_the_champion_answers_before_another_version_is_begun(hall: Hall) -> None:
+    hall.ledger.promote(2, actor="test", why="so that 1 is the one before")
+    with serving(hall) as server:
+        assert chat(server.url).text == "2: hello"
+        until(lambda: "bot:previous-1" in str(send(server.url, "/v1/models").body))
+    assert NamedEngine.begun == [2, 1]
+
+
 def test_an_abort_a_promotion_and_a_rollback_take_effect_while_another_version_loads(hall: Hall) -> None:
     """Nothing waits for the slow one: it takes far longer than this test is given."""
     hall.release(2)

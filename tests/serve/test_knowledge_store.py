@@ -1,7 +1,10 @@
 """The store of documents: what is found, what a refresh changes, and what no source can do to the others."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from knowledge_kit import HANDBOOK, fill, found, make_encoder, where, write
@@ -117,6 +120,29 @@ def test_a_refresh_reads_only_what_changed_and_answers_change_with_it(tmp_path: 
     assert found(store, "Is parking free?") == ["handbook/new.txt"]
     assert found(store, "退货的运费") == []
     assert found(store, "warehouse in Lyon") == ["handbook/returns.md"]  # taken over
+
+
+def test_while_a_new_snapshot_is_opened_the_old_one_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = fill(tmp_path, HANDBOOK)
+    searcher = Searcher(store)
+    searcher.warm()
+    write(tmp_path / "handbook", {"hours.txt": "The shop opens at ten.\n"})
+    renew(store, [Source(path="handbook")])
+    opening, go_on, opened = threading.Event(), threading.Event(), searcher._opened
+
+    def slowly(mark: Any) -> Any:
+        opening.set()
+        assert go_on.wait(30)
+        return opened(mark)
+
+    monkeypatch.setattr(searcher, "_opened", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(searcher.search, "When does the shop open?")
+        assert opening.wait(30)
+        meanwhile = searcher.search("When does the shop open?")
+        go_on.set()
+        assert (first.result().snapshot, meanwhile.snapshot) == (2, 1)
+    assert searcher.search("When does the shop open?").snapshot == 2
 
 
 def test_a_rollback_brings_the_answers_before_back_and_old_snapshots_go(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,15 +48,27 @@ def open_house(folder: Path) -> Iterator[tuple[str, str, Workspace]]:
             yield url, key, space
 
 
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
+
+
 def post(url: str, key: str, path: str, body: Any) -> Any:
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    headers = bearer(key) | {"content-type": "application/json"}
     with urllib.request.urlopen(urllib.request.Request(url + path, json.dumps(body).encode(), headers)) as reply:
         return json.load(reply)
+
+
+def names(url: str, key: str) -> set[str]:
+    """Of the versions that answer."""
+    with urllib.request.urlopen(urllib.request.Request(f"{url}/v1/models", headers=bearer(key))) as reply:
+        return {one["id"] for one in json.load(reply)["data"]}
 
 
 def some_traffic(url: str, key: str) -> None:
     """A release in the shadow with a few pairs, and opinions of users on the champion's answers."""
     post(url, key, "/admin/release/start", {"version": 8, "force": True, "why": "learned from a correction"})
+    while "nacre:shadow" not in names(url, key):  # it is loaded behind the champion
+        time.sleep(0.05)
     for place, question in enumerate(QUESTIONS * 2):
         messages = [{"role": "user", "content": question}]
         asked = {"model": "nacre", "messages": messages, "user": f"user {place}", "temperature": 0, "max_tokens": 24}

@@ -57,7 +57,7 @@ def chat(
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character still shows the others
     options = {} if temperature is None else {"temperature": temperature}
-    with _server(url, api_key, workspace) as (talk, ready):
+    with _server(url, api_key, workspace, alone=question is not None and not model) as (talk, ready):
         if model:
             ready(model)
         session = Session(talk, model or _first(talk), system, options, ready)
@@ -71,8 +71,12 @@ def chat(
 
 
 @contextmanager
-def _server(url: str | None, key: str, workspace: Path) -> "Iterator[tuple[Talk, Ready]]":
-    """A running server: the one named, or one of this process that serves the workspace's champion."""
+def _server(url: str | None, key: str, workspace: Path, *, alone: bool) -> "Iterator[tuple[Talk, Ready]]":
+    """A running server: the one named, or one of this process that serves the workspace's champion.
+
+    Args:
+        alone: load the champion and no other version, for which the end would have to wait.
+    """
     from nacre.serve.client import Talk
 
     if url is not None:
@@ -84,6 +88,8 @@ def _server(url: str | None, key: str, workspace: Path) -> "Iterator[tuple[Talk,
     from nacre.cli.common import version_or_champion
     from nacre.cycle.environment import checked
     from nacre.cycle.rows.knowledge_at import where
+    from nacre.serve.live import SERVED
+    from nacre.serve.routing import CHAMPION
     from nacre.serve.run import LedgerSource, background
     from nacre.serve.settings import Serve
 
@@ -93,7 +99,12 @@ def _server(url: str | None, key: str, workspace: Path) -> "Iterator[tuple[Talk,
         chosen = space.settings.serve.model_dump()
         chosen |= {"host": "127.0.0.1", "port": 0, "api_keys": (own,), "admin_port": None}
         source = LedgerSource(
-            space.ledger, checked(space, warn), space.hidden / "secret", space.serving, knowledge=where(space)
+            space.ledger,
+            checked(space, warn),
+            space.hidden / "secret",
+            space.serving,
+            knowledge=where(space),
+            slots=(CHAMPION,) if alone else SERVED,
         )
         with _loading(f"version {version}"):
             address = running.enter_context(background(source, parse(Serve, chosen, where="nacre chat")))

@@ -204,7 +204,7 @@ def parameter_count(weights: Weights) -> int:
     """Number of parameters, from the configuration alone: nothing is loaded."""
     config = configuration(weights)
     with BUILDING, torch.device("meta"):
-        return int(answering_class(config).from_config(config).num_parameters())
+        return int(answering_class(config).from_config(config, dtype=torch.float32).num_parameters())
 
 
 def answering_class(config: Any) -> Any:

@@ -186,7 +186,7 @@ def embedding_names(weights: Weights) -> tuple[str, ...]:
     """
     config = configuration(weights)
     with BUILDING, torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     wanted = [model.get_input_embeddings()]
     if not getattr(config.get_text_config(), "tie_word_embeddings", False):
         wanted.append(model.get_output_embeddings())

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from nacre.serve.gateway.metrics import Metrics
 from nacre.serve.interactions import Writer
 from nacre.serve.knowledge.retrieval import Retrieval
 from nacre.serve.knowledge.snapshots import Where
-from nacre.serve.live import Watcher
+from nacre.serve.live import SERVED, Watcher
 from nacre.serve.numbers import measure
 from nacre.serve.privacy import Redactor
 from nacre.serve.routing import CHAMPION, Live
@@ -51,6 +51,7 @@ class LedgerSource:
         actions: the moves of releases for the admin API, see `Service.actions`.
         page: puts the page beside the API for the length of a block, see `Page`; None: there is no page.
         knowledge: the documents that chats are given passages of; None: there are none.
+        slots: whose versions are loaded.
     """
 
     ledger: Ledger
@@ -60,6 +61,7 @@ class LedgerSource:
     actions: Mapping[str, Action] = field(default_factory=dict)
     page: Page | None = None
     knowledge: Where | None = None
+    slots: Sequence[str] = SERVED
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ async def assembled(
         lease = _lease(source.serving)
         if lease is not None:
             held.callback(lease.close)
-        watcher = Watcher(source.ledger, source.resolve, engine, lease)
+        watcher = Watcher(source.ledger, source.resolve, engine, lease, source.slots)
         held.push_async_callback(watcher.close)
         signer = Signer.of_server(source.secret)
         await watcher.start()

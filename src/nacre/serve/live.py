@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -39,6 +39,7 @@ class Watcher:
     Args:
         resolve: where the weights of a version lie.
         lease: says which versions this server holds, so that no garbage collection takes them.
+        slots: whose versions are loaded.
 
     Attributes:
         live: what is served now.
@@ -47,9 +48,14 @@ class Watcher:
     """
 
     def __init__(
-        self, ledger: Ledger, resolve: Callable[[Version], Weights], engine: Engine, lease: Lease | None = None
+        self,
+        ledger: Ledger,
+        resolve: Callable[[Version], Weights],
+        engine: Engine,
+        lease: Lease | None = None,
+        slots: Sequence[str] = SERVED,
     ) -> None:
-        self._ledger, self._resolve, self._engine, self._lease = ledger, resolve, engine, lease
+        self._ledger, self._resolve, self._engine, self._lease, self._slots = ledger, resolve, engine, lease, slots
         self._wanted: dict[str, int] = {}  # the ledger's slots that are served
         self._rollout: Rollout | None = None
         self._targets: dict[int, Target] = {}  # versions that are loaded
@@ -63,7 +69,7 @@ class Watcher:
         self.live = Live()
         self.generation = -1
         self.refused: dict[int, str] = {}
-        self._starting: int | None = None  # the champion that the start waits for
+        self._starting = True  # until `run`: the champion is loaded before the others, which would keep it waiting
         self._start_error: NacreError | None = None
 
     @property
@@ -85,16 +91,15 @@ class Watcher:
         return {slot: self.refused[number] for slot, number in self._wanted.items() if number in self.refused}
 
     async def start(self) -> None:
-        """Look for the first time, and wait for the champion; the others are loaded meanwhile.
+        """Look for the first time, and wait for the champion; `run` loads the others.
 
         Raises:
             NacreError: the ledger does not answer or the champion cannot be loaded.
         """
         await self.refresh()
-        champion = self._starting = self._wanted.get(CHAMPION)
+        champion = self._wanted.get(CHAMPION)
         if champion in self._work:
             await asyncio.wait([self._work[champion]])
-        self._starting = None
         if self._start_error is not None:
             raise self._start_error
         if champion is not None and champion in self.refused:
@@ -102,6 +107,8 @@ class Watcher:
 
     async def run(self) -> None:
         """Look for ever. A champion that cannot be loaded leaves the old one answering and is tried again."""
+        self._starting = False
+        self._settle()
         while True:
             try:
                 await self.refresh()
@@ -142,7 +149,7 @@ class Watcher:
     def _read(self) -> tuple[dict[str, int], Rollout | None]:
         """The versions of the slots that are served, champion first, and the release under way."""
         found = self._ledger.slots()
-        slots = {name: found[name].version for name in SERVED if name in found}
+        slots = {name: found[name].version for name in self._slots if name in found}
         return slots, self._ledger.releases.active()
 
     def _settle(self) -> None:
@@ -163,7 +170,8 @@ class Watcher:
             self._begin(number, self._unload(number, self._leaving.pop(number)))
         self.live = Live(slots, self._rollout, tuple(self._leaving.values()))
         self._hold(wanted | self._targets.keys() | self._leaving.keys() | gone)
-        for number in wanted - self._targets.keys() - self._work.keys():
+        first = {self._wanted.get(CHAMPION)} if self._starting else wanted
+        for number in (wanted & first) - self._targets.keys() - self._work.keys():
             if self._again.get(number, 0.0) <= now_s:
                 self._begin(number, self._load(number))
 
@@ -187,7 +195,7 @@ class Watcher:
             await self._engine.load(target)
         except _MISTAKES as error:
             self._again[number] = time.monotonic() + _RETRY_S
-            if number == self._starting and isinstance(error, NacreError):
+            if self._starting and isinstance(error, NacreError):
                 self._start_error = error  # told by `start`
             elif self.refused.get(number) != _told(error):
                 _log.error("version %d cannot be served: %s", number, _told(error))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import ctranslate2
 import numpy as np
@@ -14,6 +15,7 @@ from ctranslate2.converters import TransformersConverter
 from numpy.typing import NDArray
 
 from nacre.base.errors import InputError
+from nacre.model.building import BUILDING
 from nacre.model.export import Reader, Source
 from nacre.model.export.merged import refuse_unmergeable, save_merged
 from nacre.model.load import configuration, load_tokenizer
@@ -23,6 +25,14 @@ NAME = "ctranslate2"
 _LLAMA3_POSITIONS = 8192
 # Of their converter, where it meets a model that it does not know: each says so in a way of its own.
 _UNKNOWN = (ValueError, AttributeError, KeyError, TypeError, RuntimeError)
+
+
+class _Converter(TransformersConverter):
+    """Theirs, which builds the model as we do: alone."""
+
+    def load_model(self, *given: Any, **options: Any) -> Any:
+        with BUILDING:
+            return super().load_model(*given, **options)
 
 
 class CTranslate2:
@@ -58,7 +68,7 @@ def convert(weights: Weights, folder: Path, precision: str) -> None:
     with TemporaryDirectory(dir=folder.parent, prefix=".merged.") as merged:
         save_merged(weights, Path(merged), "float32")
         try:
-            TransformersConverter(merged).convert(str(folder), quantization=precision, force=True)
+            _Converter(merged).convert(str(folder), quantization=precision, force=True)
         except _UNKNOWN as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise InputError(

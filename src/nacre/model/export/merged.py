@@ -8,6 +8,7 @@ from peft import PeftModel
 
 from nacre.base.errors import InputError
 from nacre.model.align import aligns
+from nacre.model.building import BUILDING
 from nacre.model.load import is_reward_model, load_model, load_tokenizer, model_type, stored_dtype
 from nacre.model.pictures import sees
 from nacre.model.prompts import learns_prompts
@@ -47,7 +48,8 @@ def merged_model(weights: Weights) -> Any:
     """The model on the CPU in 32 bits, with its adapter added to its weights."""
     model = load_model(weights.changed(adapter=None), dtype=torch.float32).to("cpu")
     if weights.adapter is not None:
-        model = PeftModel.from_pretrained(model, str(weights.adapter)).merge_and_unload()
+        with BUILDING:
+            model = PeftModel.from_pretrained(model, str(weights.adapter)).merge_and_unload()
     return model.eval()
 
 

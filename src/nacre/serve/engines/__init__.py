@@ -258,6 +258,11 @@ class NotLoaded(EngineError):
     """The version is not loaded."""
 
 
+def stopped() -> EngineError:
+    """What is told once an engine is closed."""
+    return EngineError("the engine has stopped", fix="restart the server")
+
+
 class Overloaded(EngineError):
     """Too many requests wait; `retry_s`: in how many seconds another try makes sense."""
 

@@ -125,7 +125,7 @@ class Searcher:
         Raises:
             NacreError: the store cannot be read, or the embedding model is not there any more.
         """
-        opened = self._present()
+        opened = self._present(wait=False)
         if opened is None:
             return None
         limit = limit or self._where.settings.passages
@@ -141,15 +141,20 @@ class Searcher:
         """Load what the first question needs. Raises as `search` does."""
         self.search("nacre 知识")
 
-    def _present(self) -> _Open | None:
+    def _present(self, *, wait: bool = True) -> _Open | None:
+        """The snapshot in use; while another thread opens it, the one before, except with `wait`."""
         mark = self._snapshots.mark()
         held = self._open
         if held is not None and held.mark == mark:
             return held
-        with self._opening:
+        if not self._opening.acquire(blocking=wait or held is None):
+            return held
+        try:
             if self._open is None or self._open.mark != mark:
                 self._open = self._opened(mark)
             return self._open
+        finally:
+            self._opening.release()
 
     def _opened(self, mark: tuple[int, int] | None) -> _Open | None:
         snapshot = self._snapshots.present() if self._number is None else self._snapshots.read(self._number)

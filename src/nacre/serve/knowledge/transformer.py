@@ -40,7 +40,8 @@ class TransformerEncoder:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             with BUILDING:
-                self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+                model = AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+            self._model = model.eval()
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(

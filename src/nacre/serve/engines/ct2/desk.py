@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from nacre.base.errors import NacreError
-from nacre.serve.engines import EngineError, Sampling
+from nacre.serve.engines import EngineError, Sampling, stopped
 from nacre.serve.engines.ct2.residents import Resident
 from nacre.serve.engines.embedded.drawing import Draw, Drawn
 from nacre.serve.engines.embedded.rows import Answer
@@ -225,8 +225,3 @@ def _fail(request: Request, error: NacreError) -> None:
 def _failed(error: BaseException) -> EngineError:
     _log.error("CTranslate2: %s", error)
     return EngineError(f"the model failed: {type(error).__name__}", fix="see the server's log")
-
-
-def stopped() -> EngineError:
-    """What is told once the engine is closed."""
-    return EngineError("the engine has stopped", fix="restart the server")

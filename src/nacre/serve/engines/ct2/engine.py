@@ -20,8 +20,9 @@ from nacre.serve.engines import (
     Sampling,
     Target,
     TextPrompt,
+    stopped,
 )
-from nacre.serve.engines.ct2.desk import Desk, Request, stopped
+from nacre.serve.engines.ct2.desk import Desk, Request
 from nacre.serve.engines.ct2.residents import Resident, Shelf
 from nacre.serve.engines.embedded.drawing import Draw
 from nacre.serve.engines.embedded.rows import Answer
@@ -114,6 +115,7 @@ class CTranslate2Engine:
 
     async def close(self) -> None:
         """Stop the threads; what has not ended fails."""
+        self._shelf.close()
         await asyncio.to_thread(self._desk.close)
         self._compiling.shutdown()
         for resident in self._residents.values():

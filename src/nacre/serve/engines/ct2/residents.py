@@ -17,7 +17,7 @@ from nacre.model.chat import empty_thought, prompt_ids, stop_ids, stop_texts
 from nacre.model.export.ct2 import convert
 from nacre.model.load import load_tokenizer, positions
 from nacre.records import Message, Weights
-from nacre.serve.engines import JsonFormat, Target
+from nacre.serve.engines import JsonFormat, Target, stopped
 from nacre.serve.engines.embedded.runners import BARE
 from nacre.serve.engines.embedded.templates import Renderer
 from nacre.serve.engines.embedded.tokens import TokenTexts
@@ -103,6 +103,7 @@ class Shelf:
     def __init__(self, settings: CTranslate2Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def load(self, target: Target) -> Resident:
         """Bring a version into memory; takes long where it must be converted first.
@@ -111,9 +112,11 @@ class Shelf:
             NacreError: it cannot be converted or loaded.
         """
         with self._lock:
+            if self._closed.is_set():
+                raise stopped()
             folder = self._converted(target.weights)
             try:
-                return Resident(target, folder, self._settings)
+                resident = Resident(target, folder, self._settings)
             except (RuntimeError, ValueError, OSError) as error:  # CTranslate2's words for a torn file
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise InputError(
@@ -121,6 +124,14 @@ class Shelf:
                     where=str(folder),
                     fix="remove that folder; it is made anew",
                 ) from error
+        if self._closed.is_set():
+            resident.free()
+            raise stopped()
+        return resident
+
+    def close(self) -> None:
+        """What is being loaded comes to nothing."""
+        self._closed.set()
 
     def _converted(self, weights: Weights) -> Path:
         precision = self._settings.precision

@@ -165,7 +165,8 @@ def _check_base(weights: Weights) -> None:
 def _layers(weights: Weights) -> dict[str, Layer]:
     """The layers of the base, by name; nothing is loaded."""
     with BUILDING, torch.device("meta"):
-        model = answering_class(config := configuration(weights)).from_config(config, trust_remote_code=False)
+        config = configuration(weights)
+        model = answering_class(config).from_config(config, dtype=torch.float32, trust_remote_code=False)
     head = model.get_output_embeddings()  # sees only the tokens whose logits are wanted, as experts see only theirs
     found = {}
     for name, module in model.named_modules():

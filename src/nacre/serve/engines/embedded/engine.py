@@ -20,11 +20,12 @@ from nacre.serve.engines import (
     Sampling,
     Target,
     TextPrompt,
+    stopped,
 )
 from nacre.serve.engines.embedded.drawing import Draw
 from nacre.serve.engines.embedded.residents import Resident, Shelf
 from nacre.serve.engines.embedded.rows import Answer, Embedding
-from nacre.serve.engines.embedded.scheduler import Scheduler, stopped
+from nacre.serve.engines.embedded.scheduler import Scheduler
 from nacre.serve.engines.embedded.voting import Vote, check_votable
 from nacre.serve.engines.prompting import beyond_context, check_bias, read_prompt
 from nacre.serve.settings import Serve

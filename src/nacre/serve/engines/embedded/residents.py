@@ -17,7 +17,7 @@ from nacre.model.load import judges, load_model, load_tokenizer
 from nacre.model.prompts import has_prompts
 from nacre.model.router import BASE, Router
 from nacre.records import Message, Weights
-from nacre.serve.engines import JsonFormat, Target
+from nacre.serve.engines import JsonFormat, Target, stopped
 from nacre.serve.engines.embedded import adapters
 from nacre.serve.engines.embedded.lora import Bank
 from nacre.serve.engines.embedded.mixing import Mixing, Mixture
@@ -155,6 +155,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._numbers = 0
         self._renderers: set[Renderer] = set()
+        self._closed = threading.Event()
 
     def load(self, target: Target) -> Resident:
         """Bring a version into memory; takes long, and is called by one thread at a time.
@@ -174,6 +175,8 @@ class Shelf:
 
     def _load(self, target: Target) -> Resident:
         weights = target.weights
+        if self._closed.is_set():
+            raise stopped()
         tokenizer = load_tokenizer(weights)
         checked = adapters.check(weights, self._settings.max_rank)
         base, router = None, None
@@ -195,7 +198,10 @@ class Shelf:
         with ExitStack() as undo:
             undo.callback(self._let_go, base)
             renderer = Renderer(self._settings.template_s)
-            self._renderers.add(renderer)
+            with self._lock:
+                if self._closed.is_set():
+                    raise stopped()
+                self._renderers.add(renderer)
             undo.callback(self._end, renderer)
             renderer.take_over(tokenizer)
             resident = Resident(target, base, tokenizer, names, router, plan)
@@ -232,7 +238,9 @@ class Shelf:
         resident.reader.shutdown(wait=False)
 
     def close(self) -> None:
-        """End the processes of all versions."""
+        """End the processes of all versions; what is being loaded comes to nothing."""
+        with self._lock:
+            self._closed.set()
         for renderer in tuple(self._renderers):
             self._end(renderer)
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 import torch
 
 from nacre.base.errors import NacreError
-from nacre.serve.engines import EngineError
+from nacre.serve.engines import EngineError, stopped
 from nacre.serve.engines.embedded.attention import Unfit
 from nacre.serve.engines.embedded.drawing import Drawn
 from nacre.serve.engines.embedded.residents import Base, Resident
@@ -343,8 +343,3 @@ def _fail(row: Row, error: BaseException) -> None:
 
 def _failed(error: BaseException) -> EngineError:
     return EngineError(f"the model failed: {type(error).__name__}", fix="see the server's log")
-
-
-def stopped() -> EngineError:
-    """What is told once the engine is closed."""
-    return EngineError("the engine has stopped", fix="restart the server")

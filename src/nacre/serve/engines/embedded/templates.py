@@ -33,6 +33,7 @@ class Renderer:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def take_over(self, tokenizer: Any) -> None:
@@ -67,6 +68,8 @@ class Renderer:
         """
         line = json.dumps({"template": template, "variables": variables}).encode() + b"\n"
         with self._lock:
+            if self._closed:
+                raise TemplateError("the engine has stopped")
             if self._process is None or self._process.poll() is not None:
                 self._start()
             answer = self._asked(line, self._seconds)
@@ -78,8 +81,9 @@ class Renderer:
         return text
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; no other is begun."""
         with self._lock:
+            self._closed = True
             self._end()
 
     def _start(self) -> None:

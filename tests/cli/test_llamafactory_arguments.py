@@ -197,6 +197,12 @@ def test_the_choices_are_those_of_the_code() -> None:
             {"deepspeed": "nope.json"},
             "deepspeed: there is no file nope.json; instead: the path of a DeepSpeed JSON file",
         ),
+        (
+            {"deepspeed": {"zero_optimization": {"stage": 3}}},
+            "deepspeed: a mapping is not supported; instead: the path of a DeepSpeed JSON file",
+        ),
+        ({"deepspeed": 300 * "x"}, "xxx; instead: the path of a DeepSpeed JSON file"),
+        ({"deepspeed": 5}, "deepspeed: 5 is not supported; instead: the path of a DeepSpeed JSON file"),
         ({"drop_budget": 1.5}, "drop_budget: 1.5 cannot be used"),
         ({"drop_budget": -0.1}, "drop_budget: -0.1 cannot be used"),
         ({"use_llama_pro": True}, "instead: finetuning_type freeze"),
@@ -216,6 +222,20 @@ def test_the_choices_are_those_of_the_code() -> None:
 )
 def test_what_does_not_go_together_or_is_not_there_is_told_with_a_way_out(keys: dict[str, Any], said: str) -> None:
     assert said in refusal(**keys)
+
+
+@pytest.mark.parametrize(
+    "value", [{"stage": 3}, {"x": 300 * "x"}, 300 * "x", 5], ids=["dict", "long", "name", "number"]
+)
+def test_a_deepspeed_that_is_no_file_is_told_once_and_beside_the_others(value: Any) -> None:
+    said = refusal(deepspeed=value, report_to="swanlab")
+    assert said.startswith("2 arguments cannot be used")
+    assert said.count("deepspeed: ") == 1
+    assert "report_to: swanlab is not supported" in said
+
+
+def test_a_long_word_for_the_config_of_sharding_is_no_file() -> None:
+    to_arguments(NEEDED | {"fsdp_config": 300 * "x"}, "here")
 
 
 def test_every_optimizer_of_the_trainer_below_is_known() -> None:

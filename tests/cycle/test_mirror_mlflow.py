@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
-from mirror_kit import add_version, judge, make_space
+from mirror_kit import add_version, judge, listening, make_space
 from nacre.cycle.mirrors.mirror import deliver, standings
+from nacre.cycle.mirrors.receiver import DeliveryError
 from nacre.cycle.workspace import Workspace
 from nacre.records import Version
 from workspace_kit import Place, start, write_increment
@@ -206,6 +207,50 @@ def test_a_missing_mlflow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         add_version(space, 1)
         (found,) = deliver(space)
         assert "pip install 'nacre[mlflow]'" in found.error
+
+
+@pytest.mark.parametrize("retries", [None, "2"])
+def test_a_call_of_the_mirror_is_made_once_and_leaves_the_environment_alone(
+    retries: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    from nacre.cycle.mirrors.mlflow_client import Client
+
+    for name in ("MAX_RETRIES", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}", raising=False)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
+    if retries is not None:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", retries)
+    before = dict(os.environ)
+    with listening() as address:
+        client = Client(address.url.partition("/hook")[0], "bot", "ledger")
+        assert dict(os.environ) == before
+        address.answers = [503] * 20
+        with pytest.raises(DeliveryError):
+            client.create_run("one", {}, 0)
+        assert len(address.got) == 1 + int(retries or 0), "what the user asks for is done"
+    assert dict(os.environ) == before
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == int(retries or MLFLOW_HTTP_REQUEST_MAX_RETRIES.default) != 0
+    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() == MLFLOW_HTTP_REQUEST_TIMEOUT.default
+
+
+def test_calls_of_the_mirror_that_overlap_keep_their_settings_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nacre.cycle.mirrors.mlflow_client import _asking
+
+    name, timeout = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv(timeout, raising=False)
+    first, second = _asking(), _asking()
+    with first:
+        second.__enter__()
+        assert os.environ[name] == "0"
+    assert os.environ[name] == "0", "the second is under way"
+    os.environ[timeout] = "77"
+    second.__exit__(None, None, None)
+    assert name not in os.environ
+    assert os.environ[timeout] == "77", "somebody else has set it meanwhile"
 
 
 @pytest.mark.slow

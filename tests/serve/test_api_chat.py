@@ -8,6 +8,8 @@ import openai
 import pytest
 from serving_kit import ANSWERS, LONG, QUESTION, Connect, ask, text_of
 
+from nacre.serve.api.chat import called_text
+
 
 @pytest.fixture
 def client(folder_url: str, connect: Connect) -> openai.OpenAI:
@@ -313,3 +315,18 @@ def test_a_folder_takes_no_feedback_and_says_why(folder_url: str, client: openai
 def test_the_long_answer_is_long(client: openai.OpenAI) -> None:
     answer = ask(client, LONG, max_tokens=60)
     assert answer.choices[0].finish_reason == "length"
+
+
+def test_calls_are_kept_however_deep_their_arguments_go() -> None:
+    def kept(arguments: str) -> str:
+        return called_text([{"function": {"name": "weather", "arguments": arguments}}])
+
+    assert json.loads(kept('{"city": [1]}')) == {"name": "weather", "arguments": {"city": [1]}}
+    for depth in (*range(900, 1000), 100_000):  # somewhere there Python reads and cannot write any more
+        for arguments in ("[" * depth + "]" * depth, "[" * depth):
+            assert kept(arguments).startswith('{"name": "weather", "arguments": ')
+    assert json.loads(kept("[" * 100_000))["arguments"] == "[" * 100_000
+    assert json.loads(called_text([{"function": {"name": "a", "arguments": ""}}, {}])) == [
+        {"name": "a", "arguments": {}},
+        {"name": "", "arguments": {}},
+    ]

@@ -243,7 +243,7 @@ def test_logprobs_and_tool_calls_are_passed_on() -> None:
     assert isinstance(delta, Delta)
     assert delta.logprobs[0].top == (("Hi", b"Hi", -0.5), ("Ho", b"Ho", -1.0))
     assert delta.tool_calls == (call,)
-    assert pieces[-1] == Finish("tool_calls", 1)
+    assert pieces[-1] == Finish("tool_calls", 2)
 
 
 STATUSES: dict[int, tuple[Any, type[NacreError], str]] = {
@@ -254,6 +254,7 @@ STATUSES: dict[int, tuple[Any, type[NacreError], str]] = {
     409: ({"detail": [{"loc": 1}]}, InputError, "no reason"),
     422: ({"detail": [{"loc": ["body", "n"], "msg": "field required"}]}, InputError, "field required"),
     429: ({"error": {"message": f"slow down, {KEY}"}}, Overloaded, "slow down"),
+    202: ({"accepted": True}, EngineError, "status 202"),
     302: ({}, EngineError, "redirects"),
     500: ("<html>", EngineError, "status 500"),
     503: ({"error": {"message": "busy"}}, Overloaded, "busy"),

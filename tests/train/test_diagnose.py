@@ -32,6 +32,7 @@ def seen(history, rows=2_000, tune="full", train=None, **memory):
 
 
 HEALTHY = [2.0, 1.2, 0.8, 0.6, 0.5, 0.45, 0.42, 0.4]
+DIVERGED = [2, 2.5, 3, 4, 5, 6]
 
 
 def test_a_healthy_run_gets_no_advice():
@@ -48,6 +49,7 @@ def test_a_healthy_run_gets_no_advice():
         (log(HEALTHY, norms=[3, 2, 4, 5, 3, 3, 2, 4]), "the gradient's norm is 3.00", "a longer train.warmup"),
         (log([2, 1.8, 1.6, 1.5], norms=[0.01] * 4), "the gradient's norm is 0.010", "a higher train.learning_rate"),
         (log([2.0, 1.95, 1.94, 1.93]), "the new rows were hardly learned: loss 2.00", "a higher train.learning_rate"),
+        (log(DIVERGED), "the loss rose from 2.00 to 6.00", "lower train.learning_rate (0.001 now)"),
     ],
 )
 def test_each_curve_gets_its_finding_with_figures_and_advice(history, begins, advice):
@@ -94,6 +96,11 @@ def test_where_nothing_was_learned_no_lower_rate_is_advised_and_no_gap_is_seen()
         log([2, 1, 1.9, 1.2, 2.1, 1.1, 1.9, 1.2, 2.0], norms=[0.01] * 9),
         log([2.0, 1.95, 1.94, 1.93], norms=[3] * 4),
         log([2.0, 1.95, 1.94, 1.93], held_out=[2.0, 2.2], norms=[3] * 4),
+        log(DIVERGED),
+        log(DIVERGED, norms=[30] * 6),
+        log(DIVERGED, norms=[0.01] * 6),
+        log(DIVERGED, held_out=[2.0, 5.0], norms=[30] * 6),
+        log(DIVERGED, held_out=[2.0, 2.0], norms=[30] * 6),
     ],
 )
 @pytest.mark.parametrize("train", [{}, {"early_stopping": 2, "max_steps": 4}])
@@ -104,6 +111,24 @@ def test_one_report_never_advises_both_ways(history, train):
     for setting in ("epochs", "max_steps"):
         assert not (f"fewer train.{setting}" in told and f"more train.{setting}" in told), told
     assert told
+
+
+@pytest.mark.parametrize("held_out", [[], [3.0], [2.0, 2.01], [2.0, 5.0]], ids=str)
+@pytest.mark.parametrize("norm", [None, 0.01, 0.5, 30], ids=str)
+@pytest.mark.parametrize("losses", [DIVERGED, [2, 1.5, 1.4, 2, 3, 4, 5, 6], [4, 2, 1.5, 1.4, 2, 2.5, 3, 3.6]], ids=str)
+def test_a_run_that_diverges_is_told_to_lower_the_rate_and_nothing_else(losses, norm, held_out):
+    norms = [] if norm is None else [norm] * len(losses)
+    found = findings(seen(log(losses, held_out=held_out, norms=norms)))
+    told = " ".join(found)
+    assert found[0].startswith("the loss rose from ")
+    assert told.count("lower train.learning_rate") == 1
+    assert ("the gradient's norm is 30.00" in told) == (norm == 30)
+    for wrong in ("higher", "by heart", "hardly learned", "more train.", "fewer train."):
+        assert wrong not in told, told
+
+
+def test_one_logged_loss_above_the_last_is_no_divergence_where_held_out_rows_are_learned():
+    assert findings(seen(log([1.0, 1.1], held_out=[2.0, 1.1]))) == []
 
 
 def test_what_is_on_already_is_not_advised():
@@ -127,6 +152,9 @@ def test_the_length_is_changed_by_the_setting_that_decides_it():
 def test_only_what_the_tuner_has_is_to_be_made_larger():
     stuck = log([2.0, 1.95, 1.94, 1.93])
     assert "(more tune.trainable_layers, or tune: full)" in findings(seen(stuck, tune="freeze"))[0]
+    frozen = {"name": "freeze", "frozen_layers": 2}
+    assert "(fewer tune.frozen_layers, or tune: full)" in findings(seen(stuck, tune=frozen))[0]
+    assert "(tune: full)" in findings(seen(stuck, tune=frozen | {"frozen_layers": 0}))[0]
     assert "(tune: full)" in findings(seen(stuck, tune="ia3"))[0]
 
 
@@ -154,6 +182,9 @@ def test_findings_can_be_said_in_the_arguments_of_nacre_train():
         assert set(re.findall(r"[a-z]+(?:_[a-z]+)+|bf16", told)) & set(Arguments.model_fields), told
     for argument in NAMES.values():
         assert set(re.findall(r"[a-z]+(?:_[a-z]+)+|bf16", argument)) <= set(Arguments.model_fields), argument
+    assert in_arguments("more tune.trainable_layers, fewer tune.frozen_layers", "freeze") == (
+        "more trainable_layers, fewer freeze_layers"
+    )
     assert in_arguments("tune.dropout 0.1 to 0.3, fewer train.epochs", "oft") == (
         "module_dropout 0.1 to 0.3, fewer num_train_epochs"
     )

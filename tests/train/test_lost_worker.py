@@ -222,7 +222,7 @@ def test_a_killed_worker_ends_the_group_and_the_same_command_goes_on_from_the_pa
     assert not (newest / "model.safetensors").exists()
     found = _done(start(*words, cwd=yard.root))
     assert f"resumed from {newest.name}" in found["notes"]
-    assert found["train_loss"] == pytest.approx(yard.alone("finetuning_type=full")["train_loss"], abs=1e-4)
+    assert found["final_loss"] == pytest.approx(yard.alone("finetuning_type=full")["final_loss"], abs=1e-4)
 
 
 def _done(running: "subprocess.Popen[str]") -> dict:

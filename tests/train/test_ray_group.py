@@ -85,5 +85,5 @@ def test_ray_goes_on_without_a_lost_worker_to_the_loss_of_one_process(yard: Yard
     assert any(note.endswith("; the group began again") for note in found["notes"]), found["notes"]
     assert any(note.startswith("resumed from checkpoint-") for note in found["notes"]), found["notes"]
     assert found["steps"] == alone["steps"]
-    assert found["train_loss"] == pytest.approx(alone["train_loss"], abs=1e-4)
+    assert found["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-4)
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in everything))

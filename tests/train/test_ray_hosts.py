@@ -81,6 +81,6 @@ def test_two_hosts_of_a_ray_cluster_train_to_the_loss_of_one_process(yard: Yard,
     assert running.returncode == 0, said
     found, alone = json.loads(out), yard.alone()
     assert found["steps"] == alone["steps"]
-    assert found["train_loss"] == pytest.approx(alone["train_loss"], abs=1e-4)
+    assert found["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-4)
     assert not any("began again" in note for note in found["notes"]), found["notes"]
     until(lambda: not any(_processes(host, "RayTrainWorker") for host in hosts))  # the cluster stays, the workers go

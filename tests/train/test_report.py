@@ -1,12 +1,15 @@
 """The curves of a run, read back from where people look at them."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nacre.base.errors import InputError
-from nacre.train.report import check_reports
+from nacre.train.report import check_reports, reporters
 
 KINDS = ("tensorboard", "mlflow", "wandb")
 
@@ -39,10 +42,11 @@ def test_tensorboard_has_the_loss_and_the_budgets_curves(trained):
     assert any(note.startswith("curves: tensorboard --logdir ") for note in run.notes)
 
 
-def test_mlflow_has_the_run_with_its_loss(trained):
+def test_mlflow_has_the_run_with_its_loss(trained, monkeypatch):
     from mlflow import MlflowClient
 
     run, work = trained
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     client = MlflowClient((work / "logs" / "mlruns").resolve().as_uri())
     (kept,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     assert kept.data.metrics["loss"] == pytest.approx(run.final_loss, rel=1e-3)
@@ -106,6 +110,7 @@ def test_wandb_is_fine_with_a_key_or_offline(stranger, monkeypatch, name, value)
         (".netrc", "machine api.wandb.ai login user password key"),
         ("_netrc", "machine api.wandb.ai login user password key"),
         ("wandb/settings", "[default]\nmode = offline\n"),
+        (".wandb/settings", "[default]\nmode = offline\n"),
         (".config/wandb/settings", "[default]\napi_key = key\n"),
     ],
 )
@@ -131,3 +136,120 @@ def test_a_login_elsewhere_or_one_that_cannot_be_read_is_none(stranger, monkeypa
         check_reports(["wandb"])
     netrc.write_text("machine curves.example.org login user password key")
     check_reports(["wandb"])
+
+
+OFFLINE, ONLINE = "[default]\nmode = offline\n", "[default]\nmode = online\n"
+FOUND = "import wandb; print(wandb.setup().settings.mode)"
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "mode"),
+    [
+        ({}, None, "online"),
+        ({"wandb": OFFLINE}, None, "offline"),
+        ({".wandb": OFFLINE}, None, "offline"),
+        ({".wandb": OFFLINE, "wandb": ONLINE}, None, "offline"),
+        ({".wandb": ONLINE, "wandb": OFFLINE}, None, "online"),
+        ({".config/wandb": OFFLINE}, None, "offline"),
+        ({".config/wandb": OFFLINE, "wandb": ONLINE}, None, "online"),
+        ({".config/wandb": OFFLINE, "wandb": "no section"}, None, "offline"),
+        ({"other/wandb": OFFLINE}, "other", "online"),
+        ({"other/wandb": ONLINE, "wandb": OFFLINE}, "other", "offline"),
+    ],
+)
+def test_the_mode_is_the_one_that_wandb_finds(stranger, monkeypatch, files, folder, mode):
+    for place, text in files.items():
+        (stranger / place).mkdir(parents=True)
+        (stranger / place / "settings").write_text(text)
+    if folder is not None:
+        monkeypatch.setenv("WANDB_DIR", str(stranger / folder))
+    found = subprocess.run([sys.executable, "-c", FOUND], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [mode]
+    _, (note,) = reporters(["wandb"], stranger / "logs")
+    assert note == f"curves: Weights & Biases, {mode}, files in {stranger / (folder or 'logs')}"
+    if mode == "offline":
+        check_reports(["wandb"])
+    else:
+        with pytest.raises(InputError, match="nobody is logged in"):
+            check_reports(["wandb"])
+
+
+def stored(place):
+    """The MLflow runs of a folder, by experiment, with how they ended."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(place.resolve().as_uri())
+    names = {one.experiment_id: one.name for one in client.search_experiments()}
+    return [(names[run.info.experiment_id], run.info.status) for run in client.search_runs(list(names))]
+
+
+@pytest.fixture
+def learn(toy, tmp_path, monkeypatch):
+    """Train in a folder of that name, with MLflow and W&B looking on, where neither was told anything."""
+    for name in ("mlflow", "wandb"):
+        pytest.importorskip(name)
+    monkeypatch.setattr(sys.modules["wandb"], "run", None)
+    for name in ("TRACKING_URI", "EXPERIMENT_NAME", "EXPERIMENT_ID", "ALLOW_FILE_STORE"):
+        monkeypatch.delenv(f"MLFLOW_{name}", raising=False)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+    def train(name):
+        work = tmp_path / name
+        told = {"max_steps": 1, "logging_steps": 1, "report_to": ["mlflow", "wandb"]}
+        return " ".join(toy.learn(work, train=told, job={"work": work / "runs" / "one"}).notes)
+
+    return train
+
+
+def told_environment():
+    """What the environment tells MLflow and W&B; W&B itself leaves there where its own process listens."""
+    names = (name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_")) and name != "WANDB_SERVICE")
+    return {name: os.environ[name] for name in names}
+
+
+def test_each_training_of_a_process_has_curves_of_its_own(learn, tmp_path, monkeypatch):
+    before = told_environment()
+    for name in ("first", "second"):
+        notes, logs = learn(name), tmp_path / name / "logs"
+        assert f"MLflow at {(logs / 'mlruns').resolve().as_uri()}" in notes
+        assert f"files in {logs / 'feed-one'}" in notes
+        assert told_environment() == before
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for name in ("first", "second"):
+        logs = tmp_path / name / "logs"
+        assert stored(logs / "mlruns") == [("nacre", "FINISHED")]
+        assert len(list((logs / "feed-one").rglob("*.wandb"))) == 1
+
+    theirs, files = tmp_path / "theirs", tmp_path / "files"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", theirs.as_uri())
+    monkeypatch.setenv("WANDB_DIR", str(files))
+    before = told_environment()
+    notes = learn("third")
+    assert f"MLflow at {theirs.as_uri()}" in notes
+    assert f"files in {files}" in notes
+    assert stored(theirs) == [("Default", "FINISHED")]
+    assert len(list(files.rglob("*.wandb"))) == 1
+    assert told_environment() == before
+    assert not (tmp_path / "third" / "logs" / "mlruns").exists()
+
+
+def test_a_training_that_failed_leaves_its_curves_to_no_later_one(learn, tmp_path, monkeypatch):
+    from transformers.integrations import MLflowCallback
+
+    kept = []
+
+    def fail(self, *_, **__):
+        kept.append(self)  # or it would be collected, and its run ended with it
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MLflowCallback, "on_log", fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            learn("first")
+    learn("second")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    assert stored(tmp_path / "first" / "logs" / "mlruns") == [("nacre", "FAILED")]
+    assert stored(tmp_path / "second" / "logs" / "mlruns") == [("nacre", "FINISHED")]
+    assert len(list((tmp_path / "second" / "logs" / "feed-one").rglob("*.wandb"))) == 1

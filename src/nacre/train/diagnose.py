@@ -18,7 +18,7 @@ from nacre.train.estimate import size
 from nacre.train.memory import Change
 
 GAP = 0.05  # nats per token between held-out and trained rows
-RISE = 1.05  # held-out loss at the end, in multiples of its lowest
+RISE = 1.05  # loss at the end, in multiples of the first, and held-out loss in multiples of its lowest
 NORMS = (0.1, 1.0)
 SWING, UPWARD = 0.25, 0.4  # mean change from one logged loss to the next; share of the changes that go up
 LEARNED = 0.8  # held-out loss at the end, in multiples of the first: above it little was learned
@@ -39,7 +39,8 @@ NAMES: Mapping[str, str] = {  # what findings name, in the arguments of `nacre t
     "train.precision bf16": "bf16",
     "tune.rank": "lora_rank",
     "tune.dropout": "lora_dropout",
-    "tune.trainable_layers": "freeze_trainable_layers",
+    "tune.trainable_layers": "trainable_layers",  # beside which freeze_trainable_layers has no effect
+    "tune.frozen_layers": "freeze_layers",
     "tune: full": "finetuning_type: full",
     "tune: lora": "finetuning_type: lora",
     "tune lora": "finetuning_type lora",
@@ -66,7 +67,7 @@ class Seen:
 
 def findings(seen: Seen) -> list[str]:
     """At most a handful of sentences, the gravest first; none where nothing stands out."""
-    checks = (_swings, _rises, _gap, _norms, _not_learned, _memory)
+    checks = (_diverges, _swings, _rises, _gap, _norms, _not_learned, _memory)
     return [found for check in checks if (found := check(seen))]
 
 
@@ -85,6 +86,28 @@ def _curve(seen: Seen, name: str) -> list[tuple[int, float]]:
     return [(int(entry["step"]), float(entry[name])) for entry in seen.history if name in entry]
 
 
+def _diverges(seen: Seen) -> str | None:
+    """The loss is higher at the end than at first, and not because it swings."""
+    if not _rose(seen) or _swings(seen) is not None:
+        return None
+    curve, rate = _curve(seen, "loss"), seen.recipe.train.learning_rate
+    return (
+        f"the loss rose from {curve[0][1]:.2f} to {curve[-1][1]:.2f}: lower train.learning_rate ({rate} now), or a "
+        "longer train.warmup"
+    )
+
+
+def _rose(seen: Seen) -> bool:
+    """Whether the last quarter of the logged losses lies above the first, and held-out rows do not say otherwise."""
+    losses, held_out = [loss for _, loss in _curve(seen, "loss")], _curve(seen, "eval_loss")
+    if len(losses) < 4 or losses[-1] < 0.5 or seen.recipe.train.curriculum is not None:
+        return False  # few batches differ by themselves, and harder ones come last where they are asked to
+    if len(held_out) > 1 and held_out[-1][1] < held_out[0][1]:
+        return False
+    quarter = max(1, len(losses) // 4)
+    return statistics.mean(losses[-quarter:]) > RISE * statistics.mean(losses[:quarter])
+
+
 def _swings(seen: Seen) -> str | None:
     """The loss goes up and down, once the warm-up is over."""
     losses = [loss for _, loss in _curve(seen, "loss")]
@@ -94,7 +117,7 @@ def _swings(seen: Seen) -> str | None:
     changes = [later - before for before, later in pairwise(losses)]
     swing = statistics.mean(map(abs, changes)) / statistics.mean(losses)
     upward = sum(change > 0 for change in changes) / len(changes)
-    if swing < SWING or upward < UPWARD or losses[-1] < 0.1:
+    if swing < SWING or not UPWARD <= upward < 1 or losses[-1] < 0.1:
         return None
     rate = seen.recipe.train.learning_rate
     return (
@@ -110,7 +133,7 @@ def _rises(seen: Seen) -> str | None:
         return None
     step, lowest = min(curve, key=lambda point: point[1])
     last = curve[-1][1]
-    if last < RISE * lowest or last - lowest < 0.01:
+    if last < RISE * lowest or last - lowest < 0.01 or _diverges(seen) is not None:
         return None
     dropout = ["tune.dropout 0.1 to 0.3"] if getattr(seen.recipe.tune, "dropout", DROPOUT) < DROPOUT else []
     advice = ", ".join([*_stop(seen), *dropout, f"fewer {_length(seen)}"])
@@ -156,7 +179,7 @@ def _norms(seen: Seen) -> str | None:
         return None
     low, high = NORMS
     median = statistics.median(norms)
-    advised = _not_learned(seen) is not None  # says by itself what to do about the rate
+    advised = _not_learned(seen) is not None or _diverges(seen) is not None  # which say what to do about the rate
     if median > high:
         limit = seen.recipe.train.max_grad_norm
         said = f"the gradient's norm is {median:.2f} in the middle (0.1 to 1.0 is healthy) and is cut to {limit:g}"
@@ -177,7 +200,7 @@ def _not_learned(seen: Seen) -> str | None:
     curve = curve if len(curve) > 1 else _curve(seen, "loss")
     if len(curve) < 2 or curve[-1][1] < LEARNED * curve[0][1] or curve[-1][1] < 0.5:
         return None
-    if _rises(seen) is not None or _gap(seen) is not None:
+    if _rises(seen) is not None or _gap(seen) is not None or _rose(seen):
         return None
     advice = [] if _swings(seen) else [f"a higher train.learning_rate ({seen.recipe.train.learning_rate} now)"]
     advice.append(f"more {_length(seen)}")
@@ -185,12 +208,18 @@ def _not_learned(seen: Seen) -> str | None:
         advice.insert(0, f"more rows ({seen.rows} now, about {ENOUGH_ROWS:,} are advised)")
     tune = seen.recipe.tune
     if not isinstance(tune, Full):
-        own = {"rank": "a larger tune.rank, or ", "trainable_layers": "more tune.trainable_layers, or "}
-        larger = "".join(words for name, words in own.items() if hasattr(tune, name))
-        advice.append(f"train more of the model ({larger}tune: full)")
+        advice.append(f"train more of the model ({_larger(tune)}tune: full)")
     return f"the new rows were hardly learned: loss {curve[0][1]:.2f} at first, {curve[-1][1]:.2f} at the end: " + (
         ", ".join(advice)
     )
+
+
+def _larger(tune: Any) -> str:
+    """What the tuner itself has to train more with; of a count and its opposite the one that was given."""
+    if getattr(tune, "frozen_layers", None) is not None:
+        return "fewer tune.frozen_layers, or " if tune.frozen_layers else ""
+    own = {"rank": "a larger tune.rank, or ", "trainable_layers": "more tune.trainable_layers, or "}
+    return "".join(words for name, words in own.items() if hasattr(tune, name))
 
 
 def _memory(seen: Seen) -> str | None:

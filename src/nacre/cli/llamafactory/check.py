@@ -62,7 +62,7 @@ def to_arguments(found: Mapping[str, Any], where: str) -> tuple[Arguments, list[
             if key not in bad:
                 problems.append(_wrong(key, one))
                 bad[key] = ""
-    problems += _together(found, given)
+    problems += _together(found, {key: value for key, value in given.items() if key != "deepspeed" or key not in bad})
     if problems or arguments is None:
         raise report(problems, where)
     return arguments, notes
@@ -128,6 +128,9 @@ def _wrong(key: str, error: Any) -> str:
         return f"--{key} is missing: {Arguments.model_fields[key].description}"
     if key in SHARES and isinstance(error["input"], float) and 0 < error["input"] < 1:
         return f"{key}: {error['input']!r} as a share of all steps is not supported; instead: {SHARES[key]}"
+    if key == "deepspeed":
+        what = "a mapping" if isinstance(error["input"], Mapping) else repr(error["input"])
+        return f"deepspeed: {what} is not supported; instead: the path of a DeepSpeed JSON file"
     reason = error["msg"].removeprefix("Value error, ")
     return f"{key}: {error['input']!r} cannot be used: {reason[0].lower()}{reason[1:]}"
 
@@ -166,7 +169,7 @@ def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             for name in ("trainable_layers", "freeze_trainable_layers")
         ),
         (
-            given.get("deepspeed") and not Path(str(given["deepspeed"])).is_file(),
+            given.get("deepspeed") and not _is_file(given["deepspeed"]),
             f"deepspeed: there is no file {given.get('deepspeed')}; instead: the path of a DeepSpeed JSON file",
         ),
         (
@@ -185,9 +188,17 @@ def _together(found: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     return [sentence for wrong, sentence in told if wrong] + _ratios(given) + _trackers(given) + _optimizer(given)
 
 
+def _is_file(name: str | Path) -> bool:
+    """Whether there is such a file; a text that is too long for a name names none."""
+    try:
+        return Path(name).is_file()
+    except OSError:
+        return False
+
+
 def _offloads(config: Any) -> bool:
     """Whether a mapping, or the JSON or YAML file of that name, asks to keep weights in the main memory."""
-    if isinstance(config, str) and Path(config).is_file():
+    if isinstance(config, str) and _is_file(config):
         try:
             config = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError):

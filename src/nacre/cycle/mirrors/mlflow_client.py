@@ -6,6 +6,7 @@ search finds, and takes the later one away.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,9 +69,7 @@ class Client:
     """One experiment and one registered model at one MLflow."""
 
     def __init__(self, uri: str, model: str, ledger: str) -> None:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        with _errors():
+        with _asking():
             self._client: Any = MlflowClient(tracking_uri=uri, registry_uri=uri)
         self._model, self._ledger = model, ledger
         self._experiment = ""
@@ -78,7 +77,7 @@ class Client:
 
     def prepare(self, experiment: str, folder: str) -> None:
         """See `connect`."""
-        with _errors():
+        with _asking():
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 place = {} if self.remote else {"artifact_location": folder}
@@ -108,7 +107,7 @@ class Client:
     def find_run(self, number: int) -> Run | None:
         """The run of a version; of several that a killed process left, all but the registered one are deleted."""
         mine = f"tags.`{LEDGER}` = '{self._ledger}' and tags.`{VERSION}` = '{number}'"
-        with _errors():
+        with _asking():
             found = self._client.search_runs([self._experiment], mine, max_results=100)
             if len(found) > 1:
                 known = self.find_version(number)
@@ -120,7 +119,7 @@ class Client:
 
     def create_run(self, name: str, tags: Mapping[str, str], begin_ms: int) -> Run:
         """A run with its tags, made in one request."""
-        with _errors():
+        with _asking():
             run = self._client.create_run(self._experiment, begin_ms, tags=dict(tags), run_name=name)
         return Run(run.info.run_id, dict(tags))
 
@@ -128,7 +127,7 @@ class Client:
         """Log all of it, in as few requests as MLflow allows. What is there already stays as it is."""
         named = [Param(key, value) for key, value in params.items()]
         measured = [Metric(*one) for one in metrics]
-        with _errors():
+        with _asking():
             for begin in range(0, len(named), BATCH_PARAMS):
                 self._client.log_batch(run, params=named[begin : begin + BATCH_PARAMS], synchronous=True)
             for begin in range(0, len(measured), BATCH_METRICS):
@@ -136,14 +135,14 @@ class Client:
 
     def finish(self, run: str, end_ms: int, tags: Mapping[str, str]) -> None:
         """Close the run; the tags come last and say that it is whole."""
-        with _errors():
+        with _asking():
             self._client.set_terminated(run, "FINISHED", end_ms)
         self.tag_run(run, tags)
 
     def tag_run(self, run: str, tags: Mapping[str, str]) -> None:
         """Set tags of a run."""
         found = [RunTag(key, value) for key, value in tags.items()]
-        with _errors():
+        with _asking():
             self._client.log_batch(run, tags=found, synchronous=True)
 
     # versions
@@ -151,7 +150,7 @@ class Client:
     def find_version(self, number: int) -> Registered | None:
         """The registered version of a version; of several that a killed process left, all but the first are deleted."""
         wanted = f"name = '{self._model}' and tags.`{VERSION}` = '{number}'"
-        with _errors():
+        with _asking():
             found = list(self._client.search_model_versions(wanted, max_results=100))
             found = sorted(found, key=lambda one: int(one.version))
             for double in found[1:]:
@@ -161,7 +160,7 @@ class Client:
     def create_version(self, number: int, source: str, run: str, tags: Mapping[str, str]) -> Registered:
         """A registered version with its tags, made in one request."""
         told = f"version {number} of the ledger"
-        with _errors():
+        with _asking():
             made = self._client.create_model_version(
                 self._model, source, run, dict(tags), description=told, await_creation_for=0
             )
@@ -169,7 +168,7 @@ class Client:
 
     def tag(self, number: str, tags: Mapping[str, str]) -> None:
         """Set tags of a registered version."""
-        with _errors():
+        with _asking():
             for key, value in tags.items():
                 self._client.set_model_version_tag(self._model, number, key, value)
 
@@ -177,19 +176,19 @@ class Client:
 
     def aliases(self) -> dict[str, str]:
         """Every alias of the registered model, with MLflow's number of the version it names."""
-        with _errors():
+        with _asking():
             return {
                 name: str(number) for name, number in self._client.get_registered_model(self._model).aliases.items()
             }
 
     def set_alias(self, alias: str, number: str) -> None:
         """Point an alias to a version, wherever it pointed before."""
-        with _errors():
+        with _asking():
             self._client.set_registered_model_alias(self._model, alias, number)
 
     def delete_alias(self, alias: str) -> None:
         """Take an alias away, if it is there."""
-        with _errors(), _unless(_NOT_THERE):
+        with _asking(), _unless(_NOT_THERE):
             self._client.delete_registered_model_alias(self._model, alias)
 
 
@@ -203,9 +202,41 @@ def _unless(code: str) -> Iterator[None]:
             raise
 
 
+class _Settings:
+    """The mirror's own settings of MLflow, in the environment while one of its calls is under way.
+
+    MLflow has no other place for them and reads them at each request. Were they to stay, a training of this process
+    would report its curves without a second try, and every child would inherit them. What the user has set wins.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._calls = threading.Lock(), 0
+        self._put: dict[str, str] = {}
+
+    def put(self) -> None:
+        """At the begin of a call; calls may overlap."""
+        with self._lock:
+            if not self._calls:
+                self._put = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
+                os.environ.update(self._put)
+            self._calls += 1
+
+    def take_back(self) -> None:
+        """At its end."""
+        with self._lock:
+            self._calls -= 1
+            if not self._calls:
+                for name in (name for name, value in self._put.items() if os.environ.get(name) == value):
+                    del os.environ[name]
+
+
+_settings = _Settings()
+
+
 @contextmanager
-def _errors() -> Iterator[None]:
-    """MLflow's errors, by what can be done about them."""
+def _asking() -> Iterator[None]:
+    """A call, or some: under the mirror's settings, and with MLflow's errors by what can be done about them."""
+    _settings.put()
     try:
         yield
     except MlflowException as error:
@@ -213,6 +244,8 @@ def _errors() -> Iterator[None]:
         raise DeliveryError(_fault(text, error.get_http_status_code()), f"MLflow: {text[:300]}") from error
     except (SQLAlchemyError, OSError) as error:
         raise DeliveryError("failed", f"MLflow: {type(error).__name__}: {scrubbed(str(error))[:300]}") from error
+    finally:
+        _settings.take_back()
 
 
 def _fault(text: str, status: int) -> Literal["unreachable", "failed", "refused"]:

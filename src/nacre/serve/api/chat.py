@@ -1,7 +1,7 @@
 """A chat request: what is understood, what is refused by name, and what is ignored and said so."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -83,15 +83,23 @@ _SYSTEM = ("system", "developer")
 
 def called_text(calls: list[dict[str, Any]]) -> str:
     """Tool calls as training rows have them: ``{"name": …, "arguments": …}``, several as a list."""
-    said = []
-    for call in calls:
-        function = call.get("function") or {}
-        try:
-            arguments = json.loads(function.get("arguments") or "{}")
-        except ValueError:  # what a model wrote need not be JSON
-            arguments = function.get("arguments")
-        said.append({"name": function.get("name", ""), "arguments": arguments})
+    try:
+        return _written(calls, _read_arguments)
+    except RecursionError:  # a model that only ever opens brackets
+        return _written(calls, lambda text: text)
+
+
+def _written(calls: list[dict[str, Any]], read: Callable[[str], Any]) -> str:
+    functions = [call.get("function") or {} for call in calls]
+    said = [{"name": one.get("name", ""), "arguments": read(one.get("arguments") or "{}")} for one in functions]
     return json.dumps(said[0] if len(said) == 1 else said, ensure_ascii=False)
+
+
+def _read_arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # what a model wrote need not be JSON
+        return text
 
 
 class FunctionTool(Part):

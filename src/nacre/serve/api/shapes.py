@@ -38,7 +38,8 @@ class Choice:
 
 def _merge_call(calls: list[dict[str, Any]], part: Any) -> None:
     """A streamed piece of a tool call into the calls so far: texts of equal keys are joined."""
-    place = part.get("index", len(calls))
+    index = part.get("index")
+    place = len(calls) if index is None else index
     while len(calls) <= place:
         calls.append({"id": "", "type": "function", "function": {"name": "", "arguments": ""}})
     call, function = calls[place], part.get("function") or {}

@@ -4,11 +4,12 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from nacre.serve.engines import Delta, EngineError, Finish, Logprob
+from nacre.serve.engines.upstream.calls import Calls, size
 from nacre.serve.engines.upstream.errors import of_event
 from nacre.serve.engines.upstream.sse import DONE
 
@@ -23,7 +24,7 @@ _REASONS: dict[str, Reason] = {
     "content_filter": "content_filter",
 }
 _BYTES_NAME = re.compile(r"bytes:((?:\\x[0-9a-fA-F]{2})+)")  # how a token is named that is a part of a character
-_MOST_CALLS = 128
+_MOST_TOKENS = 10**9  # no context is as long; the sums of more would not fit the ledger
 BYTES_A_TOKEN = 4  # of text whose tokens nobody has counted
 _MALFORMED = (KeyError, TypeError, IndexError, AttributeError, ValueError)  # JSON of another shape than expected
 
@@ -50,11 +51,12 @@ class Reading:
         prompt_tokens: length of the prompt, from the usage at the end.
     """
 
-    __slots__ = ("_cached", "_chat", "_counted", "_reason", "_told", "done", "prompt_tokens")
+    __slots__ = ("_bytes", "_cached", "_calls", "_chat", "_pieces", "_reason", "_told", "done", "prompt_tokens")
 
     def __init__(self, chat: bool) -> None:
         self._chat = chat
-        self._counted = 0  # pieces with text: what stands in for the tokens where no usage is told
+        self._calls = Calls()
+        self._pieces = self._bytes = 0  # of what the model wrote: they stand in for the tokens where no usage is told
         self._reason: Reason | None = None
         self._told = self._cached = 0
         self.done = False
@@ -83,14 +85,15 @@ class Reading:
             for chunk in chunks:
                 if choices := chunk.get("choices"):
                     self._choice(choices[0], "delta", found)
-                elif "error" in chunk or chunk.get("object") == "error":
+                elif chunk.get("error") or chunk.get("object") == "error":
                     raise of_event(chunk)
                 if usage := chunk.get("usage"):
                     self._read_usage(usage)
             piece = found.piece()
         except _MALFORMED:
             raise EngineError("the upstream sent an event of another shape than OpenAI's API has") from None
-        self._counted += len(found.texts) + len(found.reasoning)
+        self._pieces += len(found.texts) + len(found.reasoning) + len(found.calls)
+        self._bytes += _written(piece)
         return piece if any(found) else None
 
     def whole(self, body: bytes) -> Delta:
@@ -101,7 +104,7 @@ class Reading:
         except orjson.JSONDecodeError:
             raise EngineError("the upstream's answer is not JSON") from None
         try:
-            if "error" in answer and not answer.get("choices"):
+            if answer.get("error") and not answer.get("choices"):
                 raise of_event(answer)
             self._choice(answer["choices"][0], "message", found)
             self._read_usage(answer.get("usage") or {})
@@ -109,9 +112,8 @@ class Reading:
         except _MALFORMED:
             raise EngineError("the upstream's answer has another shape than OpenAI's API has") from None
         self.done = True
-        self._counted = 1 + len(piece.text.encode("utf-8", "replace")) // BYTES_A_TOKEN
-        numbered = tuple({"index": place, **call} for place, call in enumerate(found.calls))
-        return replace(piece, tool_calls=numbered, whole=True)
+        self._pieces = 1 + _written(piece) // BYTES_A_TOKEN
+        return replace(piece, whole=True)
 
     def finish(self) -> Finish:
         """The end.
@@ -125,8 +127,10 @@ class Reading:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the answer: as the server counted, else the pieces that came, or a token for four bytes."""
-        return self._told or self._counted
+        """Tokens of the answer: as the server counted, else the pieces that came, or a token for four bytes of text,
+        reasoning and tool calls where that is more, as one piece may hold many.
+        """
+        return self._told or max(self._pieces, self._bytes // BYTES_A_TOKEN)
 
     def _choice(self, choice: Any, part: str, found: "_Found") -> None:
         said = choice[part] if self._chat else choice
@@ -135,56 +139,47 @@ class Reading:
             if text:
                 found.texts.append(text)
             if calls := said.get("tool_calls"):
-                found.calls.extend(_checked(calls))
+                found.calls.extend(self._calls.numbered(calls, whole=part == "message"))
             if reasoning := said.get("reasoning_content") or said.get("reasoning"):  # vLLM's older and newer name
                 found.reasoning.append(reasoning)
         if told := choice.get("logprobs"):
             found.logprobs.extend(_chat_logprobs(told) if self._chat else _completion_logprobs(told))
         if reason := choice.get("finish_reason"):
-            self._reason = _REASONS.get(reason) or _strange(reason)
+            self._reason = _REASONS.get(reason) or _strange(reason, told=self._reason is not None)
 
     def _read_usage(self, usage: Mapping[str, Any]) -> None:
-        self.prompt_tokens = _count(usage.get("prompt_tokens"))
-        self._told = _count(usage.get("completion_tokens"))
-        self._cached = _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
+        self.prompt_tokens = counted(usage.get("prompt_tokens"))
+        self._told = counted(usage.get("completion_tokens"))
+        self._cached = counted((usage.get("prompt_tokens_details") or {}).get("cached_tokens"))
 
 
-def _checked(calls: Any) -> list[Mapping[str, Any]]:
-    """Pieces of tool calls, put together by their index later: one that is no small number would fill the memory.
-
-    Raises:
-        ValueError, TypeError, AttributeError: they have another shape.
-    """
-    if not isinstance(calls, list) or len(calls) > _MOST_CALLS:
-        raise ValueError("tool_calls")
-    for call in calls:
-        place, function = call.get("index"), call.get("function") or {}
-        if place is not None and (type(place) is not int or not 0 <= place < _MOST_CALLS):
-            raise ValueError("index")
-        texts = (call.get("id"), function.get("name"), function.get("arguments"))
-        if not all(text is None or isinstance(text, str) for text in texts):
-            raise ValueError("function")
-    return calls
+def counted(value: Any) -> int:
+    """A number of tokens that a server told; 0, as where it told none, for one that cannot be."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0  # true is an int to isinstance
 
 
-def _strange(reason: Any) -> Reason:
+def _written(piece: Delta) -> int:
+    """Bytes of what the model wrote."""
+    said = len(piece.text.encode()) + len(piece.reasoning.encode())
+    return said + size(piece.tool_calls) if piece.tool_calls else said
+
+
+def _strange(reason: Any, told: bool) -> Reason:
+    """What an unknown reason is taken as; `told`: the answer had a reason before, one line in the log is enough."""
     if reason in ("abort", "error"):
         raise EngineError("the upstream gave the answer up")
-    _log.warning("the upstream ends an answer with the unknown reason %.40r; taken as 'stop'", reason)
+    if not told:
+        _log.warning("the upstream ends an answer with the unknown reason %.40r; taken as 'stop'", reason)
     return "stop"
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) and value >= 0 else 0
 
 
 def _chat_logprobs(told: Any) -> list[Logprob]:
     return [
         Logprob(
-            each["token"],
+            _text(each),
             _raw(each),
-            float(each["logprob"]),
-            tuple((one["token"], _raw(one), float(one["logprob"])) for one in each.get("top_logprobs") or ()),
+            _number(each["logprob"]),
+            tuple((_text(one), _raw(one), _number(one["logprob"])) for one in each.get("top_logprobs") or ()),
         )
         for each in told.get("content") or ()
     ]
@@ -196,8 +191,8 @@ def _completion_logprobs(told: Any) -> list[Logprob]:
         Logprob(
             token,
             _named_bytes(token),
-            None if logprob is None else float(logprob),
-            tuple((text, _named_bytes(text), float(value)) for text, value in (top or {}).items()),
+            None if logprob is None else _number(logprob),
+            tuple((text, _named_bytes(text), _number(value)) for text, value in (top or {}).items()),
         )
         for token, logprob, top in zip(told["tokens"], told["token_logprobs"], tops, strict=True)
     ]
@@ -209,7 +204,24 @@ def _named_bytes(token: str) -> bytes:
     return bytes.fromhex(named[1].replace("\\x", "")) if named else token.encode("utf-8", "surrogatepass")
 
 
+def _text(each: Any) -> str:
+    token = each["token"]
+    if not isinstance(token, str):
+        raise TypeError("token")
+    return token
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (float, int):  # float() would take "nan" as well
+        raise TypeError("logprob")
+    return float(value)
+
+
 def _raw(each: Any) -> bytes:
     """The token's bytes; servers that do not tell them leave us its text."""
     found = each.get("bytes")
-    return cast(str, each["token"]).encode("utf-8", "surrogatepass") if found is None else bytes(found)
+    if found is None:
+        return _text(each).encode()
+    if not isinstance(found, list):  # bytes() of a number is as many zeros
+        raise TypeError("bytes")
+    return bytes(found)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -23,13 +23,15 @@ from nacre.serve.engines import (
     Sampling,
     Target,
     TextPrompt,
+    stopped,
 )
+from nacre.serve.engines.upstream.answers import counted
 from nacre.serve.engines.upstream.errors import Failed
 from nacre.serve.engines.upstream.generation import UpstreamGeneration
 from nacre.serve.engines.upstream.models import Models
 from nacre.serve.engines.upstream.pool import Pool
 from nacre.serve.engines.upstream.replica import Replica, parsed, read_all
-from nacre.serve.engines.upstream.requests import FEATURES, Asked, asked
+from nacre.serve.engines.upstream.requests import FEATURES, Asked, asked, estimated
 from nacre.serve.settings import Serve
 
 _log = logging.getLogger("nacre.serve")
@@ -141,7 +143,7 @@ class UpstreamEngine:
         """Stop. Adapters stay where they are: after a restart, and for other gateways, they are still right."""
         self._closed = True
         for generation in tuple(self._running):
-            generation.stop(_stopped())
+            generation.stop(stopped())
         for task in tuple(self._tasks):
             task.cancel()
         if self._tasks:
@@ -152,7 +154,7 @@ class UpstreamEngine:
     def _start(self) -> None:
         """Open the connections and look after the servers: here, because this needs the running event loop."""
         if self._closed:
-            raise _stopped()
+            raise stopped()
         if self._begun:
             return
         self._begun = True
@@ -165,7 +167,7 @@ class UpstreamEngine:
 
     def _resident(self, target: Target) -> _Resident:
         if self._closed:
-            raise _stopped()
+            raise stopped()
         resident = self._residents.get(target)
         if resident is None:
             raise NotLoaded(f"version {target.label} is not loaded", fix="promote one")
@@ -178,7 +180,7 @@ class UpstreamEngine:
             body = await read_all(opened.answer, self._settings.max_answer_bytes)
             found = _embeddings(body, len(texts))
             opened.end(broken=False)
-            return found
+            return found if found.tokens else replace(found, tokens=estimated(request))
         except (Failed, EngineError):
             opened.end(broken=True)
             raise
@@ -271,16 +273,12 @@ def _key(variable: str | None) -> str | None:
     return key
 
 
-def _stopped() -> EngineError:
-    return EngineError("the engine has stopped", fix="restart the server")
-
-
 def _embeddings(body: bytes, wanted: int) -> Embeddings:
     try:
         found = orjson.loads(body)
         rows = sorted(found["data"], key=lambda row: row["index"])
         vectors = [[float(value) for value in row["embedding"]] for row in rows]
-        tokens = int((found.get("usage") or {}).get("prompt_tokens") or 0)
+        tokens = counted((found.get("usage") or {}).get("prompt_tokens"))
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError):
         raise EngineError("the upstream's embeddings have another shape than OpenAI's API has") from None
     lengths = [math.sqrt(sum(value * value for value in vector)) for vector in vectors]

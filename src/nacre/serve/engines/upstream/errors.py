@@ -48,7 +48,7 @@ def refused(status: int, body: bytes, retry_after: str | None = None) -> Failed:
         return Failed(full, broken=False)
     if 300 <= status < 400:
         return Failed(EngineError(f"the upstream redirects (status {status}), which is not followed"), again=False)
-    if status >= 500 or status == 408:
+    if status >= 500 or status < 400 or status == 408:
         return Failed(EngineError(f"the upstream failed with status {status}: {message}"))
     if _CONTEXT.search(message) or _word(body, "code") == "context_length_exceeded":
         return Failed(ContextTooLong(message), again=False, broken=False)

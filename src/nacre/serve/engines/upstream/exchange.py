@@ -6,6 +6,7 @@ flow-controlled reader are used as they are.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,12 @@ from yarl import URL
 BROKEN = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError)  # a server that is not there
 _LONGEST_HEAD = 16 * 1024
 _BUFFER_BYTES = 64 * 1024
+
+OnSent = Callable[[bool], None]
+
+
+def nobody_asks(sent: bool) -> None:
+    """An `OnSent` for requests whose fate until the answer matters to nobody."""
 
 
 class Stale(Exception):
@@ -58,8 +65,8 @@ class Line:
             "POST", base, loop=asyncio.get_running_loop(), session=session, response_class=aiohttp.ClientResponse
         )
 
-    async def post(self, path: str, body: bytes) -> Exchange:
-        """Send a request; returns when the head of the answer is there.
+    async def post(self, path: str, body: bytes, on_sent: OnSent) -> Exchange:
+        """Send a request; returns when the head of the answer is there. `on_sent` is told True once it is on its way.
 
         Raises:
             Stale: a used connection was found closed; another one may not be.
@@ -83,6 +90,7 @@ class Line:
             )
             head = self._heads.get(path) or self._heads.setdefault(path, self._head(path))
             transport.write(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+            on_sent(True)
             message, content = await protocol.read()
             while 100 <= message.code < 200 and message.code != 101:  # "continue", "early hints"
                 message, content = await protocol.read()

@@ -46,6 +46,7 @@ class UpstreamGeneration:
         self._waiter: asyncio.Task[object] | None = None  # whoever waits in `next`, so that `stop` can wake it
         self._end: Finish | NacreError | None = None
         self._bytes = self._reopened = 0
+        self._sent = False  # whether a server has the prompt, which is before it answers
         now_s = time.monotonic()
         self._last_s = now_s + settings.answer_s
         self.due_s = min(self._last_s, now_s + settings.first_s) if asked.stream else self._last_s
@@ -54,9 +55,10 @@ class UpstreamGeneration:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt, once the server has told it, which it does at the end; one that does not, or was not
-        heard to its end, has still read it: a token for four bytes then.
+        heard to its end, has still read it: a token for four bytes then. 0 where no server ever had it.
         """
-        if self._reading.prompt_tokens or not (self._reading.done or isinstance(self._end, Finish)):
+        over = self._reading.done or isinstance(self._end, Finish)
+        if self._reading.prompt_tokens or not (over and self._sent):
             return self._reading.prompt_tokens
         return estimated(self._asked)
 
@@ -151,11 +153,14 @@ class UpstreamGeneration:
 
     async def _open(self) -> None:
         try:
-            opened = await self._pool.open(self.target, self._asked)
+            opened = await self._pool.open(self.target, self._asked, self._on_sent)
         except NacreError as error:
             self._finish(error, broken=None)
             return
         self._opened = opened
+
+    def _on_sent(self, sent: bool) -> None:
+        self._sent = sent
 
     async def _whole(self) -> Delta | Finish:
         if self._reading.done:
@@ -163,7 +168,7 @@ class UpstreamGeneration:
             self._finish(end, broken=False)
             return end
         while True:
-            opened = self._opened = await self._pool.open(self.target, self._asked)
+            opened = self._opened = await self._pool.open(self.target, self._asked, self._on_sent)
             try:
                 body = await read_all(opened.answer, self._settings.max_answer_bytes)
                 if not body:
@@ -221,4 +226,5 @@ class UpstreamGeneration:
         self._reopened += 1
         self._let_go(opened, broken=True)
         self._opened = self._opening = None
+        self._sent = False
         return True

@@ -11,7 +11,7 @@ import orjson
 from nacre.serve.engines import EngineError, Target
 from nacre.serve.engines.upstream.breaker import Budget
 from nacre.serve.engines.upstream.errors import Failed
-from nacre.serve.engines.upstream.exchange import Exchange
+from nacre.serve.engines.upstream.exchange import Exchange, OnSent, nobody_asks
 from nacre.serve.engines.upstream.models import Models
 from nacre.serve.engines.upstream.replica import Replica
 from nacre.serve.engines.upstream.requests import Asked
@@ -33,8 +33,11 @@ class Pool:
         self._turn = 0
         self._ending: dict[Exchange, float] = {}
 
-    async def open(self, target: Target, asked: Asked) -> "Opened":
+    async def open(self, target: Target, asked: Asked, on_sent: OnSent = nobody_asks) -> "Opened":
         """Send a request, to another server where one fails before its answer has begun.
+
+        Args:
+            on_sent: told True when a server has the request, and False when that one failed.
 
         Raises:
             NacreError: none answered; the last one's reason.
@@ -45,7 +48,7 @@ class Pool:
         while True:
             replica, name = self._pick(target, tried)
             try:
-                return await self._send(replica, name, asked)
+                return await self._send(replica, name, asked, on_sent)
             except Failed as failure:
                 if failure.unknown_model and self._models.is_adapter(target) and not mends:
                     mends += 1
@@ -81,12 +84,13 @@ class Pool:
     def _reached_end(self, answer: Exchange) -> None:
         self._ending.pop(answer, None)
 
-    async def _send(self, replica: Replica, name: str, asked: Asked) -> "Opened":
+    async def _send(self, replica: Replica, name: str, asked: Asked, on_sent: OnSent) -> "Opened":
         body = orjson.dumps({**asked.body, "model": name})
         opened = Opened(replica)
         try:
-            opened.answer = await replica.send(asked.path, body)
+            opened.answer = await replica.send(asked.path, body, on_sent)
         except Failed as failure:
+            on_sent(False)
             opened.end(broken=failure.broken)
             raise
         except asyncio.CancelledError:

@@ -11,11 +11,11 @@ import orjson
 from yarl import URL
 
 from nacre import __version__
-from nacre.base.errors import InputError
+from nacre.base.errors import InputError, NacreError
 from nacre.serve.engines import EngineError
 from nacre.serve.engines.upstream.breaker import Breaker
 from nacre.serve.engines.upstream.errors import Failed, refused
-from nacre.serve.engines.upstream.exchange import BROKEN, Exchange, Line, Stale
+from nacre.serve.engines.upstream.exchange import BROKEN, Exchange, Line, OnSent, Stale, nobody_asks
 from nacre.serve.engines.upstream.settings import Upstream
 
 _log = logging.getLogger("nacre.serve")
@@ -76,13 +76,13 @@ class Replica:
         )
         self._line = Line(self._session, base, headers, settings.connect_s)
 
-    async def send(self, path: str, body: bytes) -> Exchange:
-        """POST; returns when the head of a good answer is there.
+    async def send(self, path: str, body: bytes, on_sent: OnSent = nobody_asks) -> Exchange:
+        """POST; returns when the head of a good answer is there. `on_sent` is told whether the server has the request.
 
         Raises:
             Failed: the server cannot be reached or answers with an error.
         """
-        answer = await self._post(path, body)
+        answer = await self._post(path, body, on_sent)
         if answer.status == 200:
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 answer.close()
@@ -94,11 +94,12 @@ class Replica:
         finally:
             answer.close()
 
-    async def _post(self, path: str, body: bytes) -> Exchange:
+    async def _post(self, path: str, body: bytes, on_sent: OnSent) -> Exchange:
         for _ in range(_MOST_STALE):
             try:
-                return await self._line.post(path, body)
+                return await self._line.post(path, body, on_sent)
             except Stale:
+                on_sent(False)
                 continue
             except BROKEN as error:
                 raise Failed(EngineError(f"the upstream cannot be reached: {_told(error)}")) from None
@@ -118,7 +119,7 @@ class Replica:
         try:
             async with asyncio.timeout(_PROBE_S):
                 self.alive, self.cards = await self._look()
-        except (*BROKEN, Failed, EngineError) as error:
+        except (*BROKEN, Failed, NacreError) as error:  # a refusal is an `InputError`
             self.alive = False
             if was:
                 _log.warning("the upstream %s does not answer: %s", self.name, _told(error))
@@ -197,15 +198,27 @@ def parsed(url: str) -> URL:
 def _cards(body: bytes) -> Mapping[str, Card]:
     try:
         cards = [
-            Card(each["id"], each.get("root"), each.get("parent")) for each in orjson.loads(body)["data"] if each["id"]
+            Card(_name(each["id"]), _text(each.get("root")), _text(each.get("parent")))
+            for each in orjson.loads(body)["data"]
+            if each["id"]
         ]
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise EngineError("the list of models is not what OpenAI's API describes") from None
     return {card.id: card for card in cards}
 
 
+def _name(told: Any) -> str:
+    if not isinstance(told, str):
+        raise TypeError("id")
+    return told
+
+
+def _text(told: Any) -> str | None:
+    return told if isinstance(told, str) else None
+
+
 def _told(error: BaseException) -> str:
     """The kind of failure; aiohttp's own messages name addresses, which clients need not know."""
     if isinstance(error, Failed):
         return error.error.what
-    return str(error) if isinstance(error, EngineError) else type(error).__name__
+    return str(error) if isinstance(error, NacreError) else type(error).__name__

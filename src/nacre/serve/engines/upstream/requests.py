@@ -1,6 +1,7 @@
 """What a server is asked: our prompt and sampling in the words of OpenAI's API."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,18 @@ def asked(kind: Kind, prompt: Prompt, sampling: Sampling) -> Asked:
 
 
 def estimated(asked: Asked) -> int:
-    """Tokens of a prompt that nobody has counted: its ids, or one for four bytes of what is sent."""
-    prompt = asked.body.get("messages" if asked.chat else "prompt")
-    if isinstance(prompt, (list, tuple)) and not asked.chat:
-        return len(prompt)
-    return 1 + len(orjson.dumps(prompt)) // BYTES_A_TOKEN
+    """Tokens of what nobody has counted: the ids of a prompt or of inputs for embeddings, or one for four bytes of
+    what is sent, tools included.
+    """
+    body = asked.body
+    if not asked.chat:
+        return sum(map(_estimated, body["input"] if "input" in body else (body["prompt"],)))
+    tools = len(orjson.dumps(body["tools"])) if body.get("tools") else 0
+    return 1 + (len(orjson.dumps(body["messages"])) + tools) // BYTES_A_TOKEN
+
+
+def _estimated(prompt: str | Sequence[int]) -> int:
+    return 1 + len(orjson.dumps(prompt)) // BYTES_A_TOKEN if isinstance(prompt, str) else len(prompt)
 
 
 def _says_no_more(sampling: Sampling) -> bool:

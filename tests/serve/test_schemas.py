@@ -24,7 +24,7 @@ pytest.importorskip("xgrammar")
 from nacre.serve.engines.embedded.constrain import Constrainer
 from nacre.serve.engines.embedded.schemas import enforceable
 
-PIECES = [chr(code) for code in range(128)] + ["é", "中", "😀", "\\u0061", "\\u00", "</s>"]
+PIECES = [chr(code) for code in range(128)] + [*"é中第章\u2028\u3000😀", "\\u0061", "\\u00", "</s>"]
 STOP = len(PIECES) - 1
 PRINTABLE = frozenset(range(32, 126)) | frozenset(range(128, STOP))
 CLOSING = frozenset(map(ord, '"]}'))
@@ -145,7 +145,10 @@ HELD: dict[str, dict[str, Any]] = {
     "own format": text(format="password", minLength=3),
     **{
         f"pattern {one}": text(pattern=one)
-        for one in ("^a|b$", 'x[^"\\\\]+', r"^(?:[\w.-]+)@\S{2}$", "^[!-~]{3}$", "^.+$")
+        for one in (
+            *("^a|b$", 'x[^"\\\\]+', r"^(?:[\w.-]+)@\S{2}$", "^[!-~]{3}$", "^.+$"),
+            *("^第.+章$", "^[^，]+$", "^(é|[^a])+$", r"^[ -ÿ]{1,3}$", r"^(中|\W)[\S ]$"),
+        )
     },
     **{f"format {one}": text(format=one) for one in FORMATS},
     "list": arr(items=INT, minItems=2, maxItems=4),
@@ -164,7 +167,12 @@ HELD: dict[str, dict[str, Any]] = {
         propertyNames={"$ref": "#/$defs/c"}, **{"$defs": {"c": text(enum=["a", "b"])}}, minProperties=1
     ),
     "names of a format": obj(propertyNames={"format": "email"}, minProperties=1),
+    "names of anything": obj(propertyNames=True, properties={"a": NULL}, minProperties=1),
+    "names of anything, none other": obj(propertyNames={}, properties={"a": NULL}, additionalProperties=False),
+    "names of texts": obj(propertyNames=TEXT, additionalProperties=INT, minProperties=1),
+    "names but for a character": obj(propertyNames={"pattern": "^[^é]+$"}, additionalProperties=INT, minProperties=1),
     "keys of a pattern": obj(patternProperties={"^x[a-z]?$": INT}, minProperties=1),
+    "keys but for a character": obj(patternProperties={"^[^é]+$": {}}, minProperties=1),
     "one of kinds": {"oneOf": [NULL, TEXT, {"enum": [1, 2]}, {"const": 3}]},
     "all of one": {"allOf": [{"anyOf": [NULL, INT]}], "title": "x"},
     "list of itself": arr(items={"$ref": "#"}, maxItems=2),
@@ -203,7 +211,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     (text(pattern="^a+$", minLength=3), "minLength", "#"),
     (text(pattern="^a+$", format="date"), "format", "#"),
     (text(format="date", maxLength=3), "maxLength", "#"),
-    (text(format="json-pointer"), "format", "#"),
+    *((text(format=one), "format", "#") for one in ("json-pointer", ["date"], None, 3)),
+    ({"type": ["integer", "string"], "format": {}}, "format", "#"),
     *((text(pattern=one), "pattern", "#") for one in ("^(?=a)b$", "^(?!a)b$", "(?<=a)b", "(?<!a)b", r"\bab", r"(a)\1")),
     *(
         (text(pattern=one), "pattern", "#")
@@ -213,6 +222,8 @@ REFUSED: list[tuple[Any, str, str]] = [
         (text(pattern=one), "pattern", "#")
         for one in ("[^]", r"[\x00-\x1f]", r"[\n]", '["]', r"\p{L}", "(?i)a", "\\", "(a{9}){999}", 3)
     ),
+    *((text(pattern=one), "pattern", "#") for one in ("^😀.$", "[^😀]", r"\，", "^.{0,129}$", "a" * 5000)),
+    *((text(pattern=one), "pattern", "#") for one in (r"^[^\S -ÿ]$", r"^[^\W\w]$", r"^x[^\D\d第]$", r"^[^\S ]$")),
     ({"oneOf": [INT, num()]}, "oneOf", "#"),
     ({"oneOf": [TEXT, {"const": "a"}]}, "oneOf", "#"),
     ({"oneOf": [obj(properties={"a": INT}), obj(properties={"b": INT})]}, "oneOf", "#"),
@@ -230,7 +241,13 @@ REFUSED: list[tuple[Any, str, str]] = [
     (obj(properties={"a": INT}, patternProperties={"^x": NULL}), "patternProperties", "#"),
     (obj(patternProperties={"^x": NULL, "y$": INT}), "patternProperties", "#"),
     (obj(patternProperties={"^(?!x)": NULL}), "patternProperties", "#"),
-    (obj(propertyNames={"enum": ["a", 1]}), "type", "#/propertyNames"),
+    (obj(propertyNames={"enum": ["a", 1]}), "enum", "#/propertyNames"),
+    (obj(propertyNames={"const": 1}), "const", "#/propertyNames"),
+    (obj(propertyNames=text(enum=["a", 1])), "type", "#/propertyNames"),
+    (obj(properties={"a": obj(propertyNames={"anyOf": [TEXT]})}), "propertyNames", "#/properties/a"),
+    (obj(propertyNames={"$ref": "#/propertyNames"}), "propertyNames", "#"),
+    (obj(propertyNames={"$ref": "#/$defs/c", "minLength": 2}, **{"$defs": {"c": TEXT}}), "propertyNames", "#"),
+    *((obj(propertyNames=one), "propertyNames", "#") for one in (False, 1)),
     (obj(propertyNames={"type": "integer"}), "propertyNames", "#"),
     (obj(propertyNames={"enum": ["a"]}, additionalProperties=False), "propertyNames", "#"),
     (obj(additionalProperties=INT, minProperties=2), "minProperties", "#"),
@@ -275,6 +292,17 @@ def drawn(constrainer: Constrainer, schema: dict[str, Any] | None, seed: int, pa
         constraint.accept(token)
         said += PIECES[token]
     return None
+
+
+def lets_through(constrainer: Constrainer, schema: dict[str, Any], answer: str) -> bool:
+    constraint = constrainer.constraint(JsonFormat(schema))
+    for token in [*map(PIECES.index, answer), STOP]:
+        logits_V = torch.zeros(len(PIECES))
+        constraint.mask(logits_V)
+        if not logits_V[token].isfinite():
+            return False
+        constraint.accept(token)
+    return True
 
 
 @pytest.mark.parametrize("name", HELD)
@@ -341,6 +369,31 @@ def test_texts_of_random_patterns_fit(constrainer: Constrainer) -> None:
         for seed in range(5):
             answer = drawn(constrainer, text(pattern=pattern), seed)
             assert answer is None or re.search(pattern, json.loads(answer)), (pattern, answer)
+
+
+def test_characters_let_through_are_json_and_fit(constrainer: Constrainer) -> None:
+    sets = ["[^，]", "[^é]", "[ -ÿ]", "(é|.)", r"(é|\W)", r"[é\W]", r"[^\W\d_]?[-;]"]
+    sets += [r"\S", r"[^\s]", r"[^\s，]", r"[-\S ]", r"[\s\S]", "."]
+    for asked in (text(pattern=f"^{one}$") for one in sets):
+        fitting = jsonschema_rs.Draft202012Validator(asked)
+        single = [piece for piece in PIECES if len(piece) == 1]
+        passed = [piece for piece in single if lets_through(constrainer, asked, f'"{piece}"')]
+        assert {"-", ";"} <= set(passed), asked
+        for piece in passed:
+            assert fitting.is_valid(json.loads(f'"{piece}"')), (asked, piece)
+    assert not lets_through(constrainer, text(pattern="^.$"), '"\u2028"')
+
+
+def test_hosts_have_short_labels_and_names(constrainer: Constrainer) -> None:
+    fitting = jsonschema_rs.Draft202012Validator({"format": "hostname"}, validate_formats=True)
+    for host in ("a", "a" * 30, "www.example.co.uk", "ip-10-0-0-1.a-b.c3", "a" * 30 + 5 * f".{'b' * 30}"):
+        assert lets_through(constrainer, text(format="hostname"), f'"{host}"'), host
+        assert fitting.is_valid(host)
+    long = [".".join(["a" * 50] * 6), ".".join(["a" * 61] * 5), ".".join("a" * 150)]
+    for host in ["", "a" * 64, "a." + "b" * 64, "-a", "a-", "a..b", "a.", "ab--c", "xn--a", "a.xn--b", "a_b", *long]:
+        assert not lets_through(constrainer, text(format="hostname"), f'"{host}"'), host
+    for host in ("ab--c.de", "xn--a.de"):
+        assert not lets_through(constrainer, text(format="email"), f'"a@{host}"'), host
 
 
 def test_dates_are_the_calendars() -> None:

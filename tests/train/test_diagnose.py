@@ -113,6 +113,11 @@ def test_one_report_never_advises_both_ways(history, train):
     assert told
 
 
+def test_a_rise_of_few_losses_or_of_rows_that_get_harder_is_none():
+    assert findings(seen(log([2, 2.2, 2.4]))) == []
+    assert findings(seen(log(DIVERGED), train={"curriculum": "length"})) == []
+
+
 @pytest.mark.parametrize("held_out", [[], [3.0], [2.0, 2.01], [2.0, 5.0]], ids=str)
 @pytest.mark.parametrize("norm", [None, 0.01, 0.5, 30], ids=str)
 @pytest.mark.parametrize("losses", [DIVERGED, [2, 1.5, 1.4, 2, 3, 4, 5, 6], [4, 2, 1.5, 1.4, 2, 2.5, 3, 3.6]], ids=str)

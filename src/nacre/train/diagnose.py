@@ -21,6 +21,7 @@ GAP = 0.05  # nats per token between held-out and trained rows
 RISE = 1.05  # loss at the end, in multiples of the first, and held-out loss in multiples of its lowest
 NORMS = (0.1, 1.0)
 SWING, UPWARD = 0.25, 0.4  # mean change from one logged loss to the next; share of the changes that go up
+FEW = 4  # logged losses: of fewer a rise says nothing
 LEARNED = 0.8  # held-out loss at the end, in multiples of the first: above it little was learned
 ENOUGH_ROWS = 1_000
 FULL = 0.9  # of the device's memory
@@ -88,9 +89,11 @@ def _curve(seen: Seen, name: str) -> list[tuple[int, float]]:
 
 def _diverges(seen: Seen) -> str | None:
     """The loss is higher at the end than at first, and not because it swings."""
+    curve, rate = _curve(seen, "loss"), seen.recipe.train.learning_rate
     if not _rose(seen) or _swings(seen) is not None:
         return None
-    curve, rate = _curve(seen, "loss"), seen.recipe.train.learning_rate
+    if len(curve) < FEW or seen.recipe.train.curriculum != "none":
+        return None  # few batches differ by themselves, and harder ones come last where that is asked for
     return (
         f"the loss rose from {curve[0][1]:.2f} to {curve[-1][1]:.2f}: lower train.learning_rate ({rate} now), or a "
         "longer train.warmup"
@@ -100,9 +103,7 @@ def _diverges(seen: Seen) -> str | None:
 def _rose(seen: Seen) -> bool:
     """Whether the last quarter of the logged losses lies above the first, and held-out rows do not say otherwise."""
     losses, held_out = [loss for _, loss in _curve(seen, "loss")], _curve(seen, "eval_loss")
-    if len(losses) < 4 or losses[-1] < 0.5 or seen.recipe.train.curriculum is not None:
-        return False  # few batches differ by themselves, and harder ones come last where they are asked to
-    if len(held_out) > 1 and held_out[-1][1] < held_out[0][1]:
+    if len(losses) < 2 or losses[-1] < 0.5 or (len(held_out) > 1 and held_out[-1][1] < held_out[0][1]):
         return False
     quarter = max(1, len(losses) // 4)
     return statistics.mean(losses[-quarter:]) > RISE * statistics.mean(losses[:quarter])

@@ -1,7 +1,7 @@
 """Which patterns of a JSON schema xgrammar reads as ECMA-262 does, and which keep an answer JSON.
 
 And patterns for the formats that it reads too widely: it knows no calendar, lets leap seconds and leading zeros
-through, and writes what is no JSON into quoted e-mail names.
+through, knows no longest host name, and writes what is no JSON into quoted e-mail names.
 """
 
 import re
@@ -20,9 +20,12 @@ _PART = re.compile(
 )
 _GROUPS = frozenset("(|")
 _LONGEST = 4096  # characters
+_MOST = 128  # the highest count that xgrammar takes; it spends seconds on one of thousands before it fails
 _CONTROLS = {"\\t": 9, "\\n": 10, "\\v": 11, "\\f": 12, "\\r": 13, "\\0": 0}
 _SETS = frozenset({"\\d", "\\D", "\\w", "\\W", "\\s", "\\S"})
+_WIDE = frozenset({"\\D", "\\W", "\\S"})  # all that is not ASCII is in them
 _ESCAPED_IN_JSON = frozenset({ord('"'), ord("\\")})  # xgrammar would write them bare, and end the text
+_LAST = 0xFFFF  # of the characters that four digits of an escape can name
 _MANY = -1  # stands for the characters of a set
 _UNKNOWN = -2
 
@@ -34,13 +37,32 @@ _DATE = (
 )
 _TIME = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9]){2}(?:\.[0-9]{1,6})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 _BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,20}[A-Za-z0-9])?"
+
+
+def _label(most: int) -> str:
+    """A part of a host's name, of so many characters at most, without the ``--`` of ``xn--``."""
+    one = "[A-Za-z0-9]"
+    return f"{one}(?:-?{one}(?:-?{one}(?:[A-Za-z0-9-]{{0,{most - 6}}}{one})?)?)?"
+
+
 PATTERNS = {
     "date": f"^{_DATE}$",
     "time": f"^{_TIME}$",
     "date-time": f"^{_DATE}T{_TIME}$",
     "ipv4": rf"^{_BYTE}(?:\.{_BYTE}){{3}}$",
-    "email": rf"^[A-Za-z0-9_+-]{{1,40}}(?:\.[A-Za-z0-9_+-]{{1,20}})?@{_LABEL}(?:\.{_LABEL}){{1,3}}$",
+    "email": rf"^[A-Za-z0-9_+-]{{1,40}}(?:\.[A-Za-z0-9_+-]{{1,20}})?@{_label(22)}(?:\.{_label(22)}){{1,3}}$",
+    "hostname": rf"^{_label(32)}(?:\.{_label(32)}){{0,5}}$",
+}
+_SPACES = r"\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"  # those that are not ASCII
+_NO_SPACES = (
+    r"!-~\u007f-\u009f\u00a1-\u167f\u1681-\u1fff\u200b-\u2027\u202a-\u202e\u2030-\u205e\u2060-\u2fff"
+    r"\u3001-\ud7ff\ue000-\ufefe\uff00-\uffff"
+)
+_SPELT = {  # by the class that is open, and the piece
+    ("", "."): r"[^\u2028\u2029]",
+    ("", "\\S"): rf"[^\s{_SPACES}]",
+    ("[^", "\\s"): rf"\s{_SPACES}\s",
+    ("[", "\\S"): _NO_SPACES,
 }
 
 
@@ -48,13 +70,17 @@ def why_not(pattern: object) -> str:
     """Why an answer held to this pattern might not fit it or might be no JSON; empty where it is held."""
     if not isinstance(pattern, str):
         return "is no text"
+    if len(pattern) > _LONGEST:
+        return f"is longer than {_LONGEST} characters"
+    if any(ord(character) > _LAST for character in pattern):
+        return "has a character beyond U+FFFF, which is not supported"
     depth = 0
-    inside: list[int] | None = None  # characters of the class that is open
+    inside: list[str] | None = None  # characters and sets of the class that is open
     negated = False
     for found in _PIECE.finditer(pattern):
         piece = found[0]
         if inside is not None and piece != "]":
-            inside += [_code(piece)] if piece[0] == "\\" else map(ord, piece)
+            inside += [piece] if piece[0] == "\\" else piece
         elif inside is not None:
             if not _fits(inside, negated):
                 return "has a class of characters that cannot be written"
@@ -91,7 +117,7 @@ def _code(piece: str) -> int:
         return int(piece[2:], 16)
     if piece in _CONTROLS:
         return _CONTROLS[piece]
-    if piece == "\\" or (piece[0] == "\\" and piece[1].isalnum()):
+    if piece == "\\" or (piece[0] == "\\" and (piece[1].isalnum() or not piece[1].isascii())):
         return _UNKNOWN
     return ord(piece[-1])
 
@@ -101,13 +127,40 @@ def _plain(code: int) -> bool:
     return code == _MANY or (code >= 0x20 and code not in _ESCAPED_IN_JSON and not 0xD800 <= code <= 0xDFFF)
 
 
-def _fits(codes: list[int], negated: bool) -> bool:
+def _fits(inside: list[str], negated: bool) -> bool:
     """Quotes and backslashes in a class are left out by xgrammar, controls are not."""
+    codes = [_code(piece) for piece in inside]
     if _UNKNOWN in codes or any(0xD800 <= code <= 0xDFFF for code in codes):
         return False
     if negated:
-        return bool(codes)
+        return bool(codes) and (_WIDE.isdisjoint(inside) or _leaves_some(inside))
     return any(map(_plain, codes)) and all(_plain(code) or code in _ESCAPED_IN_JSON for code in codes)
+
+
+def _leaves_some(inside: list[str]) -> bool:
+    """Whether a negated class has a character that is no control: where it has none, xgrammar reads it as no text."""
+    said = "".join(piece if piece in _SETS or piece == "-" else f"\\u{_code(piece):04x}" for piece in inside)
+    try:
+        return any(_plain(code) and re.match(f"[^{said}]", chr(code), re.ASCII) for code in range(0x7F))
+    except re.error:
+        return False
+
+
+def spelled(pattern: str) -> str:
+    """The same pattern in ASCII, and with the spaces and ends of lines of ECMA-262, of which xgrammar knows ASCII's.
+
+    With one character that is not ASCII it no longer leaves quotes, backslashes and controls out of classes and dots.
+    """
+    pieces, spelt, inside = _PIECE.findall(pattern), "", ""
+    for place, piece in enumerate(pieces):
+        if inside == "[" and piece == "-" and "\\S" in pieces[place - 1 : place + 2]:
+            continue  # it would make a range of what stands for \S, which has it anyway
+        spelt += _SPELT.get((inside, piece), piece)
+        if not inside and piece[0] == "[":
+            inside = piece
+        elif piece == "]":
+            inside = ""
+    return "".join(one if one.isascii() else f"\\u{ord(one):04x}" for one in spelt)
 
 
 class _Group(str):
@@ -124,6 +177,7 @@ def written_out(pattern: str) -> str:
         ValueError: it is no pattern, or too long when it is written out.
     """
     if _GROUPS.isdisjoint(pattern):
+        _check_counts(pattern)
         return pattern
     levels: list[list[str]] = [[]]  # of each open group, what it is made of
     for found in _PART.finditer(pattern):
@@ -147,6 +201,14 @@ def written_out(pattern: str) -> str:
     if len(levels) > 1:
         raise ValueError("a group is not closed")
     return "".join(levels[0])
+
+
+def _check_counts(pattern: str) -> None:
+    counts = [int(count) for found in _PART.finditer(pattern) for count in found.group("low", "high") if count]
+    if max(counts, default=0) > _MOST:
+        raise ValueError(f"it counts beyond {_MOST}")
+    if len(pattern) + sum(counts) > _LONGEST:
+        raise ValueError("it is too long with its counts written out")
 
 
 def _repeated(parts: list[str], many: str, low: str | None, comma: str | None, high: str | None) -> str:

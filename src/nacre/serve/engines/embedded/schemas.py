@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from nacre.base.errors import InputError
 from nacre.serve.engines.embedded.schema_branches import TOGETHER, Branches, comparable, kind_of
-from nacre.serve.engines.embedded.schema_patterns import PATTERNS, why_not, written_out
+from nacre.serve.engines.embedded.schema_patterns import PATTERNS, spelled, why_not, written_out
 
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _LENGTHS = ("minLength", "maxLength")
@@ -44,7 +44,7 @@ _ASSERTIONS = {
 }
 # Formats that xgrammar holds to, beside those that become patterns. The others of the standard it reads as any text,
 # and its JSON pointers let quotes through that end the text. A word that is not the standard's is the reader's own.
-_FORMATS = {*PATTERNS, *("duration", "hostname", "ipv6", "uri", "uri-reference", "uri-template", "uuid")}
+_FORMATS = {*PATTERNS, *("duration", "ipv6", "uri", "uri-reference", "uri-template", "uuid")}
 _OTHER_FORMATS = {
     *("json-pointer", "relative-json-pointer", "regex", "iri", "iri-reference", "idn-email", "idn-hostname"),
 }
@@ -173,6 +173,8 @@ class _Walk:
         _check_counts(node, place, *_LENGTHS)
         said: list[str] = [word for word in ("pattern", "format") if word in node and not _neutral(word, node[word])]
         said += [word for word in _LENGTHS if word in node][:1]
+        if "format" in said and not isinstance(node["format"], str):
+            _refuse("format", place, "is no text", "write the name of one format")
         if "format" in said and node["format"] in _OTHER_FORMATS:
             _refuse("format", place, f"'{node['format']}' is not supported", "write a pattern, or leave it out")
         if len(said) > 1:
@@ -236,6 +238,8 @@ class _Walk:
 
     def _other_keys(self, node: dict[str, Any], place: str) -> None:
         """Keys without a name of their own. One may be written twice, or a named one again as ``\\u0061``."""
+        if node.get("propertyNames") is True or node.get("propertyNames") == {}:  # not 1, which equals True
+            del node["propertyNames"]
         patterns, more = node.get("patternProperties", {}), node.get("additionalProperties", False)
         opening = [word for word in ("patternProperties", "propertyNames", "additionalProperties") if node.get(word)]
         if node.get("additionalProperties") == {}:
@@ -264,12 +268,22 @@ class _Walk:
         if node.get("additionalProperties", True) is False:
             _refuse("propertyNames", place, "stands beside additionalProperties: false", "leave one of them out")
         named, below = node["propertyNames"], f"{place}/propertyNames"
-        for _ in range(len(TOGETHER) * 8):  # a circle of $ref is refused below, as $ref beside type
+        for _ in range(len(TOGETHER) * 8):  # a circle of $ref is refused below
             if not isinstance(named, dict) or [word for word in named if word in _ASSERTIONS] != ["$ref"]:
                 break
+            self._pointed = True
             named, below = self._target(named, below), str(named["$ref"])
+        named = {} if named is True else named
         if not isinstance(named, dict) or named.get("type", "string") != "string":
             _refuse("propertyNames", place, "does not stand for texts", "write a schema of type string")
+        for word in TOGETHER:
+            if word in named:
+                _refuse("propertyNames", place, f"says '{word}' of the keys", "write one schema of type string")
+        texts = named.get("enum", [])
+        if "type" not in named and isinstance(texts, list) and not all(isinstance(one, str) for one in texts):
+            _refuse("enum", below, "lists what is no text, and no key", "list texts only")
+        if "type" not in named and not isinstance(named.get("const", ""), str):
+            _refuse("const", below, "is no text, and no key", "write a text")
         node["propertyNames"] = {"type": "string"} | named
         self._node(node["propertyNames"], below)
 
@@ -296,7 +310,7 @@ def _pattern(word: str, pattern: Any, place: str) -> str:
     reason = why_not(pattern)
     try:
         if not reason:
-            return written_out(pattern)
+            return spelled(written_out(pattern))
     except ValueError as error:
         reason = f"cannot be read: {error}"
     _refuse(word, place, reason, "write a simpler pattern")

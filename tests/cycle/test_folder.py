@@ -142,7 +142,7 @@ def test_json_and_yaml_files_and_words_say_the_same(clone: Place, train: Train, 
     (clone.root / "run.yaml").write_text("dataset: base\noutput_dir: out/a\nlearning_rate: 1e-3\nnum_train_epochs: 1\n")
     found = clone.json("train", "run.yaml", f"model_name_or_path={toy.base.model}", "--seed", "1")
     assert (found["trained"], found["steps"], found["output_dir"]) == (True, 3, "out/a")
-    assert found["train_loss"] > 0
+    assert found["final_loss"] > 0
     assert found["notes"]
     assert manifest(clone, "out/a")["recipe"]["train"]["learning_rate"] == 1e-3
     again = clone.json("train", "run.yaml", f"model_name_or_path={toy.base.model}", "--seed=1")

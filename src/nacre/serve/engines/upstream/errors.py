@@ -49,7 +49,8 @@ def refused(status: int, body: bytes, retry_after: str | None = None) -> Failed:
     if 300 <= status < 400:
         return Failed(EngineError(f"the upstream redirects (status {status}), which is not followed"), again=False)
     if status >= 500 or status < 400 or status == 408:
-        return Failed(EngineError(f"the upstream failed with status {status}: {message}"))
+        error = EngineError(f"the upstream failed with status {status}: {message}")
+        return Failed(error, again=status >= 400)  # what was taken without an answer would be asked for twice
     if _CONTEXT.search(message) or _word(body, "code") == "context_length_exceeded":
         return Failed(ContextTooLong(message), again=False, broken=False)
     refusal = Refused(f"the upstream refuses the request: {message}", where=_word(body, "param"))
